@@ -1,0 +1,104 @@
+"""Loihi number formats and the integer operations on them: the one place where a chip constant is written.
+
+Every operation here is the bit-accurate arithmetic of Lava 0.10.0 (`proc/lif/models.py`, `proc/dense/models.py`,
+`utils/weightutils.py`), in NumPy int64. Whatever computes the same thing elsewhere must equal it bit for bit.
+
+| register | width | rule |
+|---|---|---|
+| weight mantissa `W` | 8 bits and sign, -256..254, multiples of 2^(9 - num_weight_bits) | refused when off that grid |
+| activation `a` | sum of W * s, then shifted by `weight_exp` | floor for a right shift; channel is int32 |
+| synaptic current `u` | 24 bits signed | `a << 6` added; wraps once, range (-2^23, 2^23] |
+| membrane voltage `v` | 24 bits signed | saturates at +-(2^23 - 1) |
+| threshold `vth` | 17 bits unsigned | compared as `v > vth << 6`, strictly |
+| decays `du`, `dv` | 12 bits unsigned, 1/4096 per step | rounds toward zero; the chip adds 1 to `du` |
+| bias | 13 bits signed << 0..7 | added to v every step, in 1/64 of a weight unit |
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+DECAY_BITS = 12
+DECAY_ONE = 1 << DECAY_BITS
+DECAY_MAX = DECAY_ONE - 1
+CURRENT_DECAY_OFFSET = 1  # the chip adds one to du, so du = 4095 forgets all of the current
+ACTIVATION_SHIFT = 6  # u, v and the shifted threshold count in 1/64 of a weight unit
+STATE_BITS = 24
+STATE_LIMIT = 1 << (STATE_BITS - 1)
+VOLTAGE_MAX = STATE_LIMIT - 1
+THRESHOLD_BITS = 17
+THRESHOLD_MAX = (1 << THRESHOLD_BITS) - 1
+BIAS_MANTISSA_MIN = -(1 << 12)
+BIAS_MANTISSA_MAX = (1 << 12) - 1
+BIAS_EXPONENT_MAX = 7
+WEIGHT_BITS_MAX = 8
+WEIGHT_MIN = -256
+WEIGHT_MAX = 254
+WEIGHT_EXPONENT_MIN = -8
+WEIGHT_EXPONENT_MAX = 7
+DELAY_MAX = 62
+INT32_MAX = (1 << 31) - 1
+
+
+def weight_grid(num_weight_bits: int) -> int:
+    """Step between neighbouring weight mantissas in mixed-sign mode: 2^(9 - num_weight_bits)."""
+    return 1 << (WEIGHT_BITS_MAX + 1 - num_weight_bits)
+
+
+def shift(value: np.ndarray, exponent: int) -> np.ndarray:
+    """value * 2^exponent as integers: left shift, or arithmetic right shift (floor) for a negative exponent."""
+    return value << exponent if exponent >= 0 else value >> -exponent
+
+
+def decay(state: np.ndarray, constant: int, *, offset: int = 0) -> np.ndarray:
+    """Leak an integer state by one timestep, rounding toward zero.
+
+    state:    (...) int64, within 24 bits signed (or one wrap beyond).
+    constant: leak per step in units of 1/4096, 0..4095.
+    offset:   added by the chip: 1 for the current, 0 for the voltage.
+    returns:  (...) int64, sign(state) * floor(|state| * (4096 - constant - offset) / 4096).
+    source:   lava-nc 0.10.0, proc/lif/models.py, AbstractPyLifModelFixed.subthr_dynamics.
+    """
+    magnitude = (np.abs(state) * (DECAY_ONE - constant - offset)) >> DECAY_BITS
+    return np.sign(state) * magnitude
+
+
+def wrap_current(current: np.ndarray) -> np.ndarray:
+    """Wrap u once into (-2^23, 2^23], as Lava does; a value more than one period away stays out of range.
+
+    current: (...) int64.  Returns (...) int64.
+    source:  lava-nc 0.10.0, proc/lif/models.py: `> 2^23` subtracts 2^24, `<= -2^23` adds 2^24.
+    """
+    wrapped = np.where(current > STATE_LIMIT, current - 2 * STATE_LIMIT, current)
+    return np.where(current <= -STATE_LIMIT, current + 2 * STATE_LIMIT, wrapped)
+
+
+def saturate_voltage(voltage: np.ndarray) -> np.ndarray:
+    """Clip v to +-(2^23 - 1). voltage: (...) int64."""
+    return np.clip(voltage, -VOLTAGE_MAX, VOLTAGE_MAX)
+
+
+def bias_register(bias_mant: np.ndarray, bias_exp: int) -> np.ndarray:
+    """The bias that is added to v: bias_mant << bias_exp, in 1/64 of a weight unit."""
+    return shift(bias_mant.astype(np.int64), bias_exp)
+
+
+def step_cuba_lif(
+    u: np.ndarray, v: np.ndarray, activation: np.ndarray, bias: np.ndarray, *, du: int, dv: int, vth: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """One timestep of Loihi's current-based leaky integrate-and-fire neuron with hard reset.
+
+        u' = wrap(tz(u * (4096 - du - 1) / 4096) + (a << 6))
+        v' = saturate(tz(v * (4096 - dv) / 4096) + u' + bias)
+        s  = v' > (vth << 6) ;  v = 0 where s else v' ;  u = u'
+
+    u, v, activation: (...) int64; bias: broadcastable int64, from `bias_register`.
+    returns: (u, v, spikes, wrapped, saturated); the last three (...) bool, the last two mark overflow.
+    source:  lava-nc 0.10.0, proc/lif/models.py, PyLifModelBitAcc and AbstractPyLifModelFixed.
+    """
+    raw_u = decay(u, du, offset=CURRENT_DECAY_OFFSET) + (activation << ACTIVATION_SHIFT)
+    new_u = wrap_current(raw_u)
+    raw_v = decay(v, dv) + new_u + bias
+    new_v = saturate_voltage(raw_v)
+    spikes = new_v > (vth << ACTIVATION_SHIFT)
+    return new_u, np.where(spikes, 0, new_v), spikes, raw_u != new_u, raw_v != new_v

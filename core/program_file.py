@@ -1,0 +1,120 @@
+"""LoihiProgram <-> program.safetensors: tensors and a JSON description in the header (docs/program.md)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lavatube.contract import ExecutionContract
+from lavatube.errors import LavatubeError
+from lavatube.files import read_tensors, sha256_of_arrays, write_tensors
+from lavatube.program import Conv2dNode, DenseNode, InputNode, LifNode, LoihiProgram, Node, ReadoutNode
+
+KIND = "loihi-program"
+SCHEMA = "0.1"
+NODE_TYPES: dict[str, type[Node]] = {cls.kind: cls for cls in (InputNode, DenseNode, Conv2dNode, LifNode, ReadoutNode)}
+HEADER_KEYS = {
+    "kind", "schema", "num_steps", "overflow", "target", "contract", "source", "scales", "lossy", "nodes", "edges",
+    "tensors_sha256",
+}  # fmt: skip
+
+
+def describe(program: LoihiProgram) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """(tensors, header) of a program."""
+    tensors: dict[str, np.ndarray] = {}
+    nodes = []
+    for node in program.nodes:
+        row: dict[str, Any] = {"kind": node.kind}
+        for field in fields(node):
+            value = getattr(node, field.name)
+            if isinstance(value, np.ndarray):
+                tensors[f"{node.name}.{field.name}"] = value
+            else:
+                row[field.name] = list(value) if isinstance(value, tuple) else value
+        nodes.append(row)
+    header = {
+        "kind": KIND,
+        "schema": SCHEMA,
+        "num_steps": program.num_steps,
+        "overflow": program.overflow,
+        "target": program.target,
+        "contract": program.contract.to_json(),
+        "source": dict(program.source),
+        "scales": dict(program.scales),
+        "lossy": [dict(record) for record in program.lossy],
+        "nodes": nodes,
+        "edges": [list(edge) for edge in program.edges],
+        "tensors_sha256": sha256_of_arrays(tensors),
+    }
+    return tensors, header
+
+
+def program_sha256(program: LoihiProgram) -> str:
+    """Hash of everything that a program says, independent of file layout."""
+    return hashlib.sha256(json.dumps(describe(program)[1], sort_keys=True).encode()).hexdigest()
+
+
+def save_program(program: LoihiProgram, path: Path) -> None:
+    """Write `program.safetensors`, whole or not at all."""
+    write_tensors(path, *describe(program))
+
+
+def load_program(path: Path) -> LoihiProgram:
+    """Read and check a program file.
+
+    raises: LavatubeError naming the file, the node and the rule when anything is missing, unknown or out of range.
+    """
+    tensors, header = read_tensors(path, kind=KIND)
+    if header.get("schema") != SCHEMA:
+        got = repr(header.get("schema"))
+        raise LavatubeError(
+            "unknown program schema", where=str(path), expected=SCHEMA, got=got, remedy="lower it again"
+        )
+    if set(header) != HEADER_KEYS:
+        odd = ", ".join(sorted(set(header) ^ HEADER_KEYS))
+        raise LavatubeError("header has missing or unknown keys", where=str(path), got=odd)
+    if sha256_of_arrays(tensors) != header["tensors_sha256"]:
+        raise LavatubeError("tensors do not match their checksum", where=str(path), remedy="lower it again")
+    try:
+        return LoihiProgram(
+            nodes=tuple(_node(row, tensors, str(path)) for row in header["nodes"]),
+            edges=tuple((str(a), str(b)) for a, b in header["edges"]),
+            num_steps=header["num_steps"],
+            source=dict(header["source"]),
+            scales={str(k): float(v) for k, v in header["scales"].items()},
+            lossy=tuple(dict(record) for record in header["lossy"]),
+            overflow=header["overflow"],
+            target=str(header["target"]),
+            contract=ExecutionContract.from_json(header["contract"], where=str(path)),
+        )
+    except LavatubeError as error:
+        raise type(error)(str(error), where=str(path)) from error
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise LavatubeError("malformed description", where=str(path), got=str(error)) from error
+
+
+def _node(row: dict[str, Any], tensors: dict[str, np.ndarray], path: str) -> Node:
+    kind, name = row.get("kind"), row.get("name")
+    if kind not in NODE_TYPES or not isinstance(name, str):
+        known = ", ".join(NODE_TYPES)
+        raise LavatubeError("unknown node", where=path, expected=known, got=f"{kind!r} named {name!r}")
+    cls = NODE_TYPES[kind]
+    values: dict[str, Any] = {}
+    for field in fields(cls):
+        tensor = f"{name}.{field.name}"
+        if field.type == "np.ndarray" and tensor in tensors:
+            values[field.name] = tensors[tensor]
+        elif field.name in row:
+            value = row[field.name]
+            values[field.name] = tuple(value) if isinstance(value, list) else value
+        else:
+            raise LavatubeError(f"field {field.name} is missing", where=name)
+    unknown = set(row) - {field.name for field in fields(cls)} - {"kind"}
+    if unknown:
+        raise LavatubeError("unknown fields", where=name, got=", ".join(sorted(unknown)))
+    return cls(**values)

@@ -1,0 +1,129 @@
+"""SpikeTrace: what every engine returns, in logical time (all layers see tick t at tick t)."""
+
+from __future__ import annotations
+
+import json
+import platform
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lavatube.errors import LavatubeError
+from lavatube.files import require_file, whole_file
+
+
+@dataclass(frozen=True)
+class SpikeTrace:
+    """Spikes of every neuron at every step, the read-out, and on request the neuron state.
+
+    input:      [T, B, ...] integer events given to the network.
+    spikes:     {neuron node name: [T, B, ...] uint8}, in order of the layers.
+    readout:    [B, classes] int64; prediction: [B] int64, the lowest index of the largest read-out.
+    u, v:       {neuron node name: [T, B, ...] int32} after the step, in 1/64 of a weight unit; empty when not recorded.
+    length:     [B] int64, steps that count for each sample; beyond it everything is zero.
+    meta:       engine, device, versions, program_sha256, which process stands for which node.
+    """
+
+    input: np.ndarray
+    spikes: Mapping[str, np.ndarray]
+    readout: np.ndarray
+    length: np.ndarray
+    meta: Mapping[str, Any]
+    u: Mapping[str, np.ndarray] = field(default_factory=dict)
+    v: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.input.ndim < 3:
+            raise LavatubeError("trace input", expected="[T, B, ...]", got=str(self.input.shape))
+        steps, batch = self.input.shape[:2]
+        for kind, group in (("spikes", self.spikes), ("u", self.u), ("v", self.v)):
+            for name, value in group.items():
+                if value.shape[:2] != (steps, batch) or value.dtype.kind not in "iu":
+                    raise LavatubeError(
+                        f"{kind}/{name} does not fit the trace",
+                        expected=f"integers [{steps}, {batch}, ...]",
+                        got=f"{value.dtype} {value.shape}",
+                    )
+        if self.readout.ndim != 2 or self.readout.shape[0] != batch or self.readout.dtype != np.int64:
+            raise LavatubeError("trace readout", expected=f"[{batch}, classes] int64", got=str(self.readout.shape))
+        if self.length.shape != (batch,):
+            raise LavatubeError("trace length", expected=f"[{batch}]", got=str(self.length.shape))
+
+    @property
+    def prediction(self) -> np.ndarray:
+        return np.argmax(self.readout, axis=1).astype(np.int64)
+
+    @property
+    def num_steps(self) -> int:
+        return int(self.input.shape[0])
+
+    @property
+    def batch(self) -> int:
+        return int(self.input.shape[1])
+
+
+def versions() -> dict[str, str]:
+    """Versions that belong in every output."""
+    from lavatube import __version__
+
+    return {"lavatube": __version__, "python": platform.python_version(), "numpy": np.__version__}
+
+
+def within_length(value: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Zero everything at and beyond each sample's length. value: [T, B, ...]; length: [B]."""
+    steps = value.shape[0]
+    if int(length.min()) >= steps:
+        return value
+    alive = np.arange(steps)[:, None] < length[None, :]
+    return value * alive.reshape(*alive.shape, *(1,) * (value.ndim - 2)).astype(value.dtype)
+
+
+def save_trace(trace: SpikeTrace, path: Path) -> None:
+    """Write `trace.npz` (compressed, no pickle)."""
+    arrays: dict[str, np.ndarray] = {
+        "input": trace.input,
+        "readout": trace.readout,
+        "prediction": trace.prediction,
+        "length": trace.length,
+        "meta": np.array(json.dumps({**trace.meta, "layers": list(trace.spikes)}, sort_keys=True)),
+    }
+    for kind, group in (("spikes", trace.spikes), ("u", trace.u), ("v", trace.v)):
+        arrays.update({f"{kind}/{name}": value for name, value in group.items()})
+    with whole_file(path) as temporary, temporary.open("wb") as handle:
+        np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
+
+
+def load_trace(path: Path) -> SpikeTrace:
+    """Read a trace. raises: LavatubeError if the file is missing, truncated or foreign."""
+    arrays = read_npz(path, kind="trace.npz")
+    missing = {"input", "readout", "length", "meta"} - set(arrays)
+    if missing:
+        raise LavatubeError("not a trace", where=str(path), expected="keys " + ", ".join(sorted(missing)), got="none")
+    try:
+        meta = json.loads(str(arrays["meta"]))
+        layers = list(meta.pop("layers"))
+        groups = {
+            kind: {name: arrays[f"{kind}/{name}"] for name in layers if f"{kind}/{name}" in arrays}
+            for kind in ("spikes", "u", "v")
+        }
+        return SpikeTrace(
+            input=arrays["input"], readout=arrays["readout"], length=arrays["length"], meta=meta, **groups
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LavatubeError("malformed trace", where=str(path), got=str(error)) from error
+    except LavatubeError as error:
+        raise LavatubeError(str(error), where=str(path)) from error
+
+
+def read_npz(path: Path, *, kind: str) -> dict[str, np.ndarray]:
+    """All arrays of an .npz file, never unpickling."""
+    require_file(path, kind=kind)
+    try:
+        with np.load(path, allow_pickle=False) as opened:
+            return {name: opened[name] for name in opened.files}
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise LavatubeError("damaged or foreign file", where=str(path), expected=kind, got=str(error)) from error
