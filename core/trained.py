@@ -1,0 +1,96 @@
+"""The hand-overs that carry weights before the chip: TrainedNetwork (float) and QuantizedNetwork (integer-exact)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lavatube.errors import LavatubeError
+from lavatube.files import read_json, read_tensors, sha256_of_file, write_json, write_tensors
+
+TRAINED = "trained-network"
+QUANTIZED = "quantized-network"
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A float network without anything training-only. Files: model.safetensors + config.json.
+
+    recipe:  the complete resolved recipe.
+    tensors: state of the plain network by parameter name.
+    metrics: accuracies and run facts, JSON values.
+    """
+
+    recipe: Mapping[str, Any]
+    tensors: Mapping[str, np.ndarray]
+    metrics: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class QuantizedNetwork:
+    """The quantization-aware checkpoint, what the torch side of parity runs. Files: quantized.safetensors + config.json.
+
+    recipe:  of the trained network.
+    layout:  per layer, the integers that are not weights: decays, thresholds, exponents, scales, geometry.
+    tensors: master weights and biases by parameter name.
+    lossy:   every rounding and clamp of the quantization, one record each.
+    metrics: accuracies before and after, JSON values.
+    """
+
+    recipe: Mapping[str, Any]
+    layout: Mapping[str, Any]
+    tensors: Mapping[str, np.ndarray]
+    lossy: tuple[Mapping[str, Any], ...]
+    metrics: Mapping[str, Any]
+
+
+def save_trained(network: TrainedNetwork, folder: Path) -> None:
+    """Write model.safetensors, then config.json: the second file says that the first is whole."""
+    write_tensors(folder / "model.safetensors", network.tensors, {"kind": TRAINED})
+    write_json(
+        folder / "config.json",
+        {
+            "kind": TRAINED,
+            "recipe": dict(network.recipe),
+            "metrics": dict(network.metrics),
+            "model_sha256": sha256_of_file(folder / "model.safetensors"),
+        },
+    )
+
+
+def load_trained(folder: Path) -> TrainedNetwork:
+    """Read a run folder. raises: LavatubeError if it is not one, or its files do not belong together."""
+    config = read_json(folder / "config.json", kind=f"config.json of a {TRAINED}")
+    tensors, _ = read_tensors(folder / "model.safetensors", kind=TRAINED)
+    if config.get("kind") != TRAINED or not isinstance(config.get("recipe"), dict):
+        raise LavatubeError(
+            "not a run folder", where=str(folder / "config.json"), expected=TRAINED, got=str(config.get("kind"))
+        )
+    if config.get("model_sha256") != sha256_of_file(folder / "model.safetensors"):
+        raise LavatubeError("model.safetensors is not the one that config.json describes", where=str(folder))
+    return TrainedNetwork(config["recipe"], tensors, config.get("metrics", {}))
+
+
+def save_quantized(network: QuantizedNetwork, path: Path) -> None:
+    """Write quantized.safetensors; its header holds everything but the tensors."""
+    header = {
+        "kind": QUANTIZED,
+        "recipe": dict(network.recipe),
+        "layout": dict(network.layout),
+        "lossy": [dict(record) for record in network.lossy],
+        "metrics": dict(network.metrics),
+    }
+    write_tensors(path, network.tensors, header)
+
+
+def load_quantized(path: Path) -> QuantizedNetwork:
+    """Read quantized.safetensors. raises: LavatubeError."""
+    tensors, header = read_tensors(path, kind=QUANTIZED)
+    try:
+        return QuantizedNetwork(header["recipe"], header["layout"], tensors, tuple(header["lossy"]), header["metrics"])
+    except (KeyError, TypeError) as error:
+        raise LavatubeError("malformed header", where=str(path), expected=QUANTIZED, got=str(error)) from error
