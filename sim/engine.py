@@ -14,30 +14,46 @@ from lavatube.trace import SpikeTrace, versions, within_length
 
 
 class Recording:
-    """Arrays [T, B, ...] that an engine fills while it runs."""
+    """Arrays [T, B, ...] that an engine fills while it runs; overflow is counted within each sample's length."""
 
     def __init__(self, program: LoihiProgram, inputs: InputBatch, record: frozenset[str]) -> None:
         self.program, self.inputs = program, inputs
+        self.kept = frozenset({"u", "v"} & record)
         room = (inputs.num_steps, inputs.batch)
         nodes = program.neurons
         self.spikes = {node.name: np.zeros((*room, *node.shape), np.uint8) for node in nodes}
-        self.u = {node.name: np.zeros((*room, *node.shape), np.int32) for node in nodes if "u" in record}
-        self.v = {node.name: np.zeros((*room, *node.shape), np.int32) for node in nodes if "v" in record}
-        self.wraps = {node.name: 0 for node in nodes}
-        self.saturations = {node.name: 0 for node in nodes}
+        self.states = {
+            kind: {node.name: np.zeros((*room, *node.shape), np.int32) for node in nodes} for kind in sorted(self.kept)
+        }
+        self.overflow = {kind: {node.name: 0 for node in nodes} for kind in ("wraps", "saturations")}
 
-    def step(self, name: str, t: int, spikes: np.ndarray, u: np.ndarray, v: np.ndarray) -> None:
-        """Store one timestep of one population. spikes, u, v: [B, ...]."""
+    def step(
+        self, name: str, t: int, spikes: np.ndarray, *, wrapped: np.ndarray, saturated: np.ndarray, **states: np.ndarray
+    ) -> None:
+        """Store one timestep of one population; all [B, ...]."""
         self.spikes[name][t] = spikes
-        if name in self.u:
-            self.u[name][t] = u
-        if name in self.v:
-            self.v[name][t] = v
+        for kind in self.kept:
+            self.states[kind][name][t] = states[kind]
+        alive = t < self.inputs.length
+        for kind, where in (("wraps", wrapped), ("saturations", saturated)):
+            self.overflow[kind][name] += int(where[alive].sum())
 
-    def overflow(self, name: str, wraps: int, saturations: int) -> None:
-        """Count the wraps of u and the saturations of v in one timestep."""
-        self.wraps[name] += wraps
-        self.saturations[name] += saturations
+    def population(
+        self,
+        name: str,
+        rows: slice,
+        *,
+        spikes: np.ndarray,
+        states: Mapping[str, np.ndarray],
+        wrapped: np.ndarray,
+        saturated: np.ndarray,
+    ) -> None:
+        """Store all timesteps of some samples; spikes and states [T, rows, ...], wrapped and saturated [T, rows]."""
+        self.spikes[name][:, rows] = spikes
+        for kind, value in states.items():
+            self.states[kind][name][:, rows] = value
+        for kind, count in (("wraps", wrapped), ("saturations", saturated)):
+            self.overflow[kind][name] += int(within_length(count, self.inputs.length[rows]).sum())
 
 
 def finish_trace(recording: Recording, readout: np.ndarray, *, engine: str, device: str, **meta: Any) -> SpikeTrace:
@@ -46,20 +62,18 @@ def finish_trace(recording: Recording, readout: np.ndarray, *, engine: str, devi
     def cut(group: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {name: within_length(value, recording.inputs.length) for name, value in group.items()}
 
-    overflow = {"wraps": recording.wraps, "saturations": recording.saturations}
     return SpikeTrace(
         input=compact(within_length(recording.inputs.events, recording.inputs.length)),
         spikes=cut(recording.spikes),
         readout=readout,
         length=recording.inputs.length,
-        u=cut(recording.u),
-        v=cut(recording.v),
+        **{kind: cut(group) for kind, group in recording.states.items()},
         meta={
             "engine": engine,
             "device": device,
             "versions": versions(),
             "program_sha256": program_sha256(recording.program),
-            "overflow": overflow,
+            "overflow": recording.overflow,
             **meta,
         },
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from lavatube.fixed_point import bias_register, shift, step_cuba_lif
@@ -27,10 +29,16 @@ def activation(synapse: Synapse, events: np.ndarray) -> np.ndarray:
     return shift(total, synapse.weight_exp)
 
 
-def run_reference(program: LoihiProgram, inputs: InputBatch, *, record: frozenset[str] = frozenset()) -> SpikeTrace:
+def run_reference(
+    program: LoihiProgram,
+    inputs: InputBatch,
+    *,
+    record: frozenset[str] = frozenset(),
+    progress: Callable[[int, int], None] | None = None,
+) -> SpikeTrace:
     """Run a program over all samples at once.
 
-    record: any of {"u", "v"}.  Returns a SpikeTrace; its meta counts wraps of u and saturations of v.
+    record: any of {"u", "v"}; progress: called with (steps done, steps).  Returns a SpikeTrace; its meta counts wraps of u and saturations of v.
     """
     recording = Recording(program, inputs, record)
     u = {node.name: np.zeros((inputs.batch, *node.shape), np.int64) for node in program.neurons}
@@ -47,6 +55,8 @@ def run_reference(program: LoihiProgram, inputs: InputBatch, *, record: frozense
                 readout += np.where((t < inputs.length)[:, None], a + target.bias, 0)
             else:
                 events = _step(target, a, u, v, recording, t)
+        if progress is not None:
+            progress(t + 1, inputs.num_steps)
     return finish_trace(recording, readout, engine="reference", device="cpu")
 
 
@@ -57,6 +67,5 @@ def _step(
     u[node.name], v[node.name], spikes, wrapped, saturated = step_cuba_lif(
         u[node.name], v[node.name], a, bias, du=node.du, dv=node.dv, vth=node.vth
     )
-    recording.overflow(node.name, int(wrapped.sum()), int(saturated.sum()))
-    recording.step(node.name, t, spikes, u[node.name], v[node.name])
+    recording.step(node.name, t, spikes, u=u[node.name], v=v[node.name], wrapped=wrapped, saturated=saturated)
     return spikes.astype(np.int64)

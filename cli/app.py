@@ -1,0 +1,75 @@
+"""The table of commands, and how errors become one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from lavatube.cli.demo import demo
+from lavatube.cli.doctor import doctor
+from lavatube.cli.energy import energy
+from lavatube.cli.export import export
+from lavatube.cli.inspect import inspect
+from lavatube.cli.lower import lower
+from lavatube.cli.parity import parity
+from lavatube.cli.quantize import quantize
+from lavatube.cli.run import run
+from lavatube.cli.train import train
+from lavatube.errors import LavatubeError
+
+COMMANDS = (demo, doctor, train, quantize, export, inspect, lower, run, parity, energy)
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="lavatube",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="From a trained spiking network to Loihi's integers and Lava processes, with every spike compared on the way. "
+    "Start with `lavatube demo`.",
+)
+for command in COMMANDS:
+    app.command()(command)
+
+
+def version(value: bool) -> None:
+    """Print the version and stop."""
+    if value:
+        from lavatube import __version__
+
+        typer.echo(f"lavatube {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(_: bool = typer.Option(False, "--version", callback=version, is_eager=True, help="Print the version.")) -> None:
+    """Options before the command."""
+
+
+def invoke(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; every error is one line on stderr."""
+    try:
+        result = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+    except LavatubeError as error:
+        return _fail(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return 0
+    except OSError as error:
+        return _fail(f"{error.filename or 'system'}: {error.strerror or error}")
+    except Exception as error:
+        # typer's usage errors have no public class of their own; what is not one is our mistake and keeps its traceback
+        if not hasattr(error, "format_message"):
+            raise
+        return _fail(" ".join(error.format_message().split()) or "usage: lavatube --help")
+    return result if isinstance(result, int) else 0
+
+
+def _fail(line: str) -> int:
+    print(f"error: {line}", file=sys.stderr)
+    return 2

@@ -1,0 +1,162 @@
+"""lavatube demo"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lavatube.cli.options import Json, Overwrite, Timeout
+
+RECIPE = "digits"
+ARTIFACTS = (
+    "config.json", "model.safetensors", "quantized.safetensors", "model.nir", "program.safetensors", "input.npz",
+    "parity.json", "counts.json", "energy.json",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: done when its last artifact exists; artifacts appear whole or not at all."""
+
+    title: str
+    artifact: str
+    work: Callable[[Path], str]
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Run folder; the same command on it goes on where it stopped.")] = Path(
+        "runs/demo"
+    ),
+    timeout: Timeout = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> int:
+    """The main job on real digits: train, quantize, NIR, Lava, every spike compared, counts and energy."""
+    from lavatube.cli.output import print_json, say
+    from lavatube.errors import LavatubeError
+    from lavatube.files import read_json
+
+    if (out / ARTIFACTS[-1]).exists() and not overwrite:
+        raise LavatubeError("this demo is finished", where=str(out), remedy="choose another --out, or give --overwrite")
+    if overwrite:
+        _clear(out)
+    stages = (
+        Stage("train: rate-based backpropagation with self-distillation", "config.json", _train),
+        Stage("quantize: Brevitas, 8 bits, integer timestep", "quantized.safetensors", _quantize),
+        Stage("export: NIR", "model.nir", _export),
+        Stage("lower: Loihi program", "program.safetensors", _lower),
+        Stage("parity: torch, reference, fast, Lava", "parity.json", lambda folder: _parity(folder, timeout)),
+        Stage("energy: counts and price tables", "energy.json", _energy),
+    )
+    seconds: dict[str, float] = {}
+    for number, stage in enumerate(stages, 1):
+        head = f"[{number}/{len(stages)}] {stage.title}"
+        if (out / stage.artifact).exists():
+            say(f"{head}: done before")
+            continue
+        say(head)
+        started = time.perf_counter()
+        result = stage.work(out)
+        seconds[stage.title.split(":")[0]] = round(time.perf_counter() - started, 2)
+        say(f"      {result}  ({seconds[stage.title.split(':')[0]]:.1f} s)")
+    parity = read_json(out / "parity.json", kind="parity.json")
+    if json:
+        print_json({"folder": str(out), "seconds": seconds, "parity": parity, **_artifacts(out)})
+    else:
+        _print(out)
+    return 0 if parity["equal"] else 1
+
+
+def _clear(out: Path) -> None:
+    import shutil
+
+    for name in ARTIFACTS:
+        (out / name).unlink(missing_ok=True)
+    shutil.rmtree(out / "checkpoint", ignore_errors=True)
+
+
+def _artifacts(out: Path) -> dict[str, Any]:
+    from lavatube.files import read_json
+
+    return {name: read_json(out / f"{name}.json", kind=f"{name}.json") for name in ("counts", "energy")}
+
+
+def _print(out: Path) -> None:
+    from lavatube.cli.output import console
+    from lavatube.sim.counts import load_counts
+    from lavatube.sim.energy import load_energy
+    from lavatube.sim.parity_report import load_parity
+    from lavatube.sim.tables import render_counts, render_energy, render_parity
+
+    screen = console()
+    screen.print(render_counts(load_counts(out / "counts.json")))
+    screen.print(render_energy(load_energy(out / "energy.json")))
+    screen.print(render_parity(load_parity(out / "parity.json")))
+    print(f"every artifact is in {out}; next: lavatube inspect {out / 'program.safetensors'}")
+
+
+def _train(out: Path) -> str:
+    from lavatube.cli.output import progress_bar
+    from lavatube.train.run import train
+
+    with progress_bar("training") as update:
+        network = train(
+            RECIPE,
+            out=out,
+            progress=lambda epoch, epochs, loss, accuracy: update(epoch, epochs, f"epoch {epoch}/{epochs}"),
+        )
+    return f"float test accuracy {network.metrics['test_accuracy']:.2f} %"
+
+
+def _quantize(out: Path) -> str:
+    from lavatube.cli.output import progress_bar
+    from lavatube.convert.quantize import quantize
+
+    with progress_bar("fine-tuning") as update:
+        network = quantize(out, out=out, progress=update)
+    metrics = network.metrics
+    return f"integer test accuracy {metrics['test_accuracy']:.2f} % (float {metrics['float_test_accuracy']:.2f} %)"
+
+
+def _export(out: Path) -> str:
+    from lavatube.convert.export import export
+
+    graph = export(out)
+    return f"{len(graph.nodes)} nodes, floats exactly integer x scale"
+
+
+def _lower(out: Path) -> str:
+    from lavatube.deploy.lower import lower
+
+    program = lower(out / "model.nir", out=out / "program.safetensors")
+    neurons = sum(int(node.bias_mant.size) for node in program.neurons)
+    return f"{neurons:,} neurons, no register can overflow (proven for every input)"
+
+
+def _parity(out: Path, timeout: float | None) -> str:
+    from lavatube.cli.output import progress_bar
+    from lavatube.sim.parity import parity
+
+    with progress_bar("engines") as update:
+        report = parity(out, timeout=timeout, save_input=out / "input.npz", progress=update)
+    verdict = "every spike equal" if report.equal else "DIFFERENT: see below"
+    return f"{report.neuron_steps:,} neuron-steps on {len(report.engines) + 1} engines: {verdict}"
+
+
+def _energy(out: Path) -> str:
+    from lavatube.program_file import load_program
+    from lavatube.sim.counts import count, save_counts
+    from lavatube.sim.energy import energy, save_energy
+    from lavatube.sim.run import run
+
+    program = load_program(out / "program.safetensors")
+    counts = count(program, run(program, out / "input.npz", backend="fast"))
+    save_counts(counts, out / "counts.json")
+    estimate = energy(counts, target=program.target)
+    save_energy(estimate, out / "energy.json")
+    return "simulated counts, estimated joules"

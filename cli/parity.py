@@ -1,0 +1,47 @@
+"""lavatube parity"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lavatube.cli.options import Conv, DataDir, Device, Json, Timeout
+
+
+def parity(
+    source: Annotated[Path, typer.Argument(metavar="PROGRAM|DIR|A.npz", help="A program, a run folder, or a trace.")],
+    other: Annotated[Path | None, typer.Argument(metavar="[B.npz]", help="A second trace to compare with the first.")] = None,
+    data: Annotated[str | None, typer.Option("--data", help="Data set name (its test split) or X.npz.")] = None,
+    against: Annotated[str, typer.Option("--against", help="Engines to compare with the reference.")] = "",
+    samples: Annotated[int | None, typer.Option("--samples", help="Only the first N samples.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Report file; default parity.json in the run folder.")] = None,
+    record: Annotated[str, typer.Option("--record", help="Also compare the state: v, u or v,u.")] = "",
+    conv: Conv = "auto",
+    timeout: Timeout = None,
+    device: Device = "cpu",
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> int:
+    """Compare every spike of every neuron at every timestep, tolerance zero. Exit 1 on a mismatch, naming the first."""
+    from lavatube.cli.output import console, print_json, progress_bar
+    from lavatube.sim.parity import parity as run_parity
+    from lavatube.sim.parity import parity_of_traces
+    from lavatube.sim.tables import render_parity
+
+    if other is not None or source.suffix == ".npz":
+        report = parity_of_traces(source, other, out=out)
+    else:
+        engines = [name.strip() for name in against.split(",") if name.strip()] or None
+        kept = [name.strip() for name in record.split(",") if name.strip()]
+        with progress_bar("engines") as update:
+            report = run_parity(
+                source, data=data, against=engines, samples=samples, out=out, record=kept, conv=conv,
+                timeout=timeout, device=device, data_dir=data_dir, progress=update,
+            )  # fmt: skip
+    if json:
+        print_json(report.to_json())
+    else:
+        console().print(render_parity(report))
+    return 0 if report.equal else 1

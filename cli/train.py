@@ -1,0 +1,58 @@
+"""lavatube train"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lavatube.cli.options import DataDir, Device, Json, Overwrite
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe (see --list).")] = "",
+    out: Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/NAME.")] = None,
+    resume: Annotated[bool, typer.Option("--resume/--restart", help="Go on from the checkpoint in the folder.")] = True,
+    list_: Annotated[bool, typer.Option("--list", help="Show the shipped recipes.")] = False,
+    seed: Annotated[int | None, typer.Option("--seed", help="Replace the recipe's seed.")] = None,
+    device: Device = "cpu",
+    data_dir: DataDir = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> int:
+    """Train a spiking network by a recipe. Writes model.safetensors and config.json; an interrupted run resumes."""
+    from lavatube.cli.output import print_json, progress_bar, say
+    from lavatube.errors import LavatubeError
+    from lavatube.train.recipe import list_recipes, load_recipe
+    from lavatube.train.run import train as train_recipe
+
+    if list_:
+        for name in list_recipes():
+            print(name)
+        return 0
+    if not recipe:
+        raise LavatubeError("no recipe", expected="a YAML file or one of: " + ", ".join(list_recipes()))
+    loaded = load_recipe(recipe)
+    if seed is not None:
+        loaded = loaded.model_copy(update={"seed": seed})
+    folder = out or Path("runs") / loaded.name
+    with progress_bar("training") as update:
+        network = train_recipe(
+            loaded,
+            out=folder,
+            resume=resume,
+            device=device,
+            overwrite=overwrite,
+            data_dir=data_dir,
+            progress=lambda epoch, epochs, loss, accuracy: update(
+                epoch, epochs, f"epoch {epoch}/{epochs}, loss {loss:.3f}" + (f", validation {accuracy:.1f} %" if accuracy is not None else "")
+            ),
+        )
+    say(f"wrote {folder / 'model.safetensors'}")
+    if json:
+        print_json({"folder": str(folder), "metrics": dict(network.metrics)})
+    else:
+        for name, value in network.metrics.items():
+            print(f"{name}: {value}")
+    return 0

@@ -1,0 +1,37 @@
+"""A quantized checkpoint -> model.nir."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nir
+
+from lavatube.convert.to_nir import export_nir
+from lavatube.errors import LavatubeError
+from lavatube.program import InputNode
+from lavatube.trained import QuantizedNetwork, load_quantized
+
+
+def export(source: Path | str | QuantizedNetwork, *, nir_path: Path | str | None = None) -> nir.NIRGraph:
+    """Export a run folder, a quantized.safetensors or a QuantizedNetwork to NIR.
+
+    nir_path: defaults to model.nir in the run folder.
+    raises:   LavatubeError if there is no quantized network, or no place to write to.
+    """
+    from lavatube.train.quantized import QuantizedModule
+
+    if isinstance(source, QuantizedNetwork):
+        network = source
+    else:
+        path = Path(source)
+        if path.is_dir():
+            nir_path = nir_path or path / "model.nir"
+            path = path / "quantized.safetensors"
+        network = load_quantized(path)
+    if nir_path is None:
+        raise LavatubeError("no file to write to", where="export", remedy="give --nir FILE")
+    layout = network.layout
+    layers = QuantizedModule(layout, network.tensors).integer_layers()
+    node = InputNode("input", tuple(layout["input"]["shape"]), layout["input"]["message_bits"])
+    method = network.recipe.get("method", {}).get("gradient", "unknown")
+    return export_nir(layers, node, Path(nir_path), num_steps=layout["num_steps"], method=method, lossy=network.lossy)

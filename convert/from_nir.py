@@ -1,0 +1,104 @@
+"""model.nir -> the graph with its integers, safely: what lavatube wrote, or a refusal with the reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+
+from lavatube.contract import ExecutionContract
+from lavatube.convert.safe_hdf5 import check_hdf5
+from lavatube.convert.to_nir import METADATA_KEY, METADATA_VERSION, digest_of_floats
+from lavatube.errors import LavatubeError, UnsupportedError
+from lavatube.files import sha256_of_file
+
+DESCRIPTION_KEYS = {
+    "version", "lavatube", "method", "num_steps", "contract", "input", "readout", "nodes", "lossy", "floats_sha256",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class QuantizedGraph:
+    """A NIR graph whose floats are exactly integer * scale, and the metadata that says so.
+
+    rows: {node name: its quantization}, as written by `to_nir`.
+    """
+
+    graph: nir.NIRGraph
+    rows: Mapping[str, Mapping[str, Any]]
+    contract: ExecutionContract
+    input_shape: tuple[int, ...]
+    message_bits: int
+    num_steps: int
+    lossy: tuple[Mapping[str, Any], ...]
+    path: str
+    sha256: str
+
+
+def read_nir(path: Path) -> nir.NIRGraph:
+    """Read a .nir file from anywhere. raises: LavatubeError if it is unsafe, damaged, or not NIR."""
+    check_hdf5(path)
+    try:
+        graph = nir.read(str(path))
+    except Exception as error:  # nir raises whatever its nodes raise on bad fields
+        raise LavatubeError("not readable as NIR", where=str(path), expected="a NIR graph", got=str(error)) from error
+    for name, node in graph.nodes.items():
+        for field, value in vars(node).items():
+            if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise LavatubeError("holds NaN or infinity", where=f"{path}:{name}.{field}", expected="finite numbers")
+    return graph
+
+
+def read_quantized_nir(path: Path) -> QuantizedGraph:
+    """Read a .nir file that lavatube wrote, with its integers.
+
+    raises: UnsupportedError if there are no integers in the metadata, or someone changed the floats since.
+    """
+    path = Path(path)
+    graph = read_nir(path)
+    text = (graph.metadata or {}).get(METADATA_KEY)
+    if text is None:
+        raise UnsupportedError(
+            "this NIR graph carries no quantization metadata, and float graphs are not quantized yet",
+            where=str(path),
+            remedy="train and quantize with lavatube, then export",
+        )
+    try:
+        description = json.loads(text if isinstance(text, str) else bytes(text).decode())
+        if set(description) != DESCRIPTION_KEYS or description["version"] != METADATA_VERSION:
+            odd = sorted(set(description) ^ DESCRIPTION_KEYS) or f"version {description['version']}"
+            raise LavatubeError("unknown quantization metadata", where=str(path), got=str(odd))
+        if description["floats_sha256"] != digest_of_floats(graph.nodes):
+            raise UnsupportedError(
+                "the floats were changed after export, so the integers in the metadata no longer describe them",
+                where=str(path),
+                remedy="export again from the quantized network",
+            )
+        return QuantizedGraph(
+            graph=graph,
+            rows={str(name): dict(row) for name, row in description["nodes"].items()},
+            contract=ExecutionContract.from_json(description["contract"], where=str(path)),
+            input_shape=tuple(int(n) for n in description["input"]["shape"]),
+            message_bits=int(description["input"]["message_bits"]),
+            num_steps=int(description["num_steps"]),
+            lossy=tuple(dict(record) for record in description["lossy"]),
+            path=str(path),
+            sha256=sha256_of_file(path),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LavatubeError("malformed quantization metadata", where=str(path), got=str(error)) from error
+
+
+def integers_of(value: np.ndarray, scale: float, *, where: str) -> np.ndarray:
+    """value / scale as int64, refused unless it is exactly that. value: (...) float64."""
+    if not (np.isfinite(scale) and scale > 0):
+        raise LavatubeError("scale", where=where, expected="a positive number", got=repr(scale))
+    integers = np.rint(np.asarray(value, np.float64) / scale)
+    if not np.array_equal(integers * scale, value) or np.abs(integers).max(initial=0) > 2**53:
+        raise LavatubeError("floats are not integers times their scale", where=where, got=f"scale {scale!r}")
+    return integers.astype(np.int64)

@@ -1,0 +1,163 @@
+"""Quantized network -> model.nir: plain NIR that others read, with the integers recoverable from its metadata.
+
+NIR carries no unit of time; ours is the second (`ExecutionContract.dt`). A plain LIF is spelled CubaLIF with
+tau_syn = dt, w_in = 1, r = tau_mem / dt, the one spelling that Norse, snnTorch and SpikingJelly read alike.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+
+from lavatube import __version__
+from lavatube.contract import LOIHI
+from lavatube.errors import LavatubeError, UnsupportedError
+from lavatube.files import sha256_of_arrays, whole_file
+from lavatube.fixed_point import DECAY_MAX, DECAY_ONE
+from lavatube.integer_layer import IntegerLayer
+from lavatube.program import InputNode
+
+METADATA_KEY = "lavatube"
+METADATA_VERSION = 1
+FLOAT_FIELDS = ("weight", "bias", "tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset", "w_in")
+
+
+def export_nir(
+    layers: Sequence[IntegerLayer],
+    input_node: InputNode,
+    path: Path,
+    *,
+    num_steps: int,
+    method: str,
+    lossy: Sequence[Mapping[str, Any]] = (),
+) -> nir.NIRGraph:
+    """Write `path` and return the graph as read back from it.
+
+    Every weight, bias and threshold is exactly integer * scale in float64, scale a power of two.
+    raises: LavatubeError if what was read back is not what was meant; UnsupportedError for a stored current.
+    """
+    nodes: dict[str, nir.NIRNode] = {"input": nir.Input(np.array(input_node.shape))}
+    rows: dict[str, dict[str, Any]] = {}
+    for layer in layers:
+        if layer.kind == "dense" and len(layer.in_shape) > 1:
+            nodes[f"{layer.name}_a_flatten"] = nir.Flatten(
+                input_type={"input": np.array(layer.in_shape)}, start_dim=0, end_dim=-1
+            )
+        name, node, rows[name] = _synapse(layer)
+        nodes[name] = node
+        if layer.neuron is not None:
+            nodes[f"{layer.name}_lif"], rows[f"{layer.name}_lif"] = _neuron(layer)
+    nodes["output"] = nir.Output(np.array(layers[-1].out_shape))
+    for name, row in rows.items():
+        nodes[name].metadata = {METADATA_KEY: json.dumps(row, sort_keys=True), **_known_keys(row)}
+    names = list(nodes)
+    description = {
+        "version": METADATA_VERSION,
+        "lavatube": __version__,
+        "method": method,
+        "num_steps": num_steps,
+        "contract": LOIHI.to_json(),
+        "input": {"shape": list(input_node.shape), "message_bits": input_node.message_bits},
+        "readout": "sum over timesteps",
+        "nodes": rows,
+        "lossy": [dict(record) for record in lossy],
+        "floats_sha256": digest_of_floats(nodes),
+    }
+    graph = nir.NIRGraph(
+        nodes=nodes,
+        edges=list(zip(names, names[1:], strict=False)),  # noqa: RUF007 (3.10 has pairwise, plain zip reads alike)
+        metadata={METADATA_KEY: json.dumps(description, sort_keys=True)},
+    )
+    with whole_file(path) as temporary:
+        nir.write(str(temporary), graph)
+        back = nir.read(str(temporary))
+        if digest_of_floats(back.nodes) != description["floats_sha256"] or set(back.nodes) != set(names):
+            raise LavatubeError("the NIR file does not read back as it was written", where=str(path))
+    return back
+
+
+def digest_of_floats(nodes: Mapping[str, nir.NIRNode]) -> str:
+    """SHA-256 over the float arrays of the nodes; a changed float makes the integers in the metadata void."""
+    arrays = {
+        f"{name}.{field}": np.asarray(getattr(node, field), np.float64)
+        for name, node in nodes.items()
+        for field in FLOAT_FIELDS
+        if getattr(node, field, None) is not None
+    }
+    return sha256_of_arrays(arrays)
+
+
+def _synapse(layer: IntegerLayer) -> tuple[str, nir.NIRNode, dict[str, Any]]:
+    weight = layer.weight.astype(np.float64) * layer.scale
+    bias = layer.bias.astype(np.float64) * layer.bias_scale
+    row = {
+        "scale": layer.scale,
+        "bits": layer.num_weight_bits,
+        "signed": True,
+        "zero_point": 0,
+        "axis": None,
+        "rounding": "half to even",
+        "headroom": layer.headroom,
+        "bias_scale": layer.bias_scale,
+    }
+    if layer.kind == "dense":
+        return f"{layer.name}_dense", nir.Affine(weight=weight, bias=bias), row
+    node = nir.Conv2d(
+        input_shape=(layer.in_shape[1], layer.in_shape[2]),
+        weight=weight,
+        stride=layer.stride,
+        padding=layer.padding,
+        dilation=1,
+        groups=1,
+        bias=bias,
+    )
+    return f"{layer.name}_conv2d", node, row
+
+
+def _neuron(layer: IntegerLayer) -> tuple[nir.NIRNode, dict[str, Any]]:
+    neuron = layer.neuron
+    assert neuron is not None
+    if neuron.du != DECAY_MAX or neuron.dv == 0:
+        raise UnsupportedError(
+            "only leaky neurons without a stored current are exported",
+            where=layer.name,
+            expected=f"du = {DECAY_MAX}, dv > 0",
+            got=f"du = {neuron.du}, dv = {neuron.dv}",
+        )
+    dt = LOIHI.dt
+    tau_mem = dt * DECAY_ONE / neuron.dv
+    full = np.ones(layer.out_shape)
+    node = nir.CubaLIF(
+        tau_syn=full * dt,
+        tau_mem=full * tau_mem,
+        r=full * (tau_mem / dt),
+        v_leak=full * 0,
+        v_threshold=full * (neuron.vth * layer.activation_scale),
+        v_reset=full * 0,
+        w_in=full.copy(),
+    )
+    row = {
+        "du": neuron.du,
+        "dv": neuron.dv,
+        "vth": neuron.vth,
+        "bias_exp": neuron.bias_exp,
+        "scale": layer.activation_scale,
+    }
+    return node, row
+
+
+def _known_keys(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The key names of the published Brevitas-to-NIR example, for its readers."""
+    if "zero_point" not in row:
+        return {}
+    return {
+        "quant_weight": True,
+        "quant_weight_scale": row["scale"],
+        "quant_weight_zero_point": 0,
+        "quant_weight_bit_width": row["bits"],
+    }

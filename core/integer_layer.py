@@ -1,0 +1,63 @@
+"""IntegerLayer: one layer of a quantized network in integers, between the checkpoint and its exports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lavatube.fixed_point import ACTIVATION_SHIFT
+from lavatube.program import Shape
+
+
+@dataclass(frozen=True)
+class IntegerNeuron:
+    """Registers of the neurons behind a synapse. bias_mant: [out channels or neurons] int16."""
+
+    du: int
+    dv: int
+    vth: int
+    bias_mant: np.ndarray
+    bias_exp: int
+
+
+@dataclass(frozen=True)
+class IntegerLayer:
+    """A synapse with b-bit integers and what it drives.
+
+    weight:   [O, I, h, w] (conv2d) or [O, I] (dense) int8, in -2^(bits-1)..2^(bits-1)-1.
+    headroom: k of a = (sum of weight * s) << k, so that thresholds keep their resolution at few bits.
+    scale:    float value of one integer weight; exact power of two.
+    readout_bias: [O] int64 in activation units, only where `neuron` is None.
+    """
+
+    name: str
+    kind: str
+    in_shape: Shape
+    out_shape: Shape
+    weight: np.ndarray
+    num_weight_bits: int
+    headroom: int
+    scale: float
+    neuron: IntegerNeuron | None
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    readout_bias: np.ndarray | None = None
+
+    @property
+    def activation_scale(self) -> float:
+        """Float value of one activation unit."""
+        return self.scale / (1 << self.headroom)
+
+    @property
+    def bias_scale(self) -> float:
+        """Float value of one step of the bias mantissa."""
+        exponent = self.neuron.bias_exp - ACTIVATION_SHIFT if self.neuron else 0
+        return self.activation_scale * 2.0**exponent
+
+    @property
+    def bias(self) -> np.ndarray:
+        """[O] integer bias, in steps of `bias_scale`."""
+        if self.neuron is not None:
+            return self.neuron.bias_mant.astype(np.int64)
+        return np.zeros(len(self.weight), np.int64) if self.readout_bias is None else self.readout_bias

@@ -1,0 +1,75 @@
+"""One small rule per NIR node type: the node and its quantization row become a program node. Exact, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import nir
+import numpy as np
+
+from lavatube.convert.from_nir import integers_of
+from lavatube.errors import LavatubeError, UnsupportedError
+from lavatube.fixed_point import WEIGHT_BITS_MAX
+from lavatube.program import Conv2dNode, DenseNode, LifNode, Shape
+
+Row = Mapping[str, Any]
+
+
+def lower_affine(name: str, node: nir.Affine, row: Row, shape: Shape) -> DenseNode:
+    """W x + b: b-bit integers q become mantissas q << (9 - b), weight_exp = b - 9 + headroom, so a = (sum q s) << k."""
+    return DenseNode(name, shape, *_mantissas(name, node, row))
+
+
+def lower_conv2d(name: str, node: nir.Conv2d, row: Row, shape: Shape) -> Conv2dNode:
+    """Two-dimensional cross-correlation; integers as in `lower_affine`."""
+    if isinstance(node.padding, str) or np.any(np.asarray(node.dilation) != 1) or node.groups != 1:
+        raise UnsupportedError(
+            "convolution",
+            where=f"{name} (nir.Conv2d)",
+            expected="numeric padding, dilation 1, groups 1",
+            got=f"padding {node.padding}, dilation {node.dilation}, groups {node.groups}",
+        )
+    stride, padding = _pair(node.stride), _pair(node.padding)
+    return Conv2dNode(name, shape, *_mantissas(name, node, row), stride=stride, padding=padding)
+
+
+def lower_cuba_lif(name: str, node: nir.CubaLIF, row: Row, bias: np.ndarray, dt: float) -> LifNode:
+    """CubaLIF with tau_syn = dt (no stored current): dv from the metadata, confirmed by tau_mem.
+
+    bias: (shape) int64 bias mantissas, from the synapse before.
+    """
+    where = f"{name} (nir.CubaLIF)"
+    for field, expected in (
+        ("tau_syn", dt),
+        ("tau_mem", dt * 4096 / row["dv"]),
+        ("r", 4096 / row["dv"]),
+        ("v_leak", 0.0),
+        ("v_reset", 0.0),
+        ("w_in", 1.0),
+        ("v_threshold", row["vth"] * row["scale"]),
+    ):
+        value = np.asarray(getattr(node, field))
+        if not np.allclose(value, expected, rtol=1e-12, atol=0):
+            got = f"{value.min():g}..{value.max():g}"
+            raise LavatubeError(f"{field} does not fit the metadata", where=where, expected=f"{expected:g}", got=got)
+    if np.abs(bias).max(initial=0) > 4096:
+        raise LavatubeError("bias mantissa", where=where, expected="13 bits", got=str(np.abs(bias).max()))
+    return LifNode(name, bias.shape, row["du"], row["dv"], row["vth"], bias.astype(np.int16), row["bias_exp"])
+
+
+def _mantissas(name: str, node: Any, row: Row) -> tuple[np.ndarray, int, int]:
+    """(weight int16, num_weight_bits, weight_exp)."""
+    bits, headroom = row["bits"], row["headroom"]
+    integers = integers_of(node.weight, row["scale"], where=f"{name}.weight")
+    limit = 1 << (bits - 1)
+    if integers.min() < -limit or integers.max() >= limit:
+        got = f"{integers.min()}..{integers.max()}"
+        raise LavatubeError("integer weights", where=name, expected=f"{bits} bits signed", got=got)
+    shift = WEIGHT_BITS_MAX + 1 - bits
+    return (integers << shift).astype(np.int16), bits, headroom - shift
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    first, second = np.broadcast_to(np.asarray(value), 2)
+    return int(first), int(second)

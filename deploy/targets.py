@@ -1,0 +1,30 @@
+"""What each target offers; lowering refuses the rest by name, with the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lavatube.errors import LavatubeError, UnsupportedError
+from lavatube.program import LoihiProgram
+
+OFFERS: Mapping[str, frozenset[str]] = {
+    "loihi1": frozenset({"delays"}),
+    "loihi2": frozenset({"delays", "graded input"}),
+}
+REMEDIES: Mapping[str, str] = {
+    "graded input": "Loihi 1 spikes are binary: encode the input as spikes (message_bits 1), or use --target loihi2",
+}
+
+
+def refuse_what_target_lacks(program: LoihiProgram) -> None:
+    """raises: UnsupportedError naming the capability and the remedy; LavatubeError for an unknown target."""
+    if program.target not in OFFERS:
+        raise LavatubeError("unknown target", expected=" or ".join(sorted(OFFERS)), got=program.target)
+    for need in sorted(program.needs() - OFFERS[program.target]):
+        raise UnsupportedError(
+            f"the program needs {need}",
+            where=f"target {program.target}",
+            expected=", ".join(sorted(OFFERS[program.target])),
+            got=need,
+            remedy=REMEDIES.get(need, ""),
+        )

@@ -1,0 +1,125 @@
+"""Run a program, or a checkpoint's own forward, on one of the engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from lavatube.bounds import prove_no_overflow
+from lavatube.errors import LavatubeError
+from lavatube.inputs import InputBatch, load_inputs, make_inputs
+from lavatube.program import InputNode, LoihiProgram, Overflow
+from lavatube.program_file import load_program
+from lavatube.trace import SpikeTrace, save_trace
+from lavatube.trained import load_quantized
+
+Progress = Callable[[int, int], None]
+BACKENDS = ("reference", "fast", "lava", "torch")
+RECORDABLE = frozenset({"u", "v"})
+
+
+def run(
+    source: LoihiProgram | Path | str,
+    inputs: InputBatch | np.ndarray | Path | str,
+    *,
+    backend: str = "fast",
+    out: Path | str | None = None,
+    steps: int | None = None,
+    record: Iterable[str] = (),
+    device: str = "cpu",
+    conv: str = "auto",
+    timeout: float | None = None,
+    overflow: Overflow | None = None,
+    progress: Progress | None = None,
+) -> SpikeTrace:
+    """Run and return the trace; write it to `out` if given.
+
+    source:  a LoihiProgram, its file, or a run folder (which `torch` needs: it runs the quantized checkpoint itself).
+    inputs:  X.npz, an array [T, B, ...] or static [B, ...], or an InputBatch.
+    record:  any of "u", "v".  conv: "auto", "conv" or "sparse" (Lava only).  timeout: seconds (Lava only).
+    raises:  LavatubeError for bad input, an unknown backend, or when `overflow` is strict and an overflow is possible.
+    """
+    if backend not in BACKENDS:
+        raise LavatubeError("unknown backend", expected=", ".join(BACKENDS), got=backend)
+    kept = frozenset(record)
+    if not kept <= RECORDABLE:
+        raise LavatubeError("--record", expected="u and v", got=", ".join(sorted(kept - RECORDABLE)))
+    if backend == "torch":
+        trace = _run_checkpoint(source, inputs, steps, kept, device, progress)
+    else:
+        program = source if isinstance(source, LoihiProgram) else load_program(program_path(source))
+        if overflow is not None:
+            program = replace(program, overflow=overflow)
+        batch = as_batch(inputs, program.input, program.num_steps, steps)
+        prove_no_overflow(program, num_steps=batch.num_steps)
+        trace = _run_program(program, batch, backend, kept, device, conv, timeout, progress)
+    if out is not None:
+        save_trace(trace, Path(out))
+    return trace
+
+
+def program_path(source: Path | str) -> Path:
+    """The program file itself, or the one in a run folder."""
+    path = Path(source)
+    return path / "program.safetensors" if path.is_dir() else path
+
+
+def as_batch(
+    inputs: InputBatch | np.ndarray | Path | str, node: InputNode, default_steps: int, steps: int | None
+) -> InputBatch:
+    """Check inputs of any accepted form against the input encoding."""
+    if isinstance(inputs, InputBatch):
+        return inputs
+    if isinstance(inputs, np.ndarray):
+        return make_inputs(inputs, node, default_steps=default_steps, steps=steps)
+    return load_inputs(Path(inputs), node, default_steps=default_steps, steps=steps)
+
+
+def _run_program(
+    program: LoihiProgram,
+    batch: InputBatch,
+    backend: str,
+    record: frozenset[str],
+    device: str,
+    conv: str,
+    timeout: float | None,
+    progress: Progress | None,
+) -> SpikeTrace:
+    if backend == "reference":
+        from lavatube.sim.reference import run_reference
+
+        return run_reference(program, batch, record=record, progress=progress)
+    if backend == "fast":
+        from lavatube.sim.fast import run_fast
+
+        return run_fast(program, batch, record=record, device=device, progress=progress)
+    from lavatube.sim.lava_run import run_lava
+
+    return run_lava(program, batch, record=record, conv=conv, timeout=timeout, progress=progress)
+
+
+def _run_checkpoint(
+    source: LoihiProgram | Path | str,
+    inputs: InputBatch | np.ndarray | Path | str,
+    steps: int | None,
+    record: frozenset[str],
+    device: str,
+    progress: Progress | None,
+) -> SpikeTrace:
+    from lavatube.sim.torch_run import run_torch
+
+    if isinstance(source, LoihiProgram) or not Path(source).is_dir():
+        raise LavatubeError(
+            "the torch engine runs the quantized checkpoint itself, not a program",
+            where=getattr(source, "name", None) or str(source)[:80],
+            expected="a run folder with quantized.safetensors",
+        )
+    path = Path(source) / "quantized.safetensors"
+    network = load_quantized(path)
+    encoding = network.layout["input"]
+    node = InputNode("input", tuple(encoding["shape"]), encoding["message_bits"])
+    batch = as_batch(inputs, node, network.layout["num_steps"], steps)
+    return run_torch(path, batch, record=record, device=device, progress=progress)

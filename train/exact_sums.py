@@ -1,0 +1,73 @@
+"""Integer synaptic sums by floating-point GEMM, exact because every partial sum fits the mantissa."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+
+from lavatube.errors import LavatubeError
+
+FLOAT32_EXACT = 1 << 24
+FLOAT64_EXACT = 1 << 53
+
+
+@contextmanager
+def exact_kernels() -> Iterator[None]:
+    """No autocast, no TF32 and no cuDNN (whose Winograd and FFT convolutions are not exact) inside the block."""
+    with (
+        torch.autocast("cuda", enabled=False),
+        torch.autocast("cpu", enabled=False),
+        torch.backends.cudnn.flags(enabled=False, allow_tf32=False),
+    ):
+        tf32 = torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = False
+        try:
+            yield
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = tf32
+
+
+def exact_conv2d(
+    events: torch.Tensor, weight: torch.Tensor, stride: tuple[int, int], padding: tuple[int, int], max_event: int
+) -> torch.Tensor:
+    """Cross-correlation of integer events [N, I, H, W] with integer weights [O, I, h, w]; returns int64 [N, O, ...]."""
+    dtype = exact_dtype(weight, max_event)
+    with exact_kernels():
+        return F.conv2d(events.to(dtype), weight.to(dtype), stride=stride, padding=padding).to(torch.int64)
+
+
+def exact_linear(events: torch.Tensor, weight: torch.Tensor, max_event: int) -> torch.Tensor:
+    """Integer events [N, I] times integer weights [O, I]; returns int64 [N, O]."""
+    dtype = exact_dtype(weight, max_event)
+    with exact_kernels():
+        return F.linear(events.to(dtype), weight.to(dtype)).to(torch.int64)
+
+
+def exact_dtype(weight: torch.Tensor, max_event: int) -> torch.dtype:
+    """Narrowest float in which sum |W| * max_event, and so every partial sum, is exact on this device.
+
+    raises: LavatubeError if not even float64 is wide enough.
+    """
+    bound = int(weight.detach().to(torch.int64).abs().flatten(1).sum(1).max()) * max_event
+    if bound < FLOAT32_EXACT and float32_is_exact(weight.device.type):
+        return torch.float32
+    if bound < FLOAT64_EXACT:
+        return torch.float64
+    raise LavatubeError("synaptic sum does not fit float64 exactly", expected="below 2^53", got=str(bound))
+
+
+@lru_cache(maxsize=8)
+def float32_is_exact(device: str) -> bool:
+    """Self-check of this device's float32 kernels against float64, on sums just below 2^24."""
+    generator = torch.Generator().manual_seed(24)
+    events = torch.randint(0, 256, (4, 16, 9, 9), generator=generator).to(device)
+    weight = torch.randint(-127, 128, (8, 16, 3, 3), generator=generator).to(device)
+    flat, rows = events.flatten(1)[:, :500], torch.randint(-127, 128, (32, 500), generator=generator).to(device)
+    with exact_kernels():
+        conv = [F.conv2d(events.to(d), weight.to(d), padding=1).double() for d in (torch.float32, torch.float64)]
+        dense = [F.linear(flat.to(d), rows.to(d)).double() for d in (torch.float32, torch.float64)]
+    return bool(torch.equal(*conv) and torch.equal(*dense))
