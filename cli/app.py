@@ -45,7 +45,9 @@ def version(value: bool) -> None:
 
 
 @app.callback()
-def options(_: bool = typer.Option(False, "--version", callback=version, is_eager=True, help="Print the version.")) -> None:
+def options(
+    _: bool = typer.Option(False, "--version", callback=version, is_eager=True, help="Print the version."),
+) -> None:
     """Options before the command."""
 
 

@@ -29,9 +29,9 @@ class Stage:
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Run folder; the same command on it goes on where it stopped.")] = Path(
-        "runs/demo"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", help="Run folder; the same command on it goes on where it stopped.")
+    ] = Path("runs/demo"),
     timeout: Timeout = None,
     overwrite: Overwrite = False,
     json: Json = False,

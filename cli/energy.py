@@ -11,10 +11,14 @@ from lavatube.cli.options import Json
 
 
 def energy(
-    program: Annotated[Path | None, typer.Argument(metavar="PROGRAM|DIR", help="A program file or a run folder.")] = None,
+    program: Annotated[
+        Path | None, typer.Argument(metavar="PROGRAM|DIR", help="A program file or a run folder.")
+    ] = None,
     inputs: Annotated[Path | None, typer.Option("--input", help="X.npz to run and count.")] = None,
     counts: Annotated[Path | None, typer.Option("--counts", help="counts.json to price instead of running.")] = None,
-    trace: Annotated[Path | None, typer.Option("--trace", help="A trace of any engine to count instead of running.")] = None,
+    trace: Annotated[
+        Path | None, typer.Option("--trace", help="A trace of any engine to count instead of running.")
+    ] = None,
     prices: Annotated[list[str] | None, typer.Option("--prices", help="Price set or file; repeat for several.")] = None,
     target: Annotated[str | None, typer.Option("--target", help="loihi1 or loihi2; default: the program's.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for counts.json and energy.json.")] = None,
@@ -33,7 +37,9 @@ def energy(
     from lavatube.trace import load_trace
 
     if (counts is not None) + (inputs is not None) + (trace is not None) != 1:
-        raise LavatubeError("what to count", expected="exactly one of --input, --trace and --counts", got="none or several")
+        raise LavatubeError(
+            "what to count", expected="exactly one of --input, --trace and --counts", got="none or several"
+        )
     loaded = load_program(program_path(program)) if program is not None else None
     if counts is not None:
         counted = load_counts(counts)

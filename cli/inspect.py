@@ -11,7 +11,9 @@ from lavatube.cli.options import Json
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="program.safetensors, model.nir, a trace, or another artifact.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="program.safetensors, model.nir, a trace, or another artifact.")
+    ],
     json: Json = False,
 ) -> int:
     """Say what is in a file, what each target would refuse, and why."""
@@ -90,7 +92,9 @@ def _tensors(file: Path) -> dict[str, Any]:
         with safe_open(str(file), framework="np") as opened:
             kind = json.loads((opened.metadata() or {}).get("lavatube", "{}")).get("kind")
     except (SafetensorError, OSError, ValueError, AttributeError) as error:
-        raise LavatubeError("damaged or foreign file", where=str(file), expected="safetensors", got=str(error)) from error
+        raise LavatubeError(
+            "damaged or foreign file", where=str(file), expected="safetensors", got=str(error)
+        ) from error
     if kind == KIND:
         return _program(load_program(file))
     if not isinstance(kind, str):

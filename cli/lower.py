@@ -12,10 +12,13 @@ from lavatube.cli.options import Json
 
 def lower(
     model: Annotated[Path, typer.Argument(metavar="FILE.nir", help="A quantized NIR file (or a run folder with one).")],
-    out: Annotated[Path | None, typer.Option("--out", help="Program file; default program.safetensors beside it.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Program file; default program.safetensors beside it.")
+    ] = None,
     target: Annotated[str, typer.Option("--target", help="loihi1 or loihi2.")] = "loihi2",
     overflow: Annotated[
-        str, typer.Option("--overflow", help="strict: prove that nothing overflows; hardware: wrap and saturate, counted.")
+        str,
+        typer.Option("--overflow", help="strict: prove that nothing overflows; hardware: wrap and saturate, counted."),
     ] = "strict",
     strict: Annotated[bool, typer.Option("--strict", help="Refuse every lossy step of the lowering.")] = False,
     json: Json = False,

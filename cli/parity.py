@@ -12,11 +12,15 @@ from lavatube.cli.options import Conv, DataDir, Device, Json, Timeout
 
 def parity(
     source: Annotated[Path, typer.Argument(metavar="PROGRAM|DIR|A.npz", help="A program, a run folder, or a trace.")],
-    other: Annotated[Path | None, typer.Argument(metavar="[B.npz]", help="A second trace to compare with the first.")] = None,
+    other: Annotated[
+        Path | None, typer.Argument(metavar="[B.npz]", help="A second trace to compare with the first.")
+    ] = None,
     data: Annotated[str | None, typer.Option("--data", help="Data set name (its test split) or X.npz.")] = None,
     against: Annotated[str, typer.Option("--against", help="Engines to compare with the reference.")] = "",
     samples: Annotated[int | None, typer.Option("--samples", help="Only the first N samples.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Report file; default parity.json in the run folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Report file; default parity.json in the run folder.")
+    ] = None,
     record: Annotated[str, typer.Option("--record", help="Also compare the state: v, u or v,u.")] = "",
     conv: Conv = "auto",
     timeout: Timeout = None,

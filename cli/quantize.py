@@ -15,7 +15,10 @@ def quantize(
     out: Annotated[Path | None, typer.Option("--out", help="Folder for quantized.safetensors; default DIR.")] = None,
     weight_bits: Annotated[int, typer.Option("--weight-bits", help="2..8, signed.")] = 8,
     headroom: Annotated[
-        float, typer.Option("--headroom", help="Share of the registers' proven range to use; the rest is left to fine-tuning.")
+        float,
+        typer.Option(
+            "--headroom", help="Share of the registers' proven range to use; the rest is left to fine-tuning."
+        ),
     ] = 0.85,
     epochs: Annotated[int, typer.Option("--epochs", help="Epochs of quantization-aware fine-tuning.")] = 8,
     data: Annotated[str | None, typer.Option("--data", help="Data set; default: the one it was trained on.")] = None,

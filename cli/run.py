@@ -13,11 +13,15 @@ from lavatube.cli.options import Conv, Device, Json, Timeout
 def run(
     source: Annotated[Path, typer.Argument(metavar="PROGRAM|DIR", help="A program file or a run folder.")],
     inputs: Annotated[Path, typer.Option("--input", help="X.npz: `input` [T, B, ...] or static [B, ...].")],
-    backend: Annotated[str, typer.Option("--backend", help="reference, fast, lava, or torch (the checkpoint itself).")] = "fast",
+    backend: Annotated[
+        str, typer.Option("--backend", help="reference, fast, lava, or torch (the checkpoint itself).")
+    ] = "fast",
     out: Annotated[Path, typer.Option("--out", help="Trace file to write.")] = Path("trace.npz"),
     steps: Annotated[int | None, typer.Option("--steps", help="Timesteps; default: the program's.")] = None,
     record: Annotated[str, typer.Option("--record", help="Also record the state: v, u or v,u.")] = "",
-    overflow: Annotated[str | None, typer.Option("--overflow", help="strict or hardware; default: the program's.")] = None,
+    overflow: Annotated[
+        str | None, typer.Option("--overflow", help="strict or hardware; default: the program's.")
+    ] = None,
     conv: Conv = "auto",
     timeout: Timeout = None,
     device: Device = "cpu",
@@ -38,12 +42,16 @@ def run(
         )  # fmt: skip
     spikes = {name: int(value.sum()) for name, value in trace.spikes.items()}
     if json:
-        print_json({"trace": str(out), "steps": trace.num_steps, "samples": trace.batch, "spikes": spikes, **trace.meta})
+        print_json(
+            {"trace": str(out), "steps": trace.num_steps, "samples": trace.batch, "spikes": spikes, **trace.meta}
+        )
         return 0
     print(f"wrote {out}: {trace.batch} samples x {trace.num_steps} timesteps on {backend} ({trace.meta['device']})")
     for name, count in spikes.items():
         print(f"  {name}: {count:,} spikes")
-    overflowed = {kind: sum(rows.values()) for kind, rows in (trace.meta.get("overflow") or {}).items() if sum(rows.values())}
+    overflowed = {
+        kind: sum(rows.values()) for kind, rows in (trace.meta.get("overflow") or {}).items() if sum(rows.values())
+    }
     if overflowed:
         print("  overflow: " + ", ".join(f"{count:,} {kind}" for kind, count in overflowed.items()))
     return 0

@@ -46,7 +46,10 @@ def train(
             overwrite=overwrite,
             data_dir=data_dir,
             progress=lambda epoch, epochs, loss, accuracy: update(
-                epoch, epochs, f"epoch {epoch}/{epochs}, loss {loss:.3f}" + (f", validation {accuracy:.1f} %" if accuracy is not None else "")
+                epoch,
+                epochs,
+                f"epoch {epoch}/{epochs}, loss {loss:.3f}"
+                + (f", validation {accuracy:.1f} %" if accuracy is not None else ""),
             ),
         )
     say(f"wrote {folder / 'model.safetensors'}")

@@ -19,7 +19,7 @@ MESSAGE_BITS_MAX = 24  # Lava 0.10.0 declares 24-bit payloads on its spike ports
 
 def _require(ok: bool, where: str, what: str, *, expected: str, got: object) -> None:
     if not ok:
-        raise LavatubeError(what, where=where, expected=expected, got=repr(got))
+        raise LavatubeError(what, where=where, expected=expected, got=got if isinstance(got, str) else repr(got))
 
 
 def _is_int(value: object, low: int, high: int) -> bool:

@@ -123,7 +123,7 @@ def read_npz(path: Path, *, kind: str) -> dict[str, np.ndarray]:
     """All arrays of an .npz file, never unpickling."""
     require_file(path, kind=kind)
     try:
-        with np.load(path, allow_pickle=False) as opened:
+        with Path(path).open("rb") as handle, np.load(handle, allow_pickle=False) as opened:
             return {name: opened[name] for name in opened.files}
     except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise LavatubeError("damaged or foreign file", where=str(path), expected=kind, got=str(error)) from error

@@ -24,10 +24,14 @@ def random_weight(rng: np.random.Generator, shape: tuple[int, ...], bits: int) -
 def small_program() -> Callable[..., LoihiProgram]:
     """conv 3x3 -> LIF -> strided, padded conv 3x2 -> LIF -> dense -> read-out on a non-square image."""
 
-    def make(seed: int = 0, *, bits: int = 8, message_bits: int = 8, overflow: str = "hardware", **change: object) -> LoihiProgram:
+    def make(
+        seed: int = 0, *, bits: int = 8, message_bits: int = 8, overflow: str = "hardware", **change: object
+    ) -> LoihiProgram:
         rng = np.random.default_rng(seed)
         unit = 1 << (bits - 1)  # the largest weight; thresholds and biases go with it
-        first = Conv2dNode("layer1_conv2d", (2, 6, 5), random_weight(rng, (3, 2, 3, 3), bits), bits, bits - 9, padding=(1, 1))
+        first = Conv2dNode(
+            "layer1_conv2d", (2, 6, 5), random_weight(rng, (3, 2, 3, 3), bits), bits, bits - 9, padding=(1, 1)
+        )
         lif1 = LifNode(
             "layer1_lif", first.out_shape, 4095, 2048, unit << (message_bits - 1),
             rng.integers(-4096, 4096, first.out_shape).astype(np.int16), bits - 1,
@@ -40,7 +44,11 @@ def small_program() -> Callable[..., LoihiProgram]:
             rng.integers(-32 * unit, 32 * unit, second.out_shape).astype(np.int16), 0,
         )  # fmt: skip
         dense = DenseNode(
-            "layer3_dense", second.out_shape, random_weight(rng, (5, int(np.prod(second.out_shape))), bits), bits, bits - 9
+            "layer3_dense",
+            second.out_shape,
+            random_weight(rng, (5, int(np.prod(second.out_shape))), bits),
+            bits,
+            bits - 9,
         )
         nodes: list[Node] = [
             InputNode("input", (2, 6, 5), message_bits), first, lif1, second, lif2, dense,
@@ -56,7 +64,9 @@ def small_program() -> Callable[..., LoihiProgram]:
 def random_inputs() -> Callable[..., InputBatch]:
     """Random events within a program's input encoding, [T, B, ...]."""
 
-    def make(program: LoihiProgram, batch: int = 4, steps: int | None = None, seed: int = 1, **more: np.ndarray) -> InputBatch:
+    def make(
+        program: LoihiProgram, batch: int = 4, steps: int | None = None, seed: int = 1, **more: np.ndarray
+    ) -> InputBatch:
         rng = np.random.default_rng(seed)
         shape = (steps or program.num_steps, batch, *program.input.shape)
         events = rng.integers(0, program.input.max_value + 1, shape)

@@ -40,7 +40,9 @@ def test_fast_equals_reference_for_strided_padded_convolutions(small_program, ra
     inputs = random_inputs(program)
     both = [run(program, inputs, record=frozenset("uv")) for run in (run_reference, run_fast)]
     assert_equal(*both)
-    assert bits == 1 or all(0 < value.mean() < 1 for value in both[0].spikes.values())  # 1 bit is -1 or 0: inhibition only
+    assert bits == 1 or all(
+        0 < value.mean() < 1 for value in both[0].spikes.values()
+    )  # 1 bit is -1 or 0: inhibition only
 
 
 @pytest.mark.parametrize(("batch", "steps"), [(1, 1), (1, 6), (7, 1), (3, 13)])

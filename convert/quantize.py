@@ -1,0 +1,197 @@
+"""Trained network -> QuantizedNetwork: fold, choose registers, fine-tune with the integer timestep as forward."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from lavatube.bounds import bound_layer
+from lavatube.convert.fold import fold
+from lavatube.convert.registers import ChosenLayer, FoldedLayer, choose_registers
+from lavatube.errors import LavatubeError
+from lavatube.integer_layer import IntegerLayer
+from lavatube.program import Conv2dNode, DenseNode, LifNode
+from lavatube.train.data import Dataset, Split, load_data
+from lavatube.train.device import torch_device
+from lavatube.train.loop import batches, epoch_generator, evaluate
+from lavatube.train.network import load_network
+from lavatube.train.quantized import QuantizedModule
+from lavatube.train.recipe import Recipe, check_recipe
+from lavatube.trained import QuantizedNetwork, load_trained, save_quantized
+
+FINE_TUNING_LR = 1e-3  # of Adam, on master weights whose largest integer is about 1
+FIRST_EPOCH = 1_000_000  # randomness of fine-tuning: epochs that training never reaches
+
+
+def quantize(
+    source: Path | str,
+    *,
+    out: Path | str | None = None,
+    weight_bits: int = 8,
+    headroom: float = 0.85,
+    epochs: int = 8,
+    data: str | None = None,
+    device: str = "cpu",
+    data_dir: Path | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> QuantizedNetwork:
+    """Quantize a run folder; write quantized.safetensors to `out`, by default the same folder.
+
+    weight_bits: 2..8, signed. headroom: share of the registers' proven range that is used before fine-tuning.
+    epochs:      of fine-tuning; the epoch with the best validation accuracy is kept (0: rounding only).
+    raises:      LavatubeError for a folder that is not a finished run, a finished `out` without overwrite, or registers
+                 that fine-tuning made overflow.
+    """
+    folder = Path(out) if out is not None else Path(source)
+    target = folder / "quantized.safetensors"
+    if target.exists() and not overwrite:
+        raise LavatubeError("already quantized", where=str(target), remedy="choose another folder, or give --overwrite")
+    if epochs < 0:
+        raise LavatubeError("epochs", where="quantize", expected="0 or more", got=str(epochs))
+    trained = load_trained(Path(source))
+    recipe = check_recipe(dict(trained.recipe), where=str(source))
+    dataset = load_data(data or recipe.data.name, data_dir)
+    network = load_network(trained, dataset.shape, dataset.classes)
+    folded = fold(network, recipe, dataset)
+    chosen = choose_registers(folded, message_bits=dataset.message_bits, weight_bits=weight_bits, headroom=headroom)
+    module = _module(chosen, recipe, dataset).to(torch_device(device))
+    rounded = accuracy(module, dataset.validation)
+    best = _fine_tune(module, recipe, dataset, epochs, rounded, progress)
+    layers = module.integer_layers()
+    _refuse_overflow(layers, module.max_input, recipe.num_steps)
+    quantized = QuantizedNetwork(
+        recipe=recipe.model_dump(mode="json"),
+        layout=module.layout,
+        tensors={name: value.detach().cpu().numpy().copy() for name, value in module.state_dict().items()},
+        lossy=tuple(_lossy(folded, chosen, layers)),
+        metrics={
+            "float_test_accuracy": evaluate(network, dataset.test, dataset.message_bits).accuracy,
+            "rounded_validation_accuracy": rounded,
+            "validation_accuracy": best,
+            "test_accuracy": accuracy(module, dataset.test),
+            "weight_bits": weight_bits,
+            "epochs": epochs,
+        },
+    )
+    save_quantized(quantized, target)
+    if folder.resolve() != Path(source).resolve():
+        shutil.copyfile(Path(source) / "config.json", folder / "config.json")
+    return quantized
+
+
+@torch.no_grad()
+def accuracy(module: QuantizedModule, split: Split) -> float:
+    """Accuracy in % of the integer network: read-out summed over the timesteps, the lowest class wins ties."""
+    device = next(module.parameters()).device
+    events = torch.tensor(split.inputs.astype(np.int64), device=device)
+    readout = module.run(events.expand(module.layout["num_steps"], *events.shape))[-1].activation.sum(0)
+    return 100.0 * float((readout.cpu().numpy().argmax(1) == split.labels).mean())
+
+
+def _module(chosen: Sequence[ChosenLayer], recipe: Recipe, data: Dataset) -> QuantizedModule:
+    layout = {
+        "num_steps": recipe.num_steps,
+        "input": {"shape": list(data.shape), "message_bits": data.message_bits},
+        "layers": [dict(layer.layout) for layer in chosen],
+    }
+    module = QuantizedModule(layout)
+    for layer, values in zip(module.layers, chosen, strict=True):
+        layer.synapse.weight.data.copy_(torch.tensor(values.weight))
+        layer.bias.data.copy_(torch.tensor(values.bias))
+    return module
+
+
+def _fine_tune(
+    module: QuantizedModule,
+    recipe: Recipe,
+    data: Dataset,
+    epochs: int,
+    best: float,
+    progress: Callable[[int, int, str], None] | None,
+) -> float:
+    """Adam on the master weights; leaves the epoch with the best validation accuracy in the module and returns it."""
+    groups = [{"params": [p]} for p in module.parameters()]
+    optimizer = torch.optim.Adam(groups, lr=FINE_TUNING_LR)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(epochs, 1))
+    kept = {name: value.clone() for name, value in module.state_dict().items()}
+    slope = recipe.network.neuron.surrogate.slope
+    logit_scale = module.layout["layers"][-1]["logit_scale"]
+    device = next(module.parameters()).device
+    for epoch in range(epochs):
+        generator = epoch_generator(recipe.seed, FIRST_EPOCH + epoch)
+        for inputs, labels in batches(data, recipe.optimizer.batch_size, recipe.data.shift, generator, device):
+            events = torch.round(inputs * 2**data.message_bits).to(torch.int64)
+            logits = module.rate_logits(events.expand(recipe.num_steps, *events.shape), slope)
+            loss = F.cross_entropy(logits * logit_scale, labels)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        schedule.step()
+        found = accuracy(module, data.validation)
+        if found >= best:
+            best, kept = found, {name: value.clone() for name, value in module.state_dict().items()}
+        if progress is not None:
+            progress(epoch + 1, epochs, f"epoch {epoch + 1}/{epochs}, integer validation accuracy {found:.1f} %")
+    module.load_state_dict(kept)
+    return best
+
+
+def _refuse_overflow(layers: Sequence[IntegerLayer], max_event: int, num_steps: int) -> None:
+    for layer in layers:
+        if layer.neuron is None:
+            continue
+        mantissa = (layer.weight.astype(np.int16)) << (9 - layer.num_weight_bits)
+        geometry = {"num_weight_bits": layer.num_weight_bits, "weight_exp": layer.num_weight_bits - 9 + layer.headroom}
+        synapse = (
+            DenseNode(layer.name, layer.in_shape, mantissa, **geometry)
+            if layer.kind == "dense"
+            else Conv2dNode(
+                layer.name, layer.in_shape, mantissa, **geometry, stride=layer.stride, padding=layer.padding
+            )
+        )
+        neuron = layer.neuron
+        bias = np.broadcast_to(neuron.bias_mant.reshape(-1, *(1,) * (len(layer.out_shape) - 1)), layer.out_shape)
+        target = LifNode(layer.name, layer.out_shape, neuron.du, neuron.dv, neuron.vth, bias, neuron.bias_exp)
+        if found := bound_layer(synapse, target, max_event, num_steps).violations():
+            raise LavatubeError(
+                "; ".join(found),
+                where=layer.name,
+                remedy="fine-tuning grew the weights: quantize with a smaller --headroom",
+            )
+        max_event = 1
+
+
+def _lossy(
+    folded: Sequence[FoldedLayer], chosen: Sequence[ChosenLayer], layers: Sequence[IntegerLayer]
+) -> list[dict[str, Any]]:
+    """What rounding and clamping did to the folded floats, before fine-tuning moved them."""
+    records = []
+    for before, values, layer in zip(folded, chosen, layers, strict=True):
+        limit = 2 ** (layer.num_weight_bits - 1) - 1
+        exact = values.weight.astype(np.float64) / layer.scale
+        integers = np.clip(np.rint(exact), -limit, limit)
+        bias_exact = values.bias.astype(np.float64) / layer.bias_scale
+        bias_limit = 4095 if layer.neuron else 2**31 - 1
+        records.append(
+            {
+                "stage": "quantize",
+                "layer": before.name,
+                "what": f"weights rounded to {layer.num_weight_bits} bits, biases to their register",
+                "largest_weight": int(np.abs(integers).max()),
+                "weights_to_zero": int(((integers == 0) & (exact != 0)).sum()),
+                "weights_clamped": int((np.abs(exact) > limit + 0.5).sum()),
+                "largest_weight_error": float(np.abs(integers - exact).max() * layer.scale),
+                "biases_clamped": int((np.abs(np.rint(bias_exact)) > bias_limit).sum()),
+                "largest_bias_error": float(
+                    np.abs(np.clip(np.rint(bias_exact), -bias_limit, bias_limit) - bias_exact).max() * layer.bias_scale
+                ),
+            }
+        )
+    return records

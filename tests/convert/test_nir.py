@@ -1,0 +1,179 @@
+"""model.nir is plain NIR that others execute, and gives its integers back exactly."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import h5py
+import nir
+import numpy as np
+import pytest
+
+from lavatube.convert.from_nir import read_quantized_nir
+from lavatube.convert.to_nir import export_nir
+from lavatube.deploy.lower import lower
+from lavatube.errors import LavatubeError, UnsupportedError
+from lavatube.integer_layer import IntegerLayer, IntegerNeuron
+from lavatube.program import InputNode
+from lavatube.program_file import program_sha256
+
+NODE = InputNode("input", (1, 6, 6), 6)
+
+
+def layers(seed=0, bits=8):
+    rng = np.random.default_rng(seed)
+    limit, scale = 2 ** (bits - 1) - 1, 2.0 ** (1 - bits)
+
+    def integers(*shape):
+        return rng.integers(-limit, limit + 1, shape).astype(np.int8)
+
+    def neuron(channels, vth, exp):
+        return IntegerNeuron(4095, 2048, vth, rng.integers(-200, 200, channels).astype(np.int16), exp)
+
+    return [
+        IntegerLayer(
+            "layer1", "conv2d", (1, 6, 6), (4, 6, 6), integers(4, 1, 3, 3), bits, 0, scale, neuron(4, 18 * limit, 5),
+            padding=(1, 1),
+        ),
+        IntegerLayer(
+            "layer2", "conv2d", (4, 6, 6), (6, 3, 3), integers(6, 4, 3, 3), bits, 2, scale, neuron(6, 5 * limit, 1),
+            stride=(2, 2), padding=(1, 1),
+        ),
+        IntegerLayer(
+            "layer3", "dense", (6, 3, 3), (10,), integers(10, 54), bits, 0, scale, None,
+            readout_bias=rng.integers(-9, 9, 10),
+        ),
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "model.nir"
+    export_nir(layers(), NODE, path, num_steps=8, method="rate", lossy=[{"stage": "quantize", "what": "x"}])
+    return path
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_integers_thresholds_and_biases_come_back_exactly_from_the_file(tmp_path, bits):
+    made = layers(3, bits)
+    export_nir(made, NODE, tmp_path / "m.nir", num_steps=8, method="rate")
+    program = lower(tmp_path / "m.nir")
+    for layer, (synapse, target) in zip(made, program.layers, strict=True):
+        np.testing.assert_array_equal(synapse.weight, layer.weight.astype(np.int16) << (9 - bits))
+        assert synapse.weight_exp == bits - 9 + layer.headroom
+        if layer.neuron is None:
+            np.testing.assert_array_equal(target.bias, layer.readout_bias)
+        else:
+            assert (target.dv, target.vth, target.bias_exp) == (2048, layer.neuron.vth, layer.neuron.bias_exp)
+            assert (target.bias_mant == layer.neuron.bias_mant[:, None, None]).all()
+
+
+def test_lowering_twice_gives_the_same_program(model):
+    assert program_sha256(lower(model)) == program_sha256(lower(model))
+
+
+def test_floats_are_exactly_integer_times_scale(model):
+    graph = nir.read(str(model))
+    for layer in layers()[:2]:
+        node = graph.nodes[f"{layer.name}_conv2d"]
+        assert node.weight.dtype == np.float64
+        np.testing.assert_array_equal(node.weight, layer.weight * layer.scale)
+        lif = graph.nodes[f"{layer.name}_lif"]
+        np.testing.assert_array_equal(lif.v_threshold, layer.neuron.vth * layer.scale / 2**layer.headroom)
+
+
+def test_node_names_sort_in_order_of_execution_and_the_graph_is_flat(model):
+    graph = nir.read(str(model))
+    order = ["input"]
+    after = dict(graph.edges)
+    while order[-1] in after:
+        order.append(after[order[-1]])
+    assert order == sorted(graph.nodes)
+    assert not any(isinstance(node, nir.NIRGraph) for node in graph.nodes.values())
+
+
+def plain_float64(made, events):
+    """Spikes of the two hidden layers, forward Euler in float64, written out. events: [T, C, H, W]."""
+    import torch
+    import torch.nn.functional as F
+
+    spikes = [[], []]
+    v = [0.0, 0.0]
+    for x in events:
+        s = torch.tensor(x, dtype=torch.float64)[None]
+        for index, layer in enumerate(made[:2]):
+            weight = torch.tensor(layer.weight * layer.scale)
+            bias = torch.tensor(layer.bias * layer.bias_scale)
+            current = F.conv2d(s, weight, bias, layer.stride, layer.padding)
+            v[index] = v[index] * 0.5 + current
+            s = (v[index] > layer.neuron.vth * layer.scale / 2**layer.headroom).double()
+            v[index] = v[index] * (1 - s)
+            spikes[index].append(s[0].numpy())
+    return [np.stack(each) for each in spikes]
+
+
+def test_norse_executes_the_file_with_the_spikes_of_a_plain_float64_step(model):
+    norse = pytest.importorskip("norse.torch", reason="norse is a development dependency")
+    import torch
+
+    events = np.random.default_rng(5).integers(0, 64, (8, 1, 6, 6))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # norse and nirtorch warn about their own deprecations
+        network = norse.from_nir(nir.read(str(model)), dt=1e-4).double()
+        seen = {}
+        for name, module in network.named_modules():
+            if name in ("layer1_lif", "layer2_lif"):
+                module.register_forward_hook(
+                    lambda _, __, result, name=name: seen.setdefault(name, []).append(result[0].detach().numpy()[0])
+                )
+        state = None
+        with torch.no_grad():
+            for x in events:
+                _, state = network(torch.tensor(x, dtype=torch.float64)[None], state)
+    for name, expected in zip(("layer1_lif", "layer2_lif"), plain_float64(layers(), events), strict=True):
+        np.testing.assert_array_equal(np.stack(seen[name]), expected)
+        assert 0 < expected.mean() < 1
+
+
+def test_changed_floats_make_the_integers_void(model):
+    graph = nir.read(str(model))
+    graph.nodes["layer1_conv2d"].weight[0, 0, 0, 0] += 1 / 128
+    nir.write(str(model), graph)
+    with pytest.raises(UnsupportedError, match="floats were changed after export"):
+        lower(model)
+
+
+def test_a_foreign_nir_file_is_refused_with_the_reason(tmp_path):
+    lif = nir.LIF(*(np.ones(2) for _ in range(5)))
+    graph = nir.NIRGraph.from_list(nir.Affine(np.eye(2), np.zeros(2)), lif)
+    nir.write(str(tmp_path / "f.nir"), graph)
+    with pytest.raises(UnsupportedError, match="carries no quantization metadata"):
+        lower(tmp_path / "f.nir")
+
+
+def test_an_unsupported_node_is_named_with_what_is_supported(model):
+    graph = nir.read(str(model))
+    quantized = read_quantized_nir(model)
+    graph.nodes["layer2_lif"] = nir.LIF(*(np.ones((6, 3, 3)) for _ in range(5)))
+    quantized.graph.nodes["layer2_lif"] = graph.nodes["layer2_lif"]
+    with pytest.raises(UnsupportedError, match=r"layer2_lif: node type LIF, expected Input, Affine, Conv2d"):
+        lower(quantized)
+
+
+def test_another_contract_is_refused(model):
+    with h5py.File(model, "r+") as opened:
+        data = opened["node/metadata/lavatube"]
+        text = json.loads(data[()])
+        text["contract"]["reset"] = "subtract"
+        del opened["node/metadata/lavatube"]
+        opened["node/metadata/lavatube"] = json.dumps(text)
+    with pytest.raises(LavatubeError, match="contract field reset is not supported, expected 'zero', got 'subtract'"):
+        lower(model)
+
+
+def test_loihi1_refuses_graded_input_with_the_remedy(model):
+    with pytest.raises(UnsupportedError, match=r"target loihi1: the program needs graded input.*--target loihi2"):
+        lower(model, target="loihi1")
+    with pytest.raises(LavatubeError, match="unknown target, expected loihi1 or loihi2, got akida"):
+        lower(model, target="akida")

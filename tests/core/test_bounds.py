@@ -1,0 +1,53 @@
+"""The proven intervals hold every state that any input can reach, and are refused when they do not fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lavatube.bounds import bound_program, prove_no_overflow
+from lavatube.errors import LavatubeError
+from lavatube.inputs import make_inputs
+from lavatube.sim.reference import run_reference
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(seed=st.integers(0, 10**6), du=st.sampled_from([4095, 2000]), loud=st.booleans())
+def test_no_state_leaves_its_interval(small_program, seed, du, loud):
+    program = small_program(seed, message_bits=4, du=du)
+    rng = np.random.default_rng(seed)
+    shape = (12, 3, *program.input.shape)
+    values = rng.choice([0, program.input.max_value], shape) if loud else rng.integers(0, 16, shape)
+    trace = run_reference(program, make_inputs(values, program.input, default_steps=12), record=frozenset("uv"))
+    for bound in bound_program(program, num_steps=12)[:-1]:
+        assert bound.u[0] <= trace.u[bound.target].min()
+        assert trace.u[bound.target].max() <= bound.u[1]
+        assert bound.v[0] <= trace.v[bound.target].min()
+        assert trace.v[bound.target].max() <= bound.v[1]
+
+
+def test_the_accumulator_bound_is_reached(small_program):
+    program = small_program(2)
+    weight = program.nodes[1].weight
+    best = np.maximum(weight.reshape(len(weight), -1), 0).sum(1).max() * 255
+    assert bound_program(program)[0].accumulator[1] == best
+
+
+def test_strict_refuses_what_could_wrap_and_names_layer_and_register(small_program):
+    program = small_program(2, overflow="hardware")
+    loud = replace(program, nodes=(program.nodes[0], replace(program.nodes[1], weight_exp=3), *program.nodes[2:]))
+    assert prove_no_overflow(loud)
+    with pytest.raises(LavatubeError, match=r"layer1_conv2d -> layer1_lif: u can reach .*its register holds"):
+        prove_no_overflow(replace(loud, overflow="strict"))
+
+
+def test_without_leak_the_bound_grows_with_the_steps(small_program):
+    program = small_program(2)
+    integrator = replace(program.nodes[2], dv=0)
+    program = replace(program, nodes=(*program.nodes[:2], integrator, *program.nodes[3:]))
+    short, long = (bound_program(program, num_steps=n)[0].v[0] for n in (2, 8))
+    assert long == 4 * short < 0

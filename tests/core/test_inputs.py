@@ -1,0 +1,75 @@
+"""X.npz in all its forms, and one clear line for each way to be wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lavatube.errors import LavatubeError
+from lavatube.inputs import load_inputs, make_inputs
+from lavatube.program import InputNode
+
+NODE = InputNode("input", (1, 2, 2), 4)
+
+
+def test_a_static_input_is_presented_every_step():
+    batch = make_inputs(np.arange(8).reshape(2, 1, 2, 2), NODE, default_steps=3)
+    assert batch.events.shape == (3, 2, 1, 2, 2)
+    assert (batch.events == batch.events[0]).all()
+    assert batch.length.tolist() == [3, 3]
+
+
+def test_steps_cuts_a_timed_input_and_repeats_a_static_one():
+    assert make_inputs(np.zeros((5, 1, 1, 2, 2), int), NODE, default_steps=9, steps=2).num_steps == 2
+    assert make_inputs(np.zeros((1, 1, 2, 2), int), NODE, default_steps=9, steps=2).num_steps == 2
+    with pytest.raises(LavatubeError, match="more steps asked than the input has, expected at most 5, got 6"):
+        make_inputs(np.zeros((5, 1, 1, 2, 2), int), NODE, default_steps=9, steps=6)
+
+
+def test_sparse_events_become_the_same_dense_input(tmp_path):
+    np.savez(tmp_path / "x.npz", t=[0, 2, 2], index=[1, 3, 3], sample=[0, 1, 1], label=[4, 5])
+    batch = load_inputs(tmp_path / "x.npz", NODE, default_steps=3)
+    assert batch.events.shape == (3, 2, 1, 2, 2)
+    assert batch.events[0, 0, 0, 0, 1] == 1
+    assert batch.events[2, 1, 0, 1, 1] == 2
+    assert batch.events.sum() == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (np.zeros((2, 1, 2, 3)), r"input shape, expected \[T, B, 1, 2, 2\] or \[B, 1, 2, 2\], got \(2, 1, 2, 3\)"),
+        (np.full((1, 1, 2, 2), np.nan), "NaN"),
+        (np.full((1, 1, 2, 2), 0.5), "fractions"),
+        (np.full((1, 1, 2, 2), 16), r"outside the input encoding, expected integers 0..15 \(4 bits\), got 16..16"),
+        (np.full((1, 1, 2, 2), -1), "outside"),
+        (np.zeros((0, 1, 2, 2)), "empty"),
+        (np.zeros((0, 3, 1, 2, 2)), "empty"),
+        (np.array([["a"]]), "dtype"),
+    ],
+)
+def test_a_wrong_input_is_refused(value, words):
+    with pytest.raises(LavatubeError, match=words):
+        make_inputs(value, NODE, default_steps=3)
+
+
+def test_wrong_lengths_labels_and_steps_are_refused():
+    value = np.zeros((2, 1, 2, 2), int)
+    with pytest.raises(LavatubeError, match="length"):
+        make_inputs(value, NODE, default_steps=3, length=np.array([1]))
+    with pytest.raises(LavatubeError, match="label"):
+        make_inputs(value, NODE, default_steps=3, label=np.array([1.5, 2]))
+    with pytest.raises(LavatubeError, match="steps, expected at least 1, got 0"):
+        make_inputs(value, NODE, default_steps=3, steps=0)
+
+
+def test_a_truncated_a_foreign_and_a_pickled_file_are_refused(tmp_path):
+    np.savez(tmp_path / "x.npz", input=np.zeros((2, 1, 2, 2)))
+    raw = (tmp_path / "x.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(raw[: len(raw) // 2])
+    (tmp_path / "text.npz").write_text("not a zip")
+    np.savez(tmp_path / "pickle.npz", input=np.array([{}], dtype=object))
+    np.savez(tmp_path / "other.npz", x=np.zeros(3))
+    for name in ("cut", "text", "pickle", "other", "missing"):
+        with pytest.raises(LavatubeError, match=f"{name}.npz"):
+            load_inputs(tmp_path / f"{name}.npz", NODE, default_steps=3)

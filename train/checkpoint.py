@@ -1,0 +1,74 @@
+"""Checkpoints between epochs: one safetensors file with a JSON header, whole or absent. No pickle."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lavatube.errors import LavatubeError
+from lavatube.files import read_tensors, write_tensors
+
+KIND = "checkpoint"
+
+
+def checkpoint_path(folder: Path) -> Path:
+    """Where a run folder keeps its checkpoint."""
+    return Path(folder) / "checkpoint" / "checkpoint.safetensors"
+
+
+def save_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, epoch: int, digest: str, seconds: float
+) -> None:
+    """Write all that the epochs after `epoch` depend on.
+
+    model: everything that trains, with its branches; digest: of the recipe. The learning rate, the order of the samples
+    and their shifts follow from recipe and epoch, so there is no other state.
+    """
+    tensors = {f"model/{name}": _array(value) for name, value in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{key}": _array(value) for key, value in state.items() if value is not None}
+    write_tensors(path, tensors, {"kind": KIND, "epoch": epoch, "recipe_sha256": digest, "seconds": seconds})
+
+
+def load_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, digest: str
+) -> tuple[int, float]:
+    """Continue from a checkpoint: fills model and optimizer, returns (epochs done, seconds spent).
+
+    raises: LavatubeError if the file is damaged or belongs to another recipe.
+    """
+    tensors, header = read_tensors(path, kind=KIND)
+    epoch, seconds = header.get("epoch"), header.get("seconds")
+    if header.get("recipe_sha256") != digest:
+        raise LavatubeError(
+            "checkpoint of another recipe",
+            where=str(path),
+            expected=f"recipe {digest[:12]}",
+            got=str(header.get("recipe_sha256"))[:12],
+            remedy="choose another folder, or --restart to discard it",
+        )
+    if type(epoch) is not int or epoch < 1 or not isinstance(seconds, int | float) or not math.isfinite(seconds):
+        raise LavatubeError("damaged checkpoint", where=str(path), got=f"epoch {epoch!r}, seconds {seconds!r}")
+    try:
+        model.load_state_dict(_below("model/", tensors))
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in _below("optimizer/", tensors).items():
+            index, key = name.split("/")
+            state.setdefault(int(index), {})[key] = value
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise LavatubeError("checkpoint does not fit this network", where=str(path), got=str(error)) from error
+    return epoch, float(seconds)
+
+
+def _array(value: Any) -> np.ndarray:
+    return torch.as_tensor(value).detach().cpu().numpy()
+
+
+def _below(prefix: str, tensors: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): torch.tensor(a) for name, a in tensors.items() if name.startswith(prefix)}

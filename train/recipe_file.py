@@ -1,0 +1,66 @@
+"""Recipe files: find them, read YAML safely, and turn a failed check into one line about one key."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from lavatube.errors import LavatubeError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def list_recipes() -> list[str]:
+    """Names of the shipped recipes."""
+    folder = files("lavatube.train") / "recipes"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def read_recipe_file(name_or_path: str) -> Any:
+    """The YAML of a shipped recipe (by name) or of a file, unchecked. raises: LavatubeError."""
+    shipped = list_recipes()
+    try:
+        if name_or_path in shipped:
+            text = (files("lavatube.train") / "recipes" / f"{name_or_path}.yaml").read_text(encoding="utf-8")
+        elif Path(name_or_path).is_file():
+            text = Path(name_or_path).read_text(encoding="utf-8")
+        else:
+            expected = "a YAML file or one of: " + ", ".join(shipped)
+            raise LavatubeError("no such recipe", where=name_or_path, expected=expected)
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, OSError, ValueError) as error:
+        raise LavatubeError("not readable as YAML", where=name_or_path, got=str(error)) from error
+
+
+def parse(model: type[Model], value: Any, *, where: str, tags: tuple[str, ...]) -> Model:
+    """Check plain values. tags: of discriminated unions, which pydantic puts into the path to a key.
+
+    raises: LavatubeError about the first bad key.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        path, kind = _without_tags(first["loc"], tags), first["type"]
+        if kind == "unknown_key":
+            path.append(first["ctx"]["key"])
+        key = ".".join(map(str, path))
+        if kind == "unknown_key":
+            what, expected, got = f"unknown key {key}", first["msg"], ""
+        elif kind == "missing":
+            what, expected, got = f"missing key {key}", "a value", "nothing"
+        else:
+            expected, got = first["msg"].replace("Input should be ", ""), repr(first["input"])[:80]
+            what = f"bad value of {key}" if key else "not a recipe"
+        raise LavatubeError(what, where=where, expected=expected, got=got) from error
+
+
+def _without_tags(location: tuple[int | str, ...], tags: tuple[str, ...]) -> list[int | str]:
+    """Where an error is, in the words of the file: behind an index, pydantic puts the tag before the key."""
+    return [
+        part for i, part in enumerate(location) if not (i > 0 and isinstance(location[i - 1], int) and part in tags)
+    ]

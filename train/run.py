@@ -1,0 +1,102 @@
+"""One training run, from a recipe to a TrainedNetwork and its folder."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import torch
+
+from lavatube.errors import LavatubeError
+from lavatube.train.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
+from lavatube.train.data import Dataset, load_data
+from lavatube.train.device import torch_device
+from lavatube.train.loop import VALIDATE_EVERY, Progress, Trainee, evaluate, make_optimizer, train_epoch
+from lavatube.train.recipe import Recipe, load_recipe
+from lavatube.trained import TrainedNetwork, save_trained
+
+
+def train(
+    recipe: str | Path | Recipe,
+    *,
+    out: str | Path | None = None,
+    resume: bool = True,
+    device: str = "cpu",
+    data_dir: Path | None = None,
+    progress: Progress | None = None,
+    overwrite: bool = False,
+) -> TrainedNetwork:
+    """Train a spiking network. The weights of the last epoch are kept; the test split decides nothing.
+
+    recipe:    a Recipe, its YAML file, or the name of a shipped one.
+    out:       run folder: checkpoint/ after every epoch; at the end model.safetensors and config.json. None: no files.
+    resume:    go on from the checkpoint in `out`; on the CPU the result is that of an uninterrupted run, bit for bit.
+    progress:  called after each epoch with (epoch, epochs, loss, validation accuracy in % or None).
+    overwrite: train again where a finished run is.
+    raises:    LavatubeError for a bad recipe, data set or device, a finished folder, or another recipe's checkpoint.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    data = load_data(recipe.data.name, data_dir)
+    trainee = Trainee(recipe, data).to(torch_device(device))
+    optimizer = make_optimizer(trainee, recipe.optimizer)
+    folder = None if out is None else Path(out)
+    start, before = 0, 0.0
+    if folder is not None:
+        _make_room(folder, resume=resume, overwrite=overwrite)
+        if checkpoint_path(folder).is_file():
+            start, before = load_checkpoint(checkpoint_path(folder), trainee, optimizer, digest=recipe.digest())
+    began = time.perf_counter()
+    epochs = recipe.optimizer.epochs
+    for epoch in range(start, epochs):
+        loss = train_epoch(trainee, recipe, data, optimizer, epoch)
+        validate = progress is not None and ((epoch + 1) % VALIDATE_EVERY == 0 or epoch + 1 == epochs)
+        accuracy = evaluate(trainee.network, data.validation, data.input_scale).accuracy if validate else None
+        if folder is not None:
+            spent = before + time.perf_counter() - began
+            save_checkpoint(
+                checkpoint_path(folder), trainee, optimizer, epoch=epoch + 1, digest=recipe.digest(), seconds=spent
+            )
+        if progress is not None:
+            progress(epoch + 1, epochs, loss, accuracy)
+    network = _finish(trainee, recipe, data, seconds=before + time.perf_counter() - began)
+    if folder is not None:
+        save_trained(network, folder)
+        shutil.rmtree(checkpoint_path(folder).parent, ignore_errors=True)
+    return network
+
+
+def _make_room(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    finished = folder / "config.json"
+    if finished.exists():
+        if not overwrite:
+            raise LavatubeError(
+                "this run is finished", where=str(folder), remedy="choose another folder, or --overwrite to replace it"
+            )
+        for stale in (finished, folder / "model.safetensors"):
+            stale.unlink(missing_ok=True)
+        resume = False
+    if not resume:
+        shutil.rmtree(checkpoint_path(folder).parent, ignore_errors=True)
+
+
+def _finish(trainee: Trainee, recipe: Recipe, data: Dataset, *, seconds: float) -> TrainedNetwork:
+    network = trainee.network
+    test = evaluate(network, data.test, data.input_scale)
+    tensors = {name: value.detach().cpu().numpy().copy() for name, value in network.state_dict().items()}
+    metrics = {
+        "validation_accuracy": evaluate(network, data.validation, data.input_scale).accuracy,
+        "test_accuracy": test.accuracy,
+        "firing_rate": test.rates,
+        "largest_bias": _largest_bias(trainee),
+        "seconds": round(seconds, 2),
+        "device": str(next(network.parameters()).device),
+        "torch": torch.__version__,
+    }
+    return TrainedNetwork(recipe.model_dump(mode="json"), tensors, metrics)
+
+
+def _largest_bias(trainee: Trainee) -> dict[str, float]:
+    """Per hidden layer, the largest |bias| after folding the normalisation, in thresholds."""
+    pairs = zip(trainee.network.names, trainee.network.layers(), strict=True)
+    return {name: float(layer.folded()[1].abs().max()) / layer.lif.threshold for name, layer in pairs if layer.lif}
