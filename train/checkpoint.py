@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from lavatube.errors import LavatubeError
@@ -66,9 +66,9 @@ def load_checkpoint(
     return epoch, float(seconds)
 
 
-def _array(value: Any) -> np.ndarray:
+def _array(value: Any) -> NDArray[Any]:
     return torch.as_tensor(value).detach().cpu().numpy()
 
 
-def _below(prefix: str, tensors: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+def _below(prefix: str, tensors: dict[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): torch.tensor(a) for name, a in tensors.items() if name.startswith(prefix)}

@@ -1,4 +1,3 @@
-# NOTE FROM THE LEAD to the training helper: I overwrote your version of this file by accident (05:15). Write yours again.
 """Data sets with fixed splits, as integers within the input encoding."""
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lavatube.errors import LavatubeError
 
@@ -19,8 +19,8 @@ SPLIT_SEED = 1797  # of the split only: the same for every run and every seed
 class Split:
     """events: [N, C, H, W] uint8; label: [N] int64. Both become read-only."""
 
-    events: np.ndarray
-    label: np.ndarray
+    events: NDArray[np.uint8]
+    label: NDArray[np.int64]
 
     def __post_init__(self) -> None:
         self.events.setflags(write=False)

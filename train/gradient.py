@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from lavatube.train.network import Outputs, SpikingLayer, SpikingNetwork
+from lavatube.train.network import Outputs, SpikingLayer, SpikingNetwork, unfold_time
 from lavatube.train.rate import Seq, rate_lif
 
 GradientRule = Callable[[SpikingNetwork, torch.Tensor], Outputs]
@@ -23,12 +23,14 @@ def rate_forward(network: SpikingNetwork, inputs: torch.Tensor) -> Outputs:
     steps = network.present(inputs)
     seq = Seq(steps, steps[0] if len(steps) == 1 else steps.mean(0))
     rates: list[torch.Tensor] = []
+    biases: list[torch.Tensor] = []
     for layer in network.layers():
         if layer.lif is None:
-            return Outputs(layer.current(seq.rate), tuple(rates))
+            return Outputs(layer.current(seq.rate), tuple(rates), tuple(biases))
         current = _synaptic(layer, seq)
         if layer.norm is not None:
-            current = layer.norm.rate(current, network.num_steps)
+            current, bias = layer.norm.rate(current, network.num_steps)
+            biases.append(bias)
         seq = rate_lif(current, layer.lif, network.num_steps)
         rates.append(seq.rate)
     raise AssertionError("a network ends in a read-out")
@@ -39,7 +41,7 @@ def _synaptic(layer: SpikingLayer, seq: Seq) -> Seq:
     if seq.is_static:  # the current of a static input is its own mean: computed once, never T times
         return Seq(rate.detach().unsqueeze(0), rate)
     with torch.no_grad():
-        steps = layer.current(seq.steps.flatten(0, 1)).unflatten(0, seq.steps.shape[:2])
+        steps = unfold_time(layer.current(seq.steps.flatten(0, 1)), seq.steps)
     return Seq(steps, rate)
 
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lavatube.errors import LavatubeError
+from lavatube.train.bias_limit import bias_penalty
 from lavatube.train.data import Dataset, Split, encode, shifted
 from lavatube.train.distillation import build_branches, self_distillation_loss
 from lavatube.train.gradient import GRADIENT_RULES
@@ -50,6 +51,7 @@ def train_epoch(trainee: Trainee, recipe: Recipe, data: Dataset, optimizer: torc
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(recipe.optimizer, epoch)
     forward, distillation = GRADIENT_RULES[recipe.method.gradient], recipe.method.self_distillation
+    limit = recipe.method.bias_limit
     device = next(trainee.parameters()).device
     generator = epoch_generator(recipe.seed, epoch)
     trainee.train()
@@ -61,6 +63,8 @@ def train_epoch(trainee: Trainee, recipe: Recipe, data: Dataset, optimizer: torc
         else:
             heads = [head(rate) for head, rate in zip(trainee.branches, outputs.rates, strict=True)]
             loss = self_distillation_loss([*heads, outputs.logits], labels, distillation)
+        if limit is not None and outputs.biases:
+            loss = loss + bias_penalty(outputs.biases, recipe.neuron.v_threshold, limit)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -78,7 +82,7 @@ def batches(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """The training split in random order and randomly shifted: (inputs [B, C, H, W] float32, labels [B])."""
     inputs, labels = encode(data.train, data.input_scale, device)
-    for rows in torch.randperm(len(labels), generator=generator).to(device).split(size):
+    for rows in torch.split(torch.randperm(len(labels), generator=generator).to(device), size):
         yield shifted(inputs[rows], shift, generator), labels[rows]
 
 
@@ -112,7 +116,7 @@ def evaluate(network: SpikingNetwork, split: Split, input_scale: float, batch_si
     device = next(network.parameters()).device
     inputs, labels = encode(split, input_scale, device)
     correct, sums = 0, [0.0] * (len(network.names) - 1)
-    for x, y in zip(inputs.split(batch_size), labels.split(batch_size), strict=True):
+    for x, y in zip(torch.split(inputs, batch_size), torch.split(labels, batch_size), strict=True):
         outputs = network(x)
         correct += int((first_argmax(outputs.logits) == y).sum())
         sums = [total + float(rate.mean()) * len(y) for total, rate in zip(sums, outputs.rates, strict=True)]

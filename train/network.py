@@ -18,10 +18,14 @@ from lavatube.trained import TrainedNetwork
 
 @dataclass(frozen=True)
 class Outputs:
-    """logits: [B, classes], the read-out's mean over timesteps; rates: per hidden layer [B, ...], mean spikes."""
+    """logits: [B, classes], the read-out's mean over timesteps; rates: per hidden layer [B, ...], mean spikes.
+
+    biases: per normalised layer [C], what folding this batch's normalisation would add to the current.
+    """
 
     logits: torch.Tensor
     rates: tuple[torch.Tensor, ...]
+    biases: tuple[torch.Tensor, ...] = ()
 
 
 class SpikingLayer(nn.Module):
@@ -80,15 +84,22 @@ class SpikingNetwork(nn.Module):
         """All timesteps, layer by layer; differentiable through time (BPTT). inputs: see `present`."""
         x = self.present(inputs)
         rates: list[torch.Tensor] = []
+        biases: list[torch.Tensor] = []
         for layer in self.layers():
-            current = layer.current(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            current = unfold_time(layer.current(x.flatten(0, 1)), x)
             if layer.norm is not None:
-                current = layer.norm(current, self.num_steps)
+                current, bias = layer.norm(current, self.num_steps)
+                biases.append(bias)
             if layer.lif is None:
-                return Outputs(current.mean(0), tuple(rates))
+                return Outputs(current.mean(0), tuple(rates), tuple(biases))
             x = run_lif(current.expand(self.num_steps, *current.shape[1:]), layer.lif)
             rates.append(x.mean(0))
         raise AssertionError("a network ends in a read-out")
+
+
+def unfold_time(flat: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """[T·B, ...] as [T, B, ...], with T and B those of `like`."""
+    return flat.reshape(*like.shape[:2], *flat.shape[1:])
 
 
 def build_network(recipe: r.Recipe, shape: tuple[int, ...], classes: int) -> SpikingNetwork:

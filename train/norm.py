@@ -32,18 +32,27 @@ class TimeBatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
 
-    def forward(self, current: torch.Tensor, num_steps: int) -> torch.Tensor:
-        """current: [T, B, C, ...], or [1, B, C, ...] if it is static over num_steps. Differentiable by autograd."""
-        return self._affine(current, self._statistics(current, num_steps), channel_axis=2)
+    def forward(self, current: torch.Tensor, num_steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """current: [T, B, C, ...], or [1, B, C, ...] if it is static over num_steps. Differentiable by autograd.
 
-    def rate(self, current: Seq, num_steps: int) -> Seq:
+        returns: (normalised current, bias [C] that folding these statistics would add).
+        """
+        mean, var = self._statistics(current, num_steps)
+        return self._affine(current, (mean, var), channel_axis=2), self._folded_bias(mean, var)
+
+    def rate(self, current: Seq, num_steps: int) -> tuple[Seq, torch.Tensor]:
         """The same, on a sequence in rate mode."""
         with torch.no_grad():
             mean, var = self._statistics(current.steps, num_steps)
             steps = self._affine(current.steps, (mean, var), channel_axis=2)
         if not self.training:
-            return Seq(steps, self._affine(current.rate, (mean, var), channel_axis=1))
-        return Seq(steps, RateNorm.apply(current.rate, mean, var, self.weight, self.bias, self.eps))
+            return Seq(steps, self._affine(current.rate, (mean, var), channel_axis=1)), self._folded_bias(mean, var)
+        rate = RateNorm.apply(current.rate, mean, var, self.weight, self.bias, self.eps)
+        own_mean = current.rate.mean([axis for axis in range(current.rate.ndim) if axis != 1])
+        return Seq(steps, rate), self._folded_bias(own_mean, var)
+
+    def _folded_bias(self, mean: torch.Tensor, var: torch.Tensor) -> torch.Tensor:
+        return self.bias - self.weight * mean * torch.rsqrt(var.detach() + self.eps)
 
     def _statistics(self, current: torch.Tensor, num_steps: int) -> Statistics:
         if not self.training:

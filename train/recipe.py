@@ -153,9 +153,17 @@ class SelfDistillation(Strict):
     channels: Positive = 32
 
 
+class BiasLimit(Strict):
+    """limit: of |bias| after folding the normalisation, in thresholds."""
+
+    limit: Annotated[Number, Field(ge=0)] = 0.5
+    weight: Annotated[Number, Field(gt=0)] = 1.0
+
+
 class Method(Strict):
     gradient: Literal["rate", "bptt"] = "rate"
     self_distillation: SelfDistillation | None = None
+    bias_limit: BiasLimit | None = None
 
 
 class Optimizer(Strict):
