@@ -88,15 +88,12 @@ def _artifacts(out: Path) -> dict[str, Any]:
 
 def _print(out: Path) -> None:
     from lavatube.cli.output import console
-    from lavatube.sim.counts import load_counts
-    from lavatube.sim.energy import load_energy
-    from lavatube.sim.parity_report import load_parity
+    from lavatube.files import read_json
     from lavatube.sim.tables import render_counts, render_energy, render_parity
 
     screen = console()
-    screen.print(render_counts(load_counts(out / "counts.json")))
-    screen.print(render_energy(load_energy(out / "energy.json")))
-    screen.print(render_parity(load_parity(out / "parity.json")))
+    for name, render in (("counts", render_counts), ("energy", render_energy), ("parity", render_parity)):
+        screen.print(render(read_json(out / f"{name}.json", kind=f"{name}.json")))
     print(f"every artifact is in {out}; next: lavatube inspect {out / 'program.safetensors'}")
 
 

@@ -31,7 +31,7 @@ def energy(
     from lavatube.sim.counts import count, load_counts, save_counts
     from lavatube.sim.energy import energy as estimate_energy
     from lavatube.sim.energy import save_energy
-    from lavatube.sim.prices import DEFAULT_PRICES
+    from lavatube.sim.price_table import DEFAULT_PRICES
     from lavatube.sim.run import program_path, run
     from lavatube.sim.tables import render_counts, render_energy
     from lavatube.trace import load_trace
@@ -56,6 +56,6 @@ def energy(
     if json:
         print_json({"counts": counted.to_json(), "energy": estimate.to_json()})
     else:
-        console().print(render_counts(counted))
-        console().print(render_energy(estimate))
+        console().print(render_counts(counted.to_json()))
+        console().print(render_energy(estimate.to_json()))
     return 0

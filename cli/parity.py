@@ -47,5 +47,5 @@ def parity(
     if json:
         print_json(report.to_json())
     else:
-        console().print(render_parity(report))
+        console().print(render_parity(report.to_json()))
     return 0 if report.equal else 1

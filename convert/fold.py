@@ -17,8 +17,8 @@ def fold(network: SpikingNetwork, recipe: Recipe, data: Dataset) -> list[FoldedL
 
     The events of the data set are integers that the float network saw divided by 2^message_bits.
     """
-    layers, shape = [], tuple(data.shape)
-    event_scale = 2.0**-data.message_bits
+    layers, shape = [], tuple(data.input_shape)
+    event_scale = data.input_scale
     for name, layer in zip(network.names, network.layers(), strict=True):
         weight, bias = (value.double() for value in layer.folded())
         threshold = 1.0 if layer.lif is None else layer.lif.threshold
@@ -30,7 +30,7 @@ def fold(network: SpikingNetwork, recipe: Recipe, data: Dataset) -> list[FoldedL
                 geometry,
                 (weight * event_scale / threshold).numpy(),
                 (bias / threshold).numpy(),
-                None if layer.lif is None else recipe.network.neuron.dv,
+                None if layer.lif is None else recipe.neuron.dv,
             )
         )
         event_scale = 1.0

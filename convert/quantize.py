@@ -22,7 +22,7 @@ from lavatube.train.device import torch_device
 from lavatube.train.loop import batches, epoch_generator, evaluate
 from lavatube.train.network import load_network
 from lavatube.train.quantized import QuantizedModule
-from lavatube.train.recipe import Recipe, check_recipe
+from lavatube.train.recipe import Recipe, parse_recipe
 from lavatube.trained import QuantizedNetwork, load_trained, save_quantized
 
 FINE_TUNING_LR = 1e-3  # of Adam, on master weights whose largest integer is about 1
@@ -56,9 +56,9 @@ def quantize(
     if epochs < 0:
         raise LavatubeError("epochs", where="quantize", expected="0 or more", got=str(epochs))
     trained = load_trained(Path(source))
-    recipe = check_recipe(dict(trained.recipe), where=str(source))
+    recipe = parse_recipe(dict(trained.recipe), where=str(source))
     dataset = load_data(data or recipe.data.name, data_dir)
-    network = load_network(trained, dataset.shape, dataset.classes)
+    network = load_network(trained, dataset.input_shape, dataset.classes)
     folded = fold(network, recipe, dataset)
     chosen = choose_registers(folded, message_bits=dataset.message_bits, weight_bits=weight_bits, headroom=headroom)
     module = _module(chosen, recipe, dataset).to(torch_device(device))
@@ -72,7 +72,7 @@ def quantize(
         tensors={name: value.detach().cpu().numpy().copy() for name, value in module.state_dict().items()},
         lossy=tuple(_lossy(folded, chosen, layers)),
         metrics={
-            "float_test_accuracy": evaluate(network, dataset.test, dataset.message_bits).accuracy,
+            "float_test_accuracy": evaluate(network, dataset.test, dataset.input_scale).accuracy,
             "rounded_validation_accuracy": rounded,
             "validation_accuracy": best,
             "test_accuracy": accuracy(module, dataset.test),
@@ -90,15 +90,15 @@ def quantize(
 def accuracy(module: QuantizedModule, split: Split) -> float:
     """Accuracy in % of the integer network: read-out summed over the timesteps, the lowest class wins ties."""
     device = next(module.parameters()).device
-    events = torch.tensor(split.inputs.astype(np.int64), device=device)
+    events = torch.tensor(split.events.astype(np.int64), device=device)
     readout = module.run(events.expand(module.layout["num_steps"], *events.shape))[-1].activation.sum(0)
-    return 100.0 * float((readout.cpu().numpy().argmax(1) == split.labels).mean())
+    return 100.0 * float((readout.cpu().numpy().argmax(1) == split.label).mean())
 
 
 def _module(chosen: Sequence[ChosenLayer], recipe: Recipe, data: Dataset) -> QuantizedModule:
     layout = {
         "num_steps": recipe.num_steps,
-        "input": {"shape": list(data.shape), "message_bits": data.message_bits},
+        "input": {"shape": list(data.input_shape), "message_bits": data.message_bits},
         "layers": [dict(layer.layout) for layer in chosen],
     }
     module = QuantizedModule(layout)
@@ -121,13 +121,13 @@ def _fine_tune(
     optimizer = torch.optim.Adam(groups, lr=FINE_TUNING_LR)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(epochs, 1))
     kept = {name: value.clone() for name, value in module.state_dict().items()}
-    slope = recipe.network.neuron.surrogate.slope
+    slope = recipe.neuron.surrogate.slope
     logit_scale = module.layout["layers"][-1]["logit_scale"]
     device = next(module.parameters()).device
     for epoch in range(epochs):
         generator = epoch_generator(recipe.seed, FIRST_EPOCH + epoch)
         for inputs, labels in batches(data, recipe.optimizer.batch_size, recipe.data.shift, generator, device):
-            events = torch.round(inputs * 2**data.message_bits).to(torch.int64)
+            events = torch.round(inputs / data.input_scale).to(torch.int64)
             logits = module.rate_logits(events.expand(recipe.num_steps, *events.shape), slope)
             loss = F.cross_entropy(logits * logit_scale, labels)
             optimizer.zero_grad()

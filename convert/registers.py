@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lavatube import fixed_point as fp
-from lavatube.errors import LavatubeError
+from lavatube.errors import LavatubeError, UnsupportedError
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,10 @@ def _choose(layer: FoldedLayer, max_event: int, bits: int, headroom: float) -> C
         factor = limit / largest * scale
         layout |= {"headroom": 0, "logit_scale": 1 / factor}
         return ChosenLayer(layout, (layer.weight * factor).astype(np.float32), (layer.bias * factor).astype(np.float32))
+    if layer.dv == 0:
+        raise UnsupportedError(
+            "a neuron without leak", where=layer.name, expected="dv of at least 1", got="dv = 0", remedy="use decay < 1"
+        )
     vth = int(headroom * largest_threshold(layer, max_event))
     k_max = fp.WEIGHT_EXPONENT_MAX + fp.WEIGHT_BITS_MAX + 1 - bits
     vth = min(vth, int(limit * 2**k_max / largest))

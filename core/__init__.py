@@ -10,17 +10,18 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_CALLS = {
-    "LavatubeError": "lavatube.errors",
-    "load_program": "lavatube.program_file",
-    "load_trace": "lavatube.trace",
-    "train": "lavatube.train.run",
-    "quantize": "lavatube.convert.quantize",
-    "export_nir": "lavatube.convert.to_nir",
-    "lower": "lavatube.deploy.lower",
-    "run": "lavatube.sim.run",
-    "parity": "lavatube.sim.parity",
-    "energy": "lavatube.sim.energy",
+_CALLS = {  # name: (module, attribute)
+    "LavatubeError": ("lavatube.errors", "LavatubeError"),
+    "load_program": ("lavatube.program_file", "load_program"),
+    "load_trace": ("lavatube.trace", "load_trace"),
+    "train_network": ("lavatube.train.run", "train"),
+    "quantize": ("lavatube.convert.quantize", "quantize"),
+    "export": ("lavatube.convert.export", "export"),
+    "lower": ("lavatube.deploy.lower", "lower"),
+    "run": ("lavatube.sim.run", "run"),
+    "parity": ("lavatube.sim.parity", "parity"),
+    "count": ("lavatube.sim.counts", "count"),
+    "energy": ("lavatube.sim.energy", "energy"),
 }
 
 __all__ = ["__version__", *_CALLS]
@@ -29,7 +30,8 @@ __all__ = ["__version__", *_CALLS]
 def __getattr__(name: str) -> Any:
     if name not in _CALLS:
         raise AttributeError(f"module 'lavatube' has no attribute {name!r}")
-    return getattr(import_module(_CALLS[name]), name)
+    module, attribute = _CALLS[name]
+    return getattr(import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

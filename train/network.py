@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,11 +31,17 @@ class Outputs:
 
 
 class SpikingLayer(nn.Module):
-    """A synapse and, but for the read-out, normalisation and neurons. Inputs of a dense layer flatten in C order."""
+    """A synapse and, but for the read-out, normalisation and neurons. Inputs of a dense layer flatten in C order.
 
-    def __init__(self, synapse: nn.Conv2d | nn.Linear, norm: TimeBatchNorm | None, lif: Lif | None) -> None:
+    geometry: "kind", "in_shape", "out_shape" and, of a conv2d, "kernel", "stride", "padding", all as lists.
+    """
+
+    def __init__(
+        self, synapse: nn.Conv2d | nn.Linear, geometry: Mapping[str, Any], *, batch_norm: bool, lif: Lif | None
+    ) -> None:
         super().__init__()
-        self.synapse, self.norm, self.lif = synapse, norm, lif
+        self.synapse, self.geometry, self.lif = synapse, dict(geometry), lif
+        self.norm = TimeBatchNorm(len(synapse.weight)) if batch_norm else None
 
     def current(self, events: torch.Tensor) -> torch.Tensor:
         """Synaptic current of events [N, ...] (spikes, graded inputs or rates; it is linear)."""
@@ -115,8 +123,9 @@ def build_network(recipe: r.Recipe, shape: tuple[int, ...], classes: int) -> Spi
         for index, spec in enumerate(recipe.network.layers, start=1):
             is_readout = index == len(recipe.network.layers)
             norm = recipe.network.batch_norm and not is_readout
-            synapse, shape = _synapse(spec, shape, bias=not norm, where=f"recipe {recipe.name}: layer{index}")
-            layers.append(SpikingLayer(synapse, TimeBatchNorm(shape[0]) if norm else None, None if is_readout else lif))
+            synapse, geometry = _synapse(spec, shape, bias=not norm, where=f"recipe {recipe.name}: layer{index}")
+            layers.append(SpikingLayer(synapse, geometry, batch_norm=norm, lif=None if is_readout else lif))
+            shape = tuple(geometry["out_shape"])
     if shape != (classes,):
         raise LavatubeError(
             "read-out does not fit the data",
@@ -129,10 +138,12 @@ def build_network(recipe: r.Recipe, shape: tuple[int, ...], classes: int) -> Spi
 
 def _synapse(
     spec: r.Conv2dLayer | r.DenseLayer, shape: tuple[int, ...], *, bias: bool, where: str
-) -> tuple[nn.Conv2d | nn.Linear, tuple[int, ...]]:
-    """(synapse, shape of its output). shape: of its input."""
+) -> tuple[nn.Conv2d | nn.Linear, dict[str, Any]]:
+    """(synapse, geometry). shape: of its input."""
     if isinstance(spec, r.DenseLayer):
-        return nn.Linear(math.prod(shape), spec.dense.units, bias=bias), (spec.dense.units,)
+        units = spec.dense.units
+        geometry = {"kind": "dense", "in_shape": list(shape), "out_shape": [units]}
+        return nn.Linear(math.prod(shape), units, bias=bias), geometry
     conv = spec.conv2d
     height, width = ((size + 2 * conv.padding - conv.kernel) // conv.stride + 1 for size in shape[1:])
     if height < 1 or width < 1:
@@ -140,7 +151,9 @@ def _synapse(
             "kernel is larger than its input", where=where, expected=f"at most {shape[1:]}", got=str(conv.kernel)
         )
     synapse = nn.Conv2d(shape[0], conv.channels, conv.kernel, conv.stride, conv.padding, bias=bias)
-    return synapse, (conv.channels, height, width)
+    numbers = {"kernel": [conv.kernel] * 2, "stride": [conv.stride] * 2, "padding": [conv.padding] * 2}
+    out_shape = [conv.channels, height, width]
+    return synapse, {"kind": "conv2d", "in_shape": list(shape), "out_shape": out_shape, **numbers}
 
 
 def load_network(trained: TrainedNetwork, shape: tuple[int, ...], classes: int) -> SpikingNetwork:

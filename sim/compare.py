@@ -1,0 +1,124 @@
+"""Two traces, element by element, tolerance zero; the first place where they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from lavatube.errors import LavatubeError
+from lavatube.trace import SpikeTrace
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Where and what: neuron is the index in (C, H, W) or (neuron,); a, b: the values on both sides."""
+
+    layer: str
+    quantity: str
+    sample: int
+    step: int
+    neuron: tuple[int, ...]
+    a: int
+    b: int
+
+    def __str__(self) -> str:
+        step = f"step {self.step}, " if self.step >= 0 else ""
+        return f"{self.layer} {self.quantity}: sample {self.sample}, {step}neuron {self.neuron}: {self.a} and {self.b}"
+
+
+@dataclass(frozen=True)
+class LayerComparison:
+    """One quantity of one layer. compared: elements within the samples' lengths; total_a, total_b: their sums."""
+
+    layer: str
+    quantity: str
+    compared: int
+    total_a: int
+    total_b: int
+    mismatches: int
+    first: Mismatch | None
+
+
+@dataclass(frozen=True)
+class TraceComparison:
+    """rows: spikes of each layer in order, then u and v where both sides have them, then the read-out."""
+
+    a: str
+    b: str
+    rows: tuple[LayerComparison, ...]
+
+    @property
+    def equal(self) -> bool:
+        return not any(row.mismatches for row in self.rows)
+
+    @property
+    def neuron_steps(self) -> int:
+        return sum(row.compared for row in self.rows if row.quantity == "spikes")
+
+    @property
+    def first(self) -> Mismatch | None:
+        """The earliest timestep, and in it the layer nearest to the input: where the cause is."""
+        order = {row.layer: index for index, row in reversed(list(enumerate(self.rows)))}
+        found = [row.first for row in self.rows if row.first is not None]
+        states = {"u": 0, "v": 1, "spikes": 2, "readout": 3}  # within a neuron's step, in order of computation
+        return min(
+            found,
+            key=lambda m: (m.step if m.step >= 0 else 1 << 62, order[m.layer], states[m.quantity], m.sample, m.neuron),
+            default=None,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        first = None if self.first is None else {**asdict(self.first), "neuron": list(self.first.neuron)}
+        rows = [{**asdict(row), "first": None if row.first is None else str(row.first)} for row in self.rows]
+        return {"a": self.a, "b": self.b, "equal": self.equal, "neuron_steps": self.neuron_steps, "first": first, "rows": rows}
+
+
+def compare(a: SpikeTrace, b: SpikeTrace, *, names: tuple[str, str] = ("a", "b")) -> TraceComparison:
+    """Compare two traces of the same input.
+
+    raises: LavatubeError if inputs, lengths, layers or shapes differ: such traces are not comparable.
+    """
+    _refuse_incomparable(a, b)
+    rows = []
+    for quantity in ("spikes", "u", "v"):
+        left, right = getattr(a, quantity), getattr(b, quantity)
+        for name in a.spikes:
+            if name in left and name in right:
+                rows.append(_compare_layer(name, quantity, left[name], right[name], a.length))
+    rows.append(_compare_readout(a.readout, b.readout))
+    return TraceComparison(*names, tuple(rows))
+
+
+def _compare_layer(name: str, quantity: str, a: np.ndarray, b: np.ndarray, length: np.ndarray) -> LayerComparison:
+    differs = a != b
+    first = None
+    if differs.any():
+        step = int(differs.reshape(len(differs), -1).any(1).argmax())
+        sample, *neuron = (int(i) for i in np.unravel_index(int(differs[step].argmax()), differs[step].shape))
+        values = (int(side[(step, sample, *neuron)]) for side in (a, b))
+        first = Mismatch(name, quantity, sample, step, tuple(neuron), *values)
+    compared = int(length.sum()) * int(np.prod(a.shape[2:]))
+    totals = (int(side.sum(dtype=np.int64)) for side in (a, b))
+    return LayerComparison(name, quantity, compared, *totals, int(differs.sum()), first)
+
+
+def _compare_readout(a: np.ndarray, b: np.ndarray) -> LayerComparison:
+    differs, first = a != b, None
+    if differs.any():
+        sample, unit = (int(i) for i in np.unravel_index(int(differs.argmax()), differs.shape))
+        first = Mismatch("readout", "readout", sample, -1, (unit,), int(a[sample, unit]), int(b[sample, unit]))
+    return LayerComparison("readout", "readout", a.size, int(a.sum()), int(b.sum()), int(differs.sum()), first)
+
+
+def _refuse_incomparable(a: SpikeTrace, b: SpikeTrace) -> None:
+    def facts(trace: SpikeTrace) -> Mapping[str, Any]:
+        shapes = {name: value.shape for name, value in trace.spikes.items()}
+        return {"input": trace.input.shape, "readout": trace.readout.shape, **shapes}
+
+    if facts(a) != facts(b) or list(a.spikes) != list(b.spikes):
+        raise LavatubeError("traces of different shapes or layers", where="compare", expected=str(facts(a)), got=str(facts(b)))
+    if not np.array_equal(a.length, b.length) or not np.array_equal(a.input, b.input):
+        raise LavatubeError("traces of different inputs", where="compare", remedy="run both engines on the same X.npz")

@@ -1,0 +1,90 @@
+"""What a parity run found: per engine the comparison with the reference, and whether the counts are equal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lavatube.files import write_json
+from lavatube.sim.compare import Mismatch, TraceComparison
+
+KIND = "parity"
+
+INDEPENDENCE: Mapping[str, str] = {
+    "lava": "stock Lava 0.10.0",
+    "torch": "the checkpoint's own forward; second implementation of the step",
+    "fast": "second implementation, shares its step with torch",
+    "reference": "self-consistent only",
+}
+
+
+@dataclass(frozen=True)
+class EngineParity:
+    """One engine against the reference. counts_equal: every integer count of every layer."""
+
+    engine: str
+    comparison: TraceComparison
+    counts_equal: bool
+    independence: str
+    meta: Mapping[str, Any]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """Level 0, tolerance 0. accuracy: of the reference, in %, None without labels."""
+
+    reference: str
+    engines: tuple[EngineParity, ...]
+    samples: int
+    num_steps: int
+    program_sha256: str
+    accuracy: float | None = None
+    level: int = 0
+    tolerance: int = 0
+
+    @property
+    def equal(self) -> bool:
+        return all(engine.comparison.equal and engine.counts_equal for engine in self.engines)
+
+    @property
+    def neuron_steps(self) -> int:
+        """Neurons x timesteps that each engine was compared on."""
+        return max((engine.comparison.neuron_steps for engine in self.engines), default=0)
+
+    @property
+    def first(self) -> Mismatch | None:
+        """First divergence of the first engine that has one."""
+        return next((e.comparison.first for e in self.engines if e.comparison.first is not None), None)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": KIND,
+            "level": self.level,
+            "tolerance": self.tolerance,
+            "equal": self.equal,
+            "reference": self.reference,
+            "samples": self.samples,
+            "num_steps": self.num_steps,
+            "neuron_steps": self.neuron_steps,
+            "accuracy": self.accuracy,
+            "program_sha256": self.program_sha256,
+            "engines": [
+                {
+                    "engine": engine.engine,
+                    "independence": engine.independence,
+                    "counts_equal": engine.counts_equal,
+                    "seconds": engine.seconds,
+                    **engine.comparison.to_json(),
+                    "meta": dict(engine.meta),
+                }
+                for engine in self.engines
+            ],
+        }
+
+
+def save_parity(report: ParityReport, path: Path) -> None:
+    """Write parity.json."""
+    write_json(path, report.to_json())

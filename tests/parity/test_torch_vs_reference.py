@@ -1,0 +1,124 @@
+"""The quantized checkpoint's own torch forward equals the reference on the program lowered from it, bit for bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lavatube.convert.export import export
+from lavatube.convert.registers import FoldedLayer, choose_registers
+from lavatube.deploy.lower import lower
+from lavatube.sim.run import run
+from lavatube.sim.torch_run import run_torch
+from lavatube.train.integer_step import step_cuba_lif
+from lavatube.train.quantized import QuantizedModule
+from lavatube.trained import QuantizedNetwork, save_quantized
+
+
+def network(seed=0, *, bits=8, dv=2048, inhibition=0.0, message_bits=8, headroom=0.99):
+    """A QuantizedNetwork with random master weights, off the grid as training leaves them."""
+    rng = np.random.default_rng(seed)
+
+    def conv(name, c_in, size_in, c_out, size_out, stride, fan_in):
+        geometry = {
+            "kind": "conv2d", "in_shape": [c_in, *size_in], "out_shape": [c_out, *size_out],
+            "kernel": [3, 3], "stride": [stride, stride], "padding": [1, 1],
+        }  # fmt: skip
+        weight = rng.normal(-inhibition, 1, (c_out, c_in, 3, 3)) / fan_in
+        return FoldedLayer(name, geometry, weight, rng.normal(0, 0.3, c_out), dv)
+
+    dense = {"kind": "dense", "in_shape": [4, 3, 3], "out_shape": [5]}
+    folded = [
+        conv("layer1", 2, (6, 5), 3, (6, 5), 1, 2 * 2**message_bits),
+        conv("layer2", 3, (6, 5), 4, (3, 3), 2, 4),
+        FoldedLayer("layer3", dense, rng.normal(0, 1, (5, 36)), rng.normal(0, 1, 5), None),
+    ]
+    chosen = choose_registers(folded, message_bits=message_bits, weight_bits=bits, headroom=headroom)
+    layout = {
+        "num_steps": 8,
+        "input": {"shape": [2, 6, 5], "message_bits": message_bits},
+        "layers": [dict(layer.layout) for layer in chosen],
+    }
+    module = QuantizedModule(layout)
+    for layer, values in zip(module.layers, chosen, strict=True):
+        layer.synapse.weight.data.copy_(torch.tensor(values.weight))
+        layer.bias.data.copy_(torch.tensor(values.bias))
+    tensors = {name: value.detach().numpy() for name, value in module.state_dict().items()}
+    return QuantizedNetwork({"method": {"gradient": "rate"}}, layout, tensors, (), {})
+
+
+def both(quantized, events, tmp_path, steps=None, record=("u", "v")):
+    save_quantized(quantized, tmp_path / "quantized.safetensors")
+    export(tmp_path)
+    lower(tmp_path / "model.nir", out=tmp_path / "program.safetensors")
+    return [run(tmp_path, events, backend=name, steps=steps, record=record) for name in ("torch", "reference", "fast")]
+
+
+def assert_same(a, b):
+    assert list(a.spikes) == list(b.spikes)
+    for name in a.spikes:
+        for group in ("spikes", "u", "v"):
+            np.testing.assert_array_equal(getattr(a, group)[name], getattr(b, group)[name], err_msg=f"{group} {name}")
+    np.testing.assert_array_equal(a.readout, b.readout)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 8])
+@pytest.mark.parametrize("dv", [410, 2048])
+def test_checkpoint_and_program_agree_in_spikes_state_and_readout(tmp_path, bits, dv):
+    events = np.random.default_rng(1).integers(0, 256, (9, 2, 6, 5))
+    torch_trace, *others = both(network(bits, bits=bits, dv=dv), events, tmp_path)
+    for other in others:
+        assert_same(torch_trace, other)
+    assert all(0.02 < value.mean() < 0.98 for value in torch_trace.spikes.values())
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 2, 6, 5), (3, 7, 2, 6, 5), (1, 2, 6, 5), (70, 2, 6, 5)])
+@pytest.mark.parametrize("value", ["random", "zeros", "ones", "full"])
+def test_checkpoint_and_program_agree_for_any_input(tmp_path, shape, value):
+    fill = {"zeros": 0, "ones": 1, "full": 255}
+    events = np.random.default_rng(2).integers(0, 256, shape) if value == "random" else np.full(shape, fill[value])
+    torch_trace, *others = both(network(3), events, tmp_path)
+    for other in others:
+        assert_same(torch_trace, other)
+
+
+def test_chunks_of_samples_change_nothing(tmp_path, monkeypatch):
+    quantized = network(4)
+    events = np.random.default_rng(3).integers(0, 256, (6, 2, 6, 5))
+    whole = both(quantized, events, tmp_path)[0]
+    monkeypatch.setattr("lavatube.sim.torch_run.ELEMENTS_AT_ONCE", 1)
+    assert_same(whole, run(tmp_path, events, backend="torch", record=("u", "v")))
+
+
+def test_strongly_inhibited_neurons_near_the_end_of_the_register_agree_where_float32_fails(tmp_path):
+    """v close to -2^23: the integer forward is right, the same step in float32 is not."""
+    quantized = network(5, dv=410, inhibition=6.0, headroom=0.8)
+    events = np.full((2, 2, 6, 5), 255)
+    traces = both(quantized, events, tmp_path, steps=120)
+    assert_same(traces[0], traces[1])
+    reached = -int(traces[0].v["layer1_lif"].min())
+    assert reached > 0.5 * 2**23
+    kept = 4096 - 410
+    v = torch.arange(-reached, -reached + 4096)
+    exact = step_cuba_lif(v * 0, v, v * 0, v * 0, du=4095, dv=410, vth=1)[1]
+    single = torch.trunc(v.to(torch.float32) * kept / 4096).to(torch.int64)
+    assert (single != exact).float().mean() > 0.02
+    assert exact.tolist() == [-((-x * kept) // 4096) for x in v.tolist()]
+
+
+def test_a_changed_master_weight_is_seen(tmp_path):
+    quantized = network(6)
+    events = np.random.default_rng(4).integers(0, 256, (5, 2, 6, 5))
+    program_trace = both(quantized, events, tmp_path)[1]
+    tensors = {name: value.copy() for name, value in quantized.tensors.items()}
+    tensors["layers.1.synapse.weight"].flat[7] += quantized.layout["layers"][1]["scale"] * 40
+    from lavatube.inputs import make_inputs
+    from lavatube.program import InputNode
+
+    batch = make_inputs(events, InputNode("input", (2, 6, 5), 8), default_steps=8)
+    changed = run_torch(replace(quantized, tensors=tensors), batch)
+    assert (changed.spikes["layer1_lif"] == program_trace.spikes["layer1_lif"]).all()
+    assert (changed.spikes["layer2_lif"] != program_trace.spikes["layer2_lif"]).any()

@@ -1,0 +1,64 @@
+"""Data: the split is fixed, stratified and complete; shifts move pixels and lose none but at the border."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lavatube.errors import LavatubeError
+from lavatube.files import sha256_of_arrays
+from lavatube.train.data import encode, load_data, shifted
+
+SPLIT_SHA256 = "76e03eabf9166d221d7443051a3c2e3e2ca31567e8e68afd86a56f05ddecef98"
+
+
+def test_the_split_is_the_one_that_every_published_number_used() -> None:
+    data = load_data("digits")
+    splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    arrays = {f"{name}.{key}": getattr(split, key) for name, split in splits.items() for key in ("events", "label")}
+    assert sha256_of_arrays(arrays) == SPLIT_SHA256
+
+
+def test_the_split_is_stratified_and_uses_every_sample_once() -> None:
+    from sklearn.datasets import load_digits
+
+    data = load_data("digits")
+    assert [len(split.label) for split in (data.train, data.validation, data.test)] == [1077, 360, 360]
+    images, labels = load_digits(return_X_y=True)
+    for split in (data.train, data.validation, data.test):
+        share = np.bincount(split.label, minlength=10) / len(split.label)
+        np.testing.assert_allclose(share, np.bincount(labels) / len(labels), atol=0.003)
+    ours = np.concatenate([split.events.reshape(-1, 64) for split in (data.train, data.validation, data.test)])
+    assert sorted(map(bytes, ours)) == sorted(map(bytes, (images * 15).astype(np.uint8)))
+
+
+def test_the_network_sees_integers_over_256() -> None:
+    data = load_data("digits")
+    events, label = encode(data.test, data.input_scale, torch.device("cpu"))
+    assert events.shape == (360, 1, 8, 8)
+    assert torch.equal(events * 256, torch.tensor(data.test.events, dtype=torch.float32))
+    assert label.dtype == torch.int64
+    assert data.test.events.max() == 240
+
+
+def test_the_splits_cannot_be_written_to() -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        load_data("digits").test.events[0] = 0
+
+
+def test_shifts_reach_all_nine_places_and_fill_with_zeros() -> None:
+    image = torch.zeros(1, 2, 5, 5)
+    image[0, 0, 2, 2], image[0, 1, 0, 0] = 1, 2
+    moved = shifted(image.repeat(200, 1, 1, 1), 1, torch.Generator().manual_seed(0))
+    assert set(moved[:, 0].sum((1, 2)).tolist()) == {1.0}
+    places = {divmod(int(flat), 5) for flat in moved[:, 0].flatten(1).argmax(1)}
+    assert places == {(row, column) for row in (1, 2, 3) for column in (1, 2, 3)}
+    # channels move together, so a corner pixel is lost exactly when its image moves up or left
+    up_or_left = (moved[:, 0, 1].sum(1) + moved[:, 0, :, 1].sum(1)) > 0
+    assert torch.equal(moved[:, 1].sum((1, 2)) == 0, up_or_left)
+
+
+def test_an_unknown_data_set_lists_the_known_ones() -> None:
+    with pytest.raises(LavatubeError, match=r"digits.*got digit"):
+        load_data("digit")

@@ -1,0 +1,98 @@
+"""Recipes: what they resolve to, and what each mistake says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lavatube.errors import LavatubeError
+from lavatube.train.recipe import list_recipes, load_recipe, parse_recipe
+
+
+def shipped() -> dict[str, Any]:
+    return load_recipe("digits").model_dump(mode="json")
+
+
+def test_the_decay_is_snapped_to_the_chips_register() -> None:
+    value = shipped()
+    value["neuron"] = {"decay": 0.2}
+    neuron = parse_recipe(value, where="test").neuron
+    assert neuron.dv == 3277
+    assert neuron.decay == 1 - 3277 / 4096
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_a_resolved_recipe_reads_back_as_itself(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.neuron.dv == round(4096 * (1 - recipe.neuron.decay))
+    assert parse_recipe(recipe.model_dump(mode="json"), where="test") == recipe
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_key_of_a_shipped_recipe_is_explained(name: str) -> None:
+    text = (Path(__file__).parents[2] / "train" / "recipes" / f"{name}.yaml").read_text()
+    for line in text.splitlines():
+        has_value = not line.rstrip().endswith(":") and "{" not in line
+        assert "#" in line or not has_value, line
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "parts"),
+    [
+        (("optimizer", "speed"), 1, ("unknown key optimizer.speed", "lr")),
+        (("nme",), 1, ("unknown key nme", "num_steps")),
+        (("num_steps",), 0, ("num_steps", "greater than or equal to 1", "got 0")),
+        (("num_steps",), "eight", ("num_steps", "integer", "got 'eight'")),
+        (("num_steps",), True, ("num_steps", "integer", "got True")),
+        (("optimizer", "lr"), float("nan"), ("optimizer.lr", "finite", "got nan")),
+        (("optimizer",), 3, ("optimizer", "got 3")),
+        (("neuron", "dv"), 7, ("neuron.dv", "2048", "got 7")),
+        (("neuron", "reset"), "soft", ("neuron.reset", "zero", "soft")),
+        (
+            ("network", "layers"),
+            [{"dense": {"units": 4}}, {"conv2d": {"channels": 1, "kernel": 1}}],
+            ("dense layer last",),
+        ),
+        (("network", "layers"), [{"pool": {}}], ("network.layers.0", "conv2d, dense", "pool")),
+        (("network", "layers"), [{"conv2d": {"channels": 2}}], ("missing key network.layers.0.conv2d.kernel",)),
+        (("name",), "../up", ("name", "../up")),
+    ],
+)
+def test_a_mistake_is_named_with_file_key_expected_and_got(
+    tmp_path: Path, keys: tuple[str, ...], value: Any, parts: tuple[str, ...]
+) -> None:
+    recipe = shipped()
+    target = recipe
+    for key in keys[:-1]:
+        target = target[key]
+    target[keys[-1]] = value
+    path = tmp_path / "bad.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    with pytest.raises(LavatubeError) as error:
+        load_recipe(path)
+    message = str(error.value)
+    assert "\n" not in message
+    for part in (str(path), *parts):
+        assert part in message
+
+
+def test_a_number_in_exponent_form_without_a_point_is_a_number() -> None:
+    value = shipped()
+    value["optimizer"]["lr"] = "1e-3"
+    assert parse_recipe(value, where="test").optimizer.lr == 0.001
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1", "", "!!python/object/apply:os.getcwd []"])
+def test_a_file_that_is_no_recipe_is_one_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(LavatubeError, match="bad\\.yaml"):
+        load_recipe(path)
+
+
+def test_an_unknown_recipe_lists_the_shipped_ones() -> None:
+    with pytest.raises(LavatubeError, match="digits"):
+        load_recipe("digit")

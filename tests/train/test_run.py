@@ -1,0 +1,159 @@
+"""Runs: reproducible, resumable bit for bit, and clear about what they refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lavatube.errors import LavatubeError
+from lavatube.train.checkpoint import checkpoint_path
+from lavatube.train.data import Dataset
+from lavatube.train.loop import evaluate
+from lavatube.train.network import load_network
+from lavatube.train.recipe import Recipe, load_recipe
+from lavatube.train.run import train
+from lavatube.trained import TrainedNetwork, load_trained
+
+pytestmark = pytest.mark.usefixtures("tiny_data")
+MakeRecipe = Callable[..., Recipe]
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt_after(stop: int) -> Callable[..., None]:
+    def progress(epoch: int, *rest: object) -> None:
+        if epoch == stop:
+            raise Interrupted
+
+    return progress
+
+
+def assert_equal(a: TrainedNetwork, b: TrainedNetwork) -> None:
+    assert set(a.tensors) == set(b.tensors)
+    for name, value in a.tensors.items():
+        np.testing.assert_array_equal(value, b.tensors[name], err_msg=name)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_an_interrupted_run_resumes_to_the_same_bits(make_recipe: MakeRecipe, tmp_path: Path, optimizer: str) -> None:
+    recipe = make_recipe(optimizer={"name": optimizer, "lr": 0.01, "epochs": 4, "batch_size": 32})
+    straight = train(recipe)
+    with pytest.raises(Interrupted):
+        train(recipe, out=tmp_path / "run", progress=interrupt_after(2))
+    assert checkpoint_path(tmp_path / "run").is_file()
+    seen: list[int] = []
+    resumed = train(recipe, out=tmp_path / "run", progress=lambda epoch, *rest: seen.append(epoch))
+    assert seen == [3, 4]
+    assert_equal(straight, resumed)
+    assert_equal(straight, load_trained(tmp_path / "run"))
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_a_restart_begins_at_the_first_epoch(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe = make_recipe()
+    with pytest.raises(Interrupted):
+        train(recipe, out=tmp_path, progress=interrupt_after(2))
+    seen: list[int] = []
+    train(recipe, out=tmp_path, resume=False, progress=lambda epoch, *rest: seen.append(epoch))
+    assert seen == [1, 2, 3, 4]
+
+
+def test_another_seed_gives_other_weights_and_the_global_generator_is_left_alone(make_recipe: MakeRecipe) -> None:
+    import torch
+
+    state = torch.get_rng_state()
+    first = train(make_recipe(seed=0))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not np.array_equal(
+        first.tensors["layer1.synapse.weight"], train(make_recipe(seed=1)).tensors["layer1.synapse.weight"]
+    )
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        train(make_recipe(), out=tmp_path, progress=interrupt_after(1))
+    with pytest.raises(LavatubeError, match="checkpoint of another recipe"):
+        train(make_recipe(seed=1), out=tmp_path)
+
+
+def test_a_damaged_checkpoint_is_one_error(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        train(make_recipe(), out=tmp_path, progress=interrupt_after(1))
+    path = checkpoint_path(tmp_path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(LavatubeError, match="damaged"):
+        train(make_recipe(), out=tmp_path)
+
+
+def test_a_finished_run_is_kept_unless_told_otherwise(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    train(make_recipe(), out=tmp_path)
+    with pytest.raises(LavatubeError, match=r"finished.*--overwrite"):
+        train(make_recipe(), out=tmp_path)
+    other = train(make_recipe(seed=1), out=tmp_path, overwrite=True)
+    assert_equal(other, load_trained(tmp_path))
+
+
+@pytest.mark.parametrize("gradient", ["rate", "bptt"])
+@pytest.mark.parametrize("self_distillation", [None, {"channels": 8}])
+def test_every_method_trains_and_leaves_a_plain_network(
+    make_recipe: MakeRecipe, tiny_data: Dataset, gradient: str, self_distillation: dict[str, int] | None
+) -> None:
+    recipe = make_recipe(method={"gradient": gradient, "self_distillation": self_distillation, "bias_limit": {}})
+    losses: list[float] = []
+    trained = train(recipe, progress=lambda epoch, epochs, loss, accuracy: losses.append(loss))
+    assert losses[-1] < losses[0]
+    assert {name.split(".")[0] for name in trained.tensors} == {"layer1", "layer2", "layer3"}
+    network = load_network(trained, tiny_data.input_shape, tiny_data.classes)
+    again = evaluate(network, tiny_data.test, tiny_data.input_scale)
+    assert again.accuracy == trained.metrics["test_accuracy"]
+    assert again.rates == trained.metrics["firing_rate"]
+
+
+def test_weights_of_another_recipe_or_with_nan_are_refused(make_recipe: MakeRecipe, tiny_data: Dataset) -> None:
+    trained = train(make_recipe())
+    wider = make_recipe(({"conv2d": {"channels": 5, "kernel": 3}},)).model_dump(mode="json")
+    with pytest.raises(LavatubeError, match="do not fit"):
+        load_network(TrainedNetwork(wider, trained.tensors, {}), tiny_data.input_shape, 10)
+    broken = {name: np.full_like(value, np.nan) for name, value in trained.tensors.items()}
+    with pytest.raises(LavatubeError, match="NaN"):
+        load_network(TrainedNetwork(trained.recipe, broken, {}), tiny_data.input_shape, 10)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ({"layers": [{"dense": {"units": 4}}]}, "expected 10 units"),
+        ({"layers": [{"conv2d": {"channels": 2, "kernel": 9}}, {"dense": {"units": 10}}]}, "layer1.*kernel"),
+    ],
+)
+def test_a_network_that_does_not_fit_the_data_is_refused(
+    make_recipe: MakeRecipe, network: dict[str, object], message: str
+) -> None:
+    with pytest.raises(LavatubeError, match=message):
+        train(make_recipe(network=network))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(make_recipe: MakeRecipe) -> None:
+    with pytest.raises(LavatubeError, match=r"not finite.*optimizer\.lr"):
+        train(make_recipe(optimizer={"name": "sgd", "lr": 1e30, "epochs": 3, "batch_size": 32}))
+
+
+def test_the_bias_limit_holds_the_folded_biases(make_recipe: MakeRecipe) -> None:
+    settings = {"name": "adam", "lr": 0.01, "epochs": 30, "batch_size": 32}
+    method = {"bias_limit": {"limit": 0.3, "weight": 1.0}}
+    limited = train(make_recipe(optimizer=settings, method=method)).metrics["largest_bias"]
+    free = train(make_recipe(optimizer=settings, method={})).metrics["largest_bias"]
+    assert max(limited.values()) < 0.4 < max(free.values())
+
+
+@pytest.mark.slow
+def test_three_seeds_of_the_digits_recipe_reach_their_accuracy() -> None:
+    recipe = load_recipe("digits")
+    runs = [train(recipe.model_copy(update={"seed": seed})) for seed in range(3)]
+    assert np.mean([run.metrics["test_accuracy"] for run in runs]) >= 98.7
+    assert max(max(run.metrics["largest_bias"].values()) for run in runs) < 0.6
