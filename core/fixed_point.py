@@ -6,9 +6,9 @@ Every operation here is the bit-accurate arithmetic of Lava 0.10.0 (`proc/lif/mo
 | register | width | rule |
 |---|---|---|
 | weight mantissa `W` | 8 bits and sign, -256..254, multiples of 2^(9 - num_weight_bits) | refused when off that grid |
-| activation `a` | sum of W * s, then shifted by `weight_exp` | floor for a right shift; channel is int32 |
-| synaptic current `u` | 24 bits signed | `a << 6` added; wraps once, range (-2^23, 2^23] |
-| membrane voltage `v` | 24 bits signed | saturates at +-(2^23 - 1) |
+| activation `a` | sum of W * s, then shifted by `weight_exp` | floor for a right shift; both kept in int32 (wrap) |
+| synaptic current `u` | 24 bits signed | `a << 6` added in int32 (wrap), then wraps once into (-2^23, 2^23] |
+| membrane voltage `v` | 24 bits signed | summed in int32 (wrap), then saturates at +-(2^23 - 1) |
 | threshold `vth` | 17 bits unsigned | compared as `v > vth << 6`, strictly |
 | decays `du`, `dv` | 12 bits unsigned, 1/4096 per step | rounds toward zero; the chip adds 1 to `du` |
 | bias | 13 bits signed << 0..7 | added to v every step, in 1/64 of a weight unit |
@@ -43,6 +43,19 @@ INT32_MAX = (1 << 31) - 1
 def weight_grid(num_weight_bits: int) -> int:
     """Step between neighbouring weight mantissas in mixed-sign mode: 2^(9 - num_weight_bits)."""
     return 1 << (WEIGHT_BITS_MAX + 1 - num_weight_bits)
+
+
+def int32(value: np.ndarray) -> np.ndarray:
+    """Wrap into 32 bits signed, the width of Lava's channels and sums. value: (...) int64; returns (...) int64."""
+    return value.astype(np.int32).astype(np.int64)
+
+
+def activation(total: np.ndarray, weight_exp: int) -> np.ndarray:
+    """a = sum of W * s, shifted by the weight exponent after the summation. total: (...) int64; returns (...) int64.
+
+    source: lava-nc 0.10.0, proc/dense/models.py, PyDenseModelBitAcc; int32 channels.
+    """
+    return int32(shift(int32(total), weight_exp))
 
 
 def shift(value: np.ndarray, exponent: int) -> np.ndarray:
@@ -88,8 +101,8 @@ def step_cuba_lif(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """One timestep of Loihi's current-based leaky integrate-and-fire neuron with hard reset.
 
-        u' = wrap(tz(u * (4096 - du - 1) / 4096) + (a << 6))
-        v' = saturate(tz(v * (4096 - dv) / 4096) + u' + bias)
+        u' = wrap(int32(tz(u * (4096 - du - 1) / 4096) + (a << 6)))
+        v' = saturate(int32(tz(v * (4096 - dv) / 4096) + u' + bias))
         s  = v' > (vth << 6) ;  v = 0 where s else v' ;  u = u'
 
     u, v, activation: (...) int64; bias: broadcastable int64, from `bias_register`.
@@ -97,8 +110,8 @@ def step_cuba_lif(
     source:  lava-nc 0.10.0, proc/lif/models.py, PyLifModelBitAcc and AbstractPyLifModelFixed.
     """
     raw_u = decay(u, du, offset=CURRENT_DECAY_OFFSET) + (activation << ACTIVATION_SHIFT)
-    new_u = wrap_current(raw_u)
+    new_u = wrap_current(int32(raw_u))
     raw_v = decay(v, dv) + new_u + bias
-    new_v = saturate_voltage(raw_v)
+    new_v = saturate_voltage(int32(raw_v))
     spikes = new_v > (vth << ACTIVATION_SHIFT)
     return new_u, np.where(spikes, 0, new_v), spikes, raw_u != new_u, raw_v != new_v

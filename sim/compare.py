@@ -73,7 +73,14 @@ class TraceComparison:
     def to_json(self) -> dict[str, Any]:
         first = None if self.first is None else {**asdict(self.first), "neuron": list(self.first.neuron)}
         rows = [{**asdict(row), "first": None if row.first is None else str(row.first)} for row in self.rows]
-        return {"a": self.a, "b": self.b, "equal": self.equal, "neuron_steps": self.neuron_steps, "first": first, "rows": rows}
+        return {
+            "a": self.a,
+            "b": self.b,
+            "equal": self.equal,
+            "neuron_steps": self.neuron_steps,
+            "first": first,
+            "rows": rows,
+        }
 
 
 def compare(a: SpikeTrace, b: SpikeTrace, *, names: tuple[str, str] = ("a", "b")) -> TraceComparison:
@@ -119,6 +126,8 @@ def _refuse_incomparable(a: SpikeTrace, b: SpikeTrace) -> None:
         return {"input": trace.input.shape, "readout": trace.readout.shape, **shapes}
 
     if facts(a) != facts(b) or list(a.spikes) != list(b.spikes):
-        raise LavatubeError("traces of different shapes or layers", where="compare", expected=str(facts(a)), got=str(facts(b)))
+        raise LavatubeError(
+            "traces of different shapes or layers", where="compare", expected=str(facts(a)), got=str(facts(b))
+        )
     if not np.array_equal(a.length, b.length) or not np.array_equal(a.input, b.input):
         raise LavatubeError("traces of different inputs", where="compare", remedy="run both engines on the same X.npz")

@@ -90,9 +90,7 @@ def count(program: LoihiProgram, trace: SpikeTrace) -> Counts:
         layers[synapse.name] = LayerCounts(**_count_layer(synapse, target, events, trace))
         if isinstance(target, LifNode):
             events = trace.spikes[target.name]
-    return Counts(
-        layers, trace.batch, int(trace.length.sum()), program_sha256(program), program.input.message_bits > 1
-    )
+    return Counts(layers, trace.batch, int(trace.length.sum()), program_sha256(program), program.input.message_bits > 1)
 
 
 def _count_layer(synapse: Any, target: Any, events: np.ndarray, trace: SpikeTrace) -> dict[str, int]:

@@ -97,15 +97,15 @@ def energy(
     if target != "loihi1" and any(table.chip == "Loihi 1" for table in tables):
         labels.append(f"Loihi 1 prices on a {target} program: no per-operation energy of Loihi 2 is public")
     if counts.graded_input:
-        labels.append("the first layer's events are graded, which Loihi 1 has not: its operations are priced as binary ones")
+        labels.append(
+            "the first layer's events are graded, which Loihi 1 has not: its operations are priced as binary ones"
+        )
     return EnergyEstimate(priced, min(known), max(known), counts.samples, counts.program_sha256, tuple(labels))
 
 
 def _apply(counts: Counts, table: PriceTable) -> PricedCounts:
     terms = {name: _term(counts.total, name, table) for name in PRICED_TERMS if name in table.terms}
-    layers = {
-        layer: _sum([_term(row, name, table) for name in terms]) for layer, row in counts.layers.items()
-    }
+    layers = {layer: _sum([_term(row, name, table) for name in terms]) for layer, row in counts.layers.items()}
     return PricedCounts(table, _sum(list(terms.values())), terms, layers)
 
 

@@ -14,7 +14,7 @@ from lavatube.sim.engine import Recording, finish_trace
 from lavatube.trace import SpikeTrace
 from lavatube.train.device import torch_device
 from lavatube.train.exact_sums import exact_conv2d, exact_linear
-from lavatube.train.integer_step import run_lif
+from lavatube.train.integer_step import int32, run_lif
 
 ELEMENTS_AT_ONCE = 1 << 24  # of the widest layer's [T, B, ...]; bounds the memory of one chunk of samples
 
@@ -70,7 +70,8 @@ def activation(synapse: Synapse, events: torch.Tensor, max_event: int) -> torch.
     else:
         total = exact_linear(flat.flatten(1), weight, max_event)
     e = synapse.weight_exp
-    return (total << e if e >= 0 else total >> -e).unflatten(0, events.shape[:2])
+    total = int32(total)
+    return int32(total << e if e >= 0 else total >> -e).unflatten(0, events.shape[:2])
 
 
 def _step_all(node: LifNode, a: torch.Tensor, recording: Recording, rows: slice) -> torch.Tensor:

@@ -132,7 +132,9 @@ def _failure(errors: str, state: str) -> WorkerError:
             "no Python 3.10 for Lava", where="lava",
             remedy="install Python 3.10 (uv python install 3.10), or name one in LAVATUBE_LAVA_PYTHON",
         )  # fmt: skip
-    raised = next((line for line in reversed(lines) if re.match(r"^[A-Za-z_.]*(Error|Exception|Interrupt)\b", line)), "")
+    raised = next(
+        (line for line in reversed(lines) if re.match(r"^[A-Za-z_.]*(Error|Exception|Interrupt)\b", line)), ""
+    )
     places = re.findall(r'File "[^"]*/([^"/]+/[^"/]+\.py)", line (\d+), in (run_\w+)', errors)
     place = f" in {places[-1][2]} of {places[-1][0]}:{places[-1][1]}" if places else ""
     what = f"an exception inside a Lava process{place}" if places else "the Lava worker failed"

@@ -66,7 +66,9 @@ def parity(
         note(index + 1, len(engines) + 1, name)
         origin: Any = folder if name == "torch" else program
         started = time.perf_counter()
-        trace = run(origin, batch, backend=name, record=record, conv=conv, timeout=timeout, device=_device(name, device))
+        trace = run(
+            origin, batch, backend=name, record=record, conv=conv, timeout=timeout, device=_device(name, device)
+        )
         comparison = compare(reference, trace, names=("reference", name))
         seconds = round(time.perf_counter() - started, 3)
         equal_counts = count(program, trace).layers == counts.layers
@@ -89,7 +91,9 @@ def parity_of_traces(a: Path | str, b: Path | str | None, *, out: Path | str | N
     comparison = compare(left, right, names=(Path(a).name, Path(b).name))
     hashes = {str(trace.meta["program_sha256"]) for trace in (left, right) if "program_sha256" in trace.meta}
     if len(hashes) > 1:
-        raise LavatubeError("traces of different programs", where="parity", got=" and ".join(sorted(h[:12] for h in hashes)))
+        raise LavatubeError(
+            "traces of different programs", where="parity", got=" and ".join(sorted(h[:12] for h in hashes))
+        )
     name = str(right.meta.get("engine", Path(b).name))
     engine = EngineParity(name, comparison, comparison.equal, _independence(name, right.meta), right.meta, 0.0)
     reference = str(left.meta.get("engine", Path(a).name))

@@ -55,7 +55,9 @@ def load_prices(name: str | Path) -> PriceTable:
     """A shipped table by name, or a file. raises: LavatubeError naming the term and the rule."""
     path = SHIPPED / f"{name}.json" if str(name) in list_prices() else Path(name)
     if not path.is_file():
-        raise LavatubeError("no such price table", expected="a JSON file or one of " + ", ".join(list_prices()), got=str(name))
+        raise LavatubeError(
+            "no such price table", expected="a JSON file or one of " + ", ".join(list_prices()), got=str(name)
+        )
     return parse_prices(read_json(path, kind="a price table"), where=str(path))
 
 
@@ -69,7 +71,9 @@ def parse_prices(value: Mapping[str, Any], *, where: str) -> PriceTable:
     terms = {name: _price(name, term, where) for name, term in value["terms"].items()}
     digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
     missing = [name for name in PRICED_TERMS if name not in terms]
-    unpriced = tuple(str(item) for item in value["unpriced"]) + tuple(f"{name} (no price in this table)" for name in missing)
+    unpriced = tuple(str(item) for item in value["unpriced"]) + tuple(
+        f"{name} (no price in this table)" for name in missing
+    )
     return PriceTable(str(value["name"]), str(value["chip"]), str(value["source"]), terms, unpriced, digest)
 
 
@@ -80,9 +84,17 @@ def _price(name: str, term: Any, where: str) -> Price:
     if not isinstance(term, dict) or set(term) != TERM_KEYS:
         raise LavatubeError("wrong keys", where=place, expected=", ".join(sorted(TERM_KEYS)), got=str(term))
     if term["unit"] != "fJ" or term["grade"] not in GRADES:
-        raise LavatubeError("unit or grade", where=place, expected="fJ; " + ", ".join(GRADES), got=f"{term['unit']}, {term['grade']}")
+        raise LavatubeError(
+            "unit or grade", where=place, expected="fJ; " + ", ".join(GRADES), got=f"{term['unit']}, {term['grade']}"
+        )
     values = [term[key] for key in ("low", "nominal", "high")]
     known = [value for value in values if value is not None]
-    if not known or any(not isinstance(v, int) or isinstance(v, bool) or v < 0 for v in known) or known != sorted(known):
-        raise LavatubeError("prices", where=place, expected="integers or null, 0 <= low <= nominal <= high", got=str(values))
+    if (
+        not known
+        or any(not isinstance(v, int) or isinstance(v, bool) or v < 0 for v in known)
+        or known != sorted(known)
+    ):
+        raise LavatubeError(
+            "prices", where=place, expected="integers or null, 0 <= low <= nominal <= high", got=str(values)
+        )
     return Price(*values, term["grade"])

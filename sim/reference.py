@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lavatube.fixed_point import bias_register, shift, step_cuba_lif
+from lavatube import fixed_point
+from lavatube.fixed_point import bias_register, step_cuba_lif
 from lavatube.inputs import InputBatch
 from lavatube.program import Conv2dNode, LifNode, LoihiProgram, ReadoutNode, Synapse
 from lavatube.sim.engine import Recording, finish_trace
@@ -17,7 +18,7 @@ def activation(synapse: Synapse, events: np.ndarray) -> np.ndarray:
     """a = (weights applied to events) shifted by weight_exp. events: [B, ...] int64. Returns [B, ...] int64."""
     weight = synapse.weight.astype(np.int64)
     if not isinstance(synapse, Conv2dNode):
-        return shift(events.reshape(len(events), -1) @ weight.T, synapse.weight_exp)
+        return fixed_point.activation(events.reshape(len(events), -1) @ weight.T, synapse.weight_exp)
     (pad_y, pad_x), (stride_y, stride_x) = synapse.padding, synapse.stride
     padded = np.pad(events, ((0, 0), (0, 0), (pad_y, pad_y), (pad_x, pad_x)))
     channels, height, width = synapse.out_shape
@@ -26,7 +27,7 @@ def activation(synapse: Synapse, events: np.ndarray) -> np.ndarray:
         for x in range(weight.shape[3]):
             seen = padded[:, :, y : y + stride_y * height : stride_y, x : x + stride_x * width : stride_x]
             total += np.einsum("oi,bihw->bohw", weight[:, :, y, x], seen)
-    return shift(total, synapse.weight_exp)
+    return fixed_point.activation(total, synapse.weight_exp)
 
 
 def run_reference(

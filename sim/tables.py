@@ -37,7 +37,9 @@ def render_parity(report: Json) -> RenderableType:
             parts.append(Text(f"first mismatch: {place}: {values}", style="bold red"))
     verdict = "EQUAL: every spike of every neuron at every timestep" if report["equal"] else "DIFFERENT"
     accuracy = "" if report["accuracy"] is None else f"; accuracy {report['accuracy']:.2f} %"
-    size = f"{report['samples']} samples x {report['num_steps']} steps, {report['neuron_steps']:,} neuron-steps an engine"
+    size = (
+        f"{report['samples']} samples x {report['num_steps']} steps, {report['neuron_steps']:,} neuron-steps an engine"
+    )
     parts.append(Text(f"{verdict} ({size}{accuracy})", style="bold green" if report["equal"] else "bold red"))
     return Group(*parts)
 
@@ -63,10 +65,14 @@ def render_energy(estimate: Json) -> RenderableType:
     for column in ("price table", "grade", "low", "nominal", "high"):
         table.add_column(column, justify="left" if column in ("price table", "grade") else "right")
     for row in estimate["tables"]:
-        table.add_row(row["name"], row["grade"], *(_joules(row["total"][b], samples) for b in ("low", "nominal", "high")))
+        table.add_row(
+            row["name"], row["grade"], *(_joules(row["total"][b], samples) for b in ("low", "nominal", "high"))
+        )
     interval = estimate["interval"]
     table.add_section()
-    table.add_row("interval over the tables", "", _joules(interval["low"], samples), "", _joules(interval["high"], samples))
+    table.add_row(
+        "interval over the tables", "", _joules(interval["low"], samples), "", _joules(interval["high"], samples)
+    )
     parts: list[RenderableType] = [table]
     parts += [Text(f"note: {label}") for label in estimate["labels"]]
     parts.append(Text("unpriced: " + "; ".join(estimate["unpriced"])))

@@ -33,7 +33,7 @@ def small_program() -> Callable[..., LoihiProgram]:
             "layer1_conv2d", (2, 6, 5), random_weight(rng, (3, 2, 3, 3), bits), bits, bits - 9, padding=(1, 1)
         )
         lif1 = LifNode(
-            "layer1_lif", first.out_shape, 4095, 2048, unit << (message_bits - 1),
+            "layer1_lif", first.out_shape, 4095, 2048, min(unit << (message_bits - 1), 131071),
             rng.integers(-4096, 4096, first.out_shape).astype(np.int16), bits - 1,
         )  # fmt: skip
         second = Conv2dNode(

@@ -10,6 +10,11 @@ import torch
 from lavatube import fixed_point as fp
 
 
+def int32(value: torch.Tensor) -> torch.Tensor:
+    """`fixed_point.int32` for int64 tensors."""
+    return value.to(torch.int32).to(torch.int64)
+
+
 def decay(state: torch.Tensor, constant: int, *, offset: int = 0) -> torch.Tensor:
     """`fixed_point.decay` for int64 tensors; the addend turns the floor of >> into rounding toward zero."""
     product = state * (fp.DECAY_ONE - constant - offset)
@@ -30,9 +35,9 @@ def step_cuba_lif(
     returns: (u, v, spikes, v before reset, wrapped, saturated); `v before reset` is what the surrogate sees.
     """
     raw_u = decay(u, du, offset=fp.CURRENT_DECAY_OFFSET) + (activation << fp.ACTIVATION_SHIFT)
-    new_u = wrap_current(raw_u)
+    new_u = wrap_current(int32(raw_u))
     raw_v = decay(v, dv) + new_u + bias
-    new_v = raw_v.clamp(-fp.VOLTAGE_MAX, fp.VOLTAGE_MAX)
+    new_v = int32(raw_v).clamp(-fp.VOLTAGE_MAX, fp.VOLTAGE_MAX)
     spikes = new_v > (vth << fp.ACTIVATION_SHIFT)
     return new_u, new_v.masked_fill(spikes, 0), spikes, new_v, raw_u != new_u, raw_v != new_v
 

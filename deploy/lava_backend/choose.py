@@ -34,7 +34,9 @@ def choose_processes(program: LoihiProgram, conv: str = "auto") -> dict[str, str
             )
         bound = bound_layer(synapse, target, max_event, program.num_steps)
         if bound.accumulator[0] < -(1 << 31) or bound.accumulator[1] >= 1 << 31:
-            raise UnsupportedError("sums can leave Lava's int32 channels", where=synapse.name, got=str(bound.accumulator))
+            raise UnsupportedError(
+                "sums can leave Lava's int32 channels", where=synapse.name, got=str(bound.accumulator)
+            )
         chosen[synapse.name] = "Dense"
         if isinstance(synapse, Conv2dNode):
             obstacle = why_conv_is_not_exact(synapse, bound.activation)

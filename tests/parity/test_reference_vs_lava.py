@@ -1,0 +1,152 @@
+"""Stock Lava 0.10.0 equals the reference: spikes, u, v and read-out, for every way that we build a network in it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from lavatube.errors import LavatubeError, UnsupportedError
+from lavatube.inputs import make_inputs
+from lavatube.program import DenseNode, InputNode, LifNode, LoihiProgram, ReadoutNode
+from lavatube.sim.compare import compare
+from lavatube.sim.lava_run import LavaJob, run_lava, run_lava_jobs
+from lavatube.sim.reference import run_reference
+
+BOTH = frozenset("uv")
+
+
+def dense_program(seed=0, *, du=4095, dv=2048, exponent=-1, vth=500, message_bits=8, bias=4000, bits=8):
+    rng = np.random.default_rng(seed)
+
+    def weight(*shape):
+        return (rng.integers(-(1 << bits - 1), 1 << bits - 1, shape) << (9 - bits)).astype(np.int16)
+
+    nodes = (
+        InputNode("input", (6,), message_bits),
+        DenseNode("layer1_dense", (6,), weight(9, 6), bits, exponent),
+        LifNode("layer1_lif", (9,), du, dv, vth, rng.integers(-bias, bias + 1, 9).astype(np.int16), 3),
+        DenseNode("layer2_dense", (9,), weight(7, 9), bits, exponent),
+        LifNode("layer2_lif", (7,), du, dv, max(vth // 8, 1), rng.integers(-bias, bias + 1, 7).astype(np.int16), 0),
+        DenseNode("layer3_dense", (7,), weight(4, 7), bits, exponent),
+        ReadoutNode("output", rng.integers(-5, 6, 4)),
+    )
+    edges = tuple(pairwise(node.name for node in nodes))
+    return LoihiProgram(nodes, edges, 7, {"kind": "test", "sha256": ""}, overflow="hardware")
+
+
+def assert_all_equal(jobs, traces):
+    for job, trace in zip(jobs, traces, strict=True):
+        comparison = compare(run_reference(job.program, job.inputs, record=job.record), trace)
+        assert comparison.equal, str(comparison.first)
+        assert {row.quantity for row in comparison.rows} >= job.record | {"spikes", "readout"}
+
+
+@pytest.mark.parametrize("conv", ["conv", "sparse"])
+def test_lava_equals_reference_for_strided_padded_non_square_convolutions(small_program, random_inputs, conv):
+    jobs = []
+    for seed, bits, message_bits, du in [
+        (1, 8, 8, 4095),
+        (2, 4, 8, 4095),
+        (3, 8, 1, 1000),
+        (4, 2, 4, 4095),
+        (5, 1, 4, 9),
+    ]:
+        program = small_program(seed, bits=bits, message_bits=message_bits, du=du)
+        jobs.append(LavaJob(program, random_inputs(program, 5, seed=seed), BOTH, conv))
+    traces = run_lava_jobs(jobs)
+    assert_all_equal(jobs, traces)
+    kinds = {row["process"] for trace in traces for name, row in trace.meta["processes"].items() if "conv" in name}
+    assert kinds == {f"lava {conv.capitalize()}"}
+    assert all(row["stock"] for trace in traces for row in trace.meta["processes"].values())
+    assert traces[0].spikes["layer2_lif"].any()
+
+
+def test_lava_equals_reference_for_every_length_of_window_and_any_number_of_samples(small_program, random_inputs):
+    program = small_program(6)
+    silent = make_inputs(np.zeros((3, 2, 6, 5), int), program.input, default_steps=6)
+    full = make_inputs(np.full((3, 2, 6, 5), 255), program.input, default_steps=6)
+    ragged = random_inputs(program, 4, length=np.array([0, 1, 4, 6]))
+    sizes = [(1, 1), (1, 2), (9, 1), (40, 2), (1, 6), (3, 11)]
+    jobs = [LavaJob(program, random_inputs(program, batch, steps), BOTH) for batch, steps in sizes]
+    jobs += [LavaJob(program, inputs, BOTH) for inputs in (silent, full, ragged)]
+    assert_all_equal(jobs, run_lava_jobs(jobs))
+
+
+def test_lava_equals_reference_for_decays_exponents_and_overflowing_registers():
+    loud = {"exponent": 7, "vth": 131071, "bias": 4095}
+    cases = [
+        {"du": 0, "dv": 0}, {"du": 4094, "dv": 4095}, {"du": 7, "dv": 1}, {"exponent": -8}, {"exponent": 0, "vth": 0},
+        {**loud}, {**loud, "du": 3000}, {"bits": 3, "exponent": -6}, {"bits": 1, "vth": 3}, {"message_bits": 20},
+    ]  # fmt: skip
+    jobs = []
+    for seed, case in enumerate(cases):
+        program = dense_program(seed, **case)
+        events = np.random.default_rng(seed).integers(0, program.input.max_value + 1, (7, 4, 6))
+        jobs.append(LavaJob(program, make_inputs(events, program.input, default_steps=7), BOTH))
+    assert_all_equal(jobs, run_lava_jobs(jobs))
+    overflow = [run_reference(job.program, job.inputs).meta["overflow"] for job in jobs]
+    assert sum(row["wraps"]["layer1_lif"] for row in overflow) > 0
+    assert sum(row["saturations"]["layer1_lif"] for row in overflow) > 0
+
+
+def with_weight_bit_flipped(program):
+    weight = program.nodes[3].weight.copy()
+    weight[2, 1, 1, 0] ^= 64
+    return replace(program, nodes=(*program.nodes[:3], replace(program.nodes[3], weight=weight), *program.nodes[4:]))
+
+
+def with_neuron(program, index, **change):
+    node = replace(program.nodes[index], **change)
+    return replace(program, nodes=(*program.nodes[:index], node, *program.nodes[index + 1 :]))
+
+
+FAULTS = {
+    "one weight bit": (with_weight_bit_flipped, "layer2_lif"),
+    "one threshold": (lambda p: with_neuron(p, 2, vth=p.nodes[2].vth - 900), "layer1_lif"),
+    "one decay": (lambda p: with_neuron(p, 4, dv=p.nodes[4].dv + 300), "layer2_lif"),
+}
+
+
+def test_a_fault_in_the_lava_path_is_named_by_layer_and_step(small_program, random_inputs):
+    program = small_program(8)
+    inputs = random_inputs(program, 6)
+    expected = run_reference(program, inputs)
+    jobs = [LavaJob(change(program), inputs) for change, _ in FAULTS.values()]
+    for (name, (change, layer)), trace in zip(FAULTS.items(), run_lava_jobs(jobs), strict=True):
+        comparison = compare(expected, trace)
+        assert not comparison.equal, name
+        assert comparison.first.layer == layer, name
+        by_reference = compare(expected, run_reference(change(program), inputs))
+        assert comparison.first == by_reference.first, name
+        step, sample, neuron = comparison.first.step, comparison.first.sample, comparison.first.neuron
+        earlier = expected.spikes[layer][:step] == trace.spikes[layer][:step]
+        assert earlier.all(), name
+        assert expected.spikes[layer][(step, sample, *neuron)] == comparison.first.a != comparison.first.b
+
+
+def test_one_delay_is_named_by_layer_and_step_and_refused_by_lava(small_program, random_inputs):
+    program = small_program(8)
+    inputs = random_inputs(program, 6)
+    late = replace(program, nodes=(*program.nodes[:3], replace(program.nodes[3], delay=1), *program.nodes[4:]))
+    comparison = compare(run_reference(program, inputs), run_reference(late, inputs))
+    assert (comparison.first.layer, comparison.first.step) == ("layer2_lif", 0)
+    with pytest.raises(UnsupportedError, match="layer2_conv2d: a delay would leak into the next sample's window"):
+        run_lava(late, inputs)
+
+
+def test_conv_is_refused_where_it_would_not_be_exact(small_program, random_inputs):
+    program = small_program(9, bits=8)
+    inputs = random_inputs(program)
+    dropping = with_neuron(program, 1, weight_exp=-2)
+    with pytest.raises(UnsupportedError, match=r"layer1_conv2d \(Lava Conv\): the weight exponent drops bits"):
+        run_lava(dropping, inputs, conv="conv")
+    wrapping = with_neuron(program, 1, weight_exp=5)
+    with pytest.raises(UnsupportedError, match="Conv wraps at 24 bits; use --conv sparse"):
+        run_lava(wrapping, inputs, conv="conv")
+    with pytest.raises(LavatubeError, match="--conv, expected auto, conv, sparse, got dense"):
+        run_lava(program, inputs, conv="dense")
+    jobs = [LavaJob(dropping, inputs), LavaJob(wrapping, inputs)]
+    assert_all_equal(jobs, run_lava_jobs(jobs))
