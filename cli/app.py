@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from collections.abc import Sequence
 
 import typer
@@ -53,6 +55,7 @@ def options(
 
 def invoke(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; every error is one line on stderr."""
+    _quiet_libraries()
     try:
         result = app(args=None if arguments is None else list(arguments), standalone_mode=False)
     except LavatubeError as error:
@@ -70,6 +73,12 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
             raise
         return _fail(" ".join(error.format_message().split()) or "usage: lavatube --help")
     return result if isinstance(result, int) else 0
+
+
+def _quiet_libraries() -> None:
+    """Brevitas' docstrings warn when compiled, and its import makes torch look for a compiler of CUDA."""
+    warnings.filterwarnings("ignore", message="invalid escape sequence")
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
 def _fail(line: str) -> int:

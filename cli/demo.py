@@ -50,6 +50,7 @@ def demo(
         Stage("quantize: Brevitas, 8 bits, integer timestep", "quantized.safetensors", _quantize),
         Stage("export: NIR", "model.nir", _export),
         Stage("lower: Loihi program", "program.safetensors", _lower),
+        Stage("samples: the test split", "input.npz", _samples),
         Stage("parity: torch, reference, fast, Lava", "parity.json", lambda folder: _parity(folder, timeout)),
         Stage("energy: counts and price tables", "energy.json", _energy),
     )
@@ -135,12 +136,22 @@ def _lower(out: Path) -> str:
     return f"{neurons:,} neurons, no register can overflow (proven for every input)"
 
 
+def _samples(out: Path) -> str:
+    from lavatube.inputs import save_inputs
+    from lavatube.program_file import load_program
+    from lavatube.sim.parity import samples_for
+
+    batch = samples_for(load_program(out / "program.safetensors"), out)
+    save_inputs(batch, out / "input.npz")
+    return f"{batch.batch} samples that no training saw"
+
+
 def _parity(out: Path, timeout: float | None) -> str:
     from lavatube.cli.output import progress_bar
     from lavatube.sim.parity import parity
 
     with progress_bar("engines") as update:
-        report = parity(out, timeout=timeout, save_input=out / "input.npz", progress=update)
+        report = parity(out, timeout=timeout, data=out / "input.npz", progress=update)
     verdict = "every spike equal" if report.equal else "DIFFERENT: see below"
     return f"{report.neuron_steps:,} neuron-steps on {len(report.engines) + 1} engines: {verdict}"
 

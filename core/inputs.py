@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lavatube.errors import LavatubeError
+from lavatube.files import whole_file
 from lavatube.program import InputNode
 from lavatube.trace import read_npz
 
@@ -60,6 +61,16 @@ def load_inputs(path: Path, node: InputNode, *, default_steps: int, steps: int |
         value, node, default_steps=default_steps, steps=steps, length=arrays.get("length"), label=arrays.get("label"),
         where=where,
     )  # fmt: skip
+
+
+def save_inputs(batch: InputBatch, path: Path) -> None:
+    """Write X.npz; a static input is written once, as [B, ...]."""
+    events = batch.events[0] if batch.events.strides[0] == 0 else batch.events
+    arrays = {"input": events.astype(np.min_scalar_type(int(events.max(initial=0)))), "length": batch.length}
+    if batch.label is not None:
+        arrays["label"] = batch.label
+    with whole_file(path) as temporary, temporary.open("wb") as handle:
+        np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
 
 
 def make_inputs(

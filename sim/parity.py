@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lavatube.errors import LavatubeError
-from lavatube.files import read_json, whole_file
+from lavatube.files import read_json
 from lavatube.inputs import InputBatch, load_inputs, make_inputs
 from lavatube.program import LoihiProgram
 from lavatube.program_file import load_program, program_sha256
@@ -35,14 +33,13 @@ def parity(
     timeout: float | None = None,
     device: str = "cpu",
     data_dir: Path | None = None,
-    save_input: Path | None = None,
     progress: Progress | None = None,
 ) -> ParityReport:
     """Compare engines with the reference, tolerance zero; write parity.json to `out` (a run folder's default).
 
     source:  a program file or a run folder.  data: a data set name (its test split) or X.npz; by default the data
              that the run folder was trained on.  against: by default fast, lava, and torch for a run folder.
-    samples: only the first so many.  save_input: where to keep the samples as X.npz.
+    samples: only the first so many.
     raises:  LavatubeError for bad input, an unknown engine, or an engine that cannot run.
     """
     folder = Path(source) if Path(source).is_dir() else None
@@ -53,10 +50,8 @@ def parity(
     unknown = [name for name in engines if name not in INDEPENDENCE]
     if unknown:
         raise LavatubeError("unknown engine", expected=", ".join(INDEPENDENCE), got=", ".join(unknown))
-    batch = _samples(program, folder, data, data_dir)
+    batch = samples_for(program, folder, data, data_dir)
     batch = batch if samples is None else batch.samples(samples)
-    if save_input is not None:
-        _save_input(batch, save_input)
     note = progress or (lambda done, total, what: None)
     note(0, len(engines) + 1, "reference")
     reference = run(program, batch, backend="reference", record=record)
@@ -117,7 +112,10 @@ def _accuracy(trace: Any, batch: InputBatch) -> float | None:
     return None if batch.label is None else float(100 * (trace.prediction == batch.label).mean())
 
 
-def _samples(program: LoihiProgram, folder: Path | None, data: str | Path | None, data_dir: Path | None) -> InputBatch:
+def samples_for(
+    program: LoihiProgram, folder: Path | None, data: str | Path | None = None, data_dir: Path | None = None
+) -> InputBatch:
+    """Samples to compare on: X.npz, a data set's test split, or the test split that a run folder was trained beside."""
     if data is not None and (str(data).endswith(".npz") or Path(data).is_file()):
         return load_inputs(Path(data), program.input, default_steps=program.num_steps)
     if data is None:
@@ -130,12 +128,3 @@ def _samples(program: LoihiProgram, folder: Path | None, data: str | Path | None
     return make_inputs(
         split.events, program.input, default_steps=program.num_steps, label=split.label, where=f"data {data}"
     )
-
-
-def _save_input(batch: InputBatch, path: Path) -> None:
-    events = batch.events[0] if batch.events.strides[0] == 0 else batch.events  # static: written once
-    arrays = {"input": events.astype(np.min_scalar_type(int(events.max()))), "length": batch.length}
-    if batch.label is not None:
-        arrays["label"] = batch.label
-    with whole_file(path) as temporary, temporary.open("wb") as handle:
-        np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
