@@ -40,7 +40,7 @@ def eligibility_step(
     returns:     (ds/dc of this step, tangent after it); the eligibility is the mean of the first over the steps.
     """
     du = 1 + decay * tangent
-    return sigma_prime * du, du - sigma_prime * du
+    return sigma_prime * du, du * (1 - spikes)
 
 
 @torch.no_grad()

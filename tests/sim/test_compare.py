@@ -1,0 +1,86 @@
+"""A single difference is found and named exactly; the first one is the cause."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lavatube.errors import LavatubeError
+from lavatube.sim.compare import compare
+from lavatube.sim.reference import run_reference
+from lavatube.trace import load_trace, save_trace
+
+
+@pytest.fixture
+def trace(small_program, random_inputs):
+    program = small_program(1)
+    return run_reference(program, random_inputs(program), record=frozenset("uv"))
+
+
+def changed(trace, group, layer, place, by=1):
+    values = {name: value.copy() for name, value in getattr(trace, group).items()}
+    values[layer][place] ^= np.array(by, values[layer].dtype)
+    return replace(trace, **{group: values})
+
+
+def test_equal_traces_are_equal_and_say_how_much_was_compared(trace):
+    comparison = compare(trace, trace)
+    assert comparison.equal
+    assert comparison.first is None
+    assert comparison.neuron_steps == sum(value.size for value in trace.spikes.values())
+
+
+def test_one_flipped_spike_is_named_by_layer_step_sample_and_neuron(trace):
+    other = changed(trace, "spikes", "layer2_lif", (3, 2, 1, 0, 2))
+    comparison = compare(trace, other)
+    first = comparison.first
+    assert (first.layer, first.quantity, first.step, first.sample, first.neuron) == ("layer2_lif", "spikes", 3, 2, (1, 0, 2))
+    assert {first.a, first.b} == {0, 1}
+    assert [row.mismatches for row in comparison.rows if row.layer == "layer2_lif"] == [1, 0, 0]
+
+
+def test_the_first_divergence_is_the_earliest_step_then_the_layer_nearest_to_the_input(trace):
+    late = changed(trace, "spikes", "layer1_lif", (4, 0, 0, 0, 0))
+    both = changed(late, "spikes", "layer2_lif", (2, 3, 0, 0, 0))
+    assert compare(trace, both).first.layer == "layer2_lif"
+    same = changed(late, "spikes", "layer2_lif", (4, 0, 0, 0, 0))
+    assert compare(trace, same).first.layer == "layer1_lif"
+    state = changed(trace, "v", "layer1_lif", (1, 1, 1, 1, 1))
+    assert (compare(trace, state).first.quantity, compare(trace, state).first.step) == ("v", 1)
+
+
+def test_a_different_readout_is_seen(trace):
+    readout = trace.readout.copy()
+    readout[2, 1] += 1
+    comparison = compare(trace, replace(trace, readout=readout))
+    assert (comparison.first.layer, comparison.first.sample, comparison.first.neuron) == ("readout", 2, (1,))
+
+
+def test_traces_of_other_inputs_lengths_or_shapes_are_not_comparable(trace, small_program, random_inputs):
+    program = small_program(1)
+    for other in (
+        run_reference(program, random_inputs(program, seed=9)),
+        run_reference(program, random_inputs(program, length=np.array([1, 2, 3, 4]))),
+        run_reference(program, random_inputs(program, 3)),
+    ):
+        with pytest.raises(LavatubeError, match="traces of different"):
+            compare(trace, other)
+
+
+def test_a_trace_survives_its_file_and_a_broken_one_is_refused(trace, tmp_path):
+    path = tmp_path / "t.npz"
+    save_trace(trace, path)
+    loaded = load_trace(path)
+    assert compare(trace, loaded).equal
+    assert {row.quantity for row in compare(trace, loaded).rows} == {"spikes", "u", "v", "readout"}
+    assert loaded.meta == trace.meta
+    raw = path.read_bytes()
+    for broken in (raw[: len(raw) // 2], b"nothing", raw[:50]):
+        path.write_bytes(broken)
+        with pytest.raises(LavatubeError, match=r"t\.npz"):
+            load_trace(path)
+    np.savez(path, input=np.zeros(3))
+    with pytest.raises(LavatubeError, match="not a trace"):
+        load_trace(path)

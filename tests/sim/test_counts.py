@@ -1,0 +1,170 @@
+"""Counts equal an explicit list of connections, whatever the geometry, and keep the laws of counting."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lavatube.errors import LavatubeError
+from lavatube.inputs import make_inputs
+from lavatube.program import Conv2dNode, DenseNode, InputNode, LifNode, LoihiProgram, ReadoutNode
+from lavatube.sim.counts import count, load_counts, save_counts
+from lavatube.sim.reference import run_reference
+
+
+def connections(synapse):
+    """[(from flat index, to flat index, weight)]: every stored connection, one by one."""
+    if isinstance(synapse, DenseNode):
+        return [(i, o, int(synapse.weight[o, i])) for o, i in np.ndindex(synapse.weight.shape)]
+    found = []
+    _, height, width = synapse.in_shape
+    for o, y, x in np.ndindex(synapse.out_shape):
+        for i, j, k in np.ndindex(synapse.weight.shape[1:]):
+            yy, xx = y * synapse.stride[0] + j - synapse.padding[0], x * synapse.stride[1] + k - synapse.padding[1]
+            if 0 <= yy < height and 0 <= xx < width:
+                to = np.ravel_multi_index((o, y, x), synapse.out_shape)
+                found.append((i * height * width + yy * width + xx, int(to), int(synapse.weight[o, i, j, k])))
+    return found
+
+
+def by_hand(program, trace):
+    """Replay every event over the connection list."""
+    rows, events = {}, trace.input
+    for synapse, target in program.layers:
+        table = connections(synapse)
+        row = dict.fromkeys(("events_in", "synops_stored", "synops_nonzero", "synop_bits", "updates", "spikes_out"), 0)
+        biased = target.bias_mant.reshape(-1) != 0 if isinstance(target, LifNode) else None
+        for b in range(trace.batch):
+            for t in range(int(trace.length[b])):
+                late = t - synapse.delay
+                now = events[late, b].reshape(-1) if late >= 0 else np.zeros(int(np.prod(synapse.in_shape)), int)
+                reached = set()
+                row["events_in"] += int((now != 0).sum())
+                for i, o, w in table:
+                    if now[i]:
+                        row["synops_stored"] += 1
+                        row["synops_nonzero"] += w != 0
+                        row["synop_bits"] += int(now[i]).bit_length()
+                        reached.add(o)
+                if biased is not None:
+                    row["updates"] += sum(o in reached or bool(biased[o]) for o in range(len(biased)))
+                    row["spikes_out"] += int(trace.spikes[target.name][t, b].sum())
+        rows[synapse.name] = row
+        if isinstance(target, LifNode):
+            events = trace.spikes[target.name]
+    return rows
+
+
+def random_program(seed):
+    rng = np.random.default_rng(seed)
+
+    def weight(*shape):
+        return (rng.integers(-20, 20, shape) * rng.integers(0, 2, shape) * 2).astype(np.int16)
+
+    def neurons(name, shape):
+        bias = rng.integers(-300, 300, shape) * rng.integers(0, 2, shape)
+        return LifNode(name, shape, 4095, 1000, int(rng.integers(1, 60)), bias.astype(np.int16), 2)
+
+    kernel = tuple(int(k) for k in rng.integers(1, 4, 2))
+    geometry = {
+        "stride": tuple(int(s) for s in rng.integers(1, 4, 2)),
+        "padding": tuple(int(p) for p in rng.integers(0, 3, 2)),
+        "delay": int(rng.integers(0, 3)),
+    }
+    bits = int(rng.choice([1, 6]))
+    conv = Conv2dNode("c", (2, 4, 5), weight(3, 2, *kernel), 8, -1, **geometry)
+    first = neurons("c_lif", conv.out_shape)
+    dense = DenseNode("d", conv.out_shape, weight(4, int(np.prod(conv.out_shape))), 8, -1)
+    second = neurons("d_lif", (4,))
+    last = DenseNode("e", (4,), weight(3, 4), 8, -1, delay=1)
+    nodes = (InputNode("input", (2, 4, 5), bits), conv, first, dense, second, last, ReadoutNode("o", np.zeros(3, np.int64)))
+    names = [node.name for node in nodes]
+    edges = tuple(zip(names, names[1:], strict=False))  # noqa: RUF007
+    return LoihiProgram(nodes, edges, 4, {}, overflow="hardware")
+
+
+def run_on(program, seed, steps=4, batch=3, **more):
+    rng = np.random.default_rng(seed)
+    shape = (steps, batch, 2, 4, 5)
+    events = rng.integers(0, program.input.max_value + 1, shape) * (rng.random(shape) < 0.4)
+    return run_reference(program, make_inputs(events, program.input, default_steps=steps, **more))
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), lengths=st.lists(st.integers(0, 4), min_size=3, max_size=3))
+def test_counts_equal_a_replay_over_explicit_connections(seed, lengths):
+    program = random_program(seed)
+    trace = run_on(program, seed, length=np.array(lengths))
+    counts = count(program, trace)
+    for name, row in by_hand(program, trace).items():
+        assert {term: getattr(counts.layers[name], term) for term in row} == row
+    neurons = sum(node.bias_mant.size for node in program.neurons)
+    assert counts.total.neuron_accesses == neurons * sum(lengths)
+    assert counts.total.host_additions == 3 * sum(lengths)
+
+
+def test_silence_costs_accesses_and_nothing_else():
+    program = random_program(3)
+    nodes = tuple(
+        replace(node, bias_mant=np.zeros(node.shape, np.int16)) if isinstance(node, LifNode) else node
+        for node in program.nodes
+    )
+    program = replace(program, nodes=nodes)
+    inputs = make_inputs(np.zeros((4, 2, 2, 4, 5), int), program.input, default_steps=4)
+    total = count(program, run_reference(program, inputs)).total
+    assert total.neuron_accesses == total.idles > 0
+    assert (total.events_in, total.synops_stored, total.updates, total.spikes_out) == (0, 0, 0, 0)
+
+
+def test_events_into_a_layer_are_the_spikes_of_the_one_before():
+    program = random_program(5)
+    program = replace(program, nodes=tuple(replace(n, delay=0) if hasattr(n, "delay") else n for n in program.nodes))
+    counts = count(program, run_on(program, 6)).layers
+    assert counts["d"].events_in == counts["c"].spikes_out
+    assert counts["e"].events_in == counts["d"].spikes_out
+
+
+def test_counts_add_over_samples():
+    program = random_program(7)
+    trace = run_on(program, 8, batch=4)
+
+    def part(rows):
+        spikes = {name: value[:, rows] for name, value in trace.spikes.items()}
+        return count(
+            program,
+            replace(trace, input=trace.input[:, rows], spikes=spikes, readout=trace.readout[rows], length=trace.length[rows]),
+        )
+
+    a, b, whole = part(slice(0, 1)), part(slice(1, 4)), count(program, trace)
+    for name, layer in whole.layers.items():
+        for term in ("events_in", "synops_stored", "updates", "spikes_out", "neuron_accesses"):
+            assert getattr(a.layers[name], term) + getattr(b.layers[name], term) == getattr(layer, term)
+
+
+def test_chunks_of_samples_change_no_count(monkeypatch):
+    program = random_program(9)
+    trace = run_on(program, 10, batch=5)
+    whole = count(program, trace)
+    monkeypatch.setattr("lavatube.sim.counts.AT_ONCE", 1)
+    assert count(program, trace) == whole
+
+
+def test_counts_survive_their_file_and_a_broken_one_is_refused(tmp_path):
+    counts = count(random_program(1), run_on(random_program(1), 1))
+    save_counts(counts, tmp_path / "counts.json")
+    assert load_counts(tmp_path / "counts.json") == counts
+    text = (tmp_path / "counts.json").read_text()
+    for old, new in [('"kind": "counts"', '"kind": "energy"'), ('"samples": 3', '"samples": -3'), ("{", "[")]:
+        (tmp_path / "bad.json").write_text(text.replace(old, new, 1))
+        with pytest.raises(LavatubeError, match=r"bad\.json"):
+            load_counts(tmp_path / "bad.json")
+
+
+def test_a_trace_of_another_program_is_refused(small_program, random_inputs):
+    other = small_program(1)
+    with pytest.raises(LavatubeError, match="not one of this program"):
+        count(random_program(1), run_reference(other, random_inputs(other)))

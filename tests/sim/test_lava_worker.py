@@ -1,0 +1,116 @@
+"""Whatever goes wrong in Lava ends in one clear error, soon, and leaves no process and no shared memory behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lavatube.errors import WorkerError
+from lavatube.sim import lava_worker
+from lavatube.sim.lava_run import check_worker, run_lava
+
+
+def segments():
+    return set(lava_worker.SHARED_MEMORY.glob("psm_*")) if lava_worker.SHARED_MEMORY.is_dir() else set()
+
+
+def worker_processes():
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if b"lava_worker.py" in path.read_bytes():
+                found.append(path.parent.name)
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture
+def clean():
+    before = segments()
+    yield
+    assert worker_processes() == []
+    assert segments() <= before
+
+
+@pytest.mark.usefixtures("clean")
+def test_a_run_leaves_nothing_behind_and_the_doctor_is_content():
+    facts = check_worker()
+    assert facts["small program"] == "equal to the reference"
+
+
+@pytest.mark.usefixtures("clean")
+def test_a_hang_ends_at_the_time_limit(small_program, random_inputs):
+    program = small_program(1)
+    started = time.monotonic()
+    with pytest.raises(WorkerError, match="took too long and was stopped, expected at most 4 s"):
+        run_lava(program, random_inputs(program, 4000), timeout=4)
+    assert time.monotonic() - started < 12
+
+
+@pytest.mark.usefixtures("clean")
+def test_an_exception_inside_a_process_model_is_named_and_ends_the_run(tmp_path, monkeypatch, small_program, random_inputs):
+    """A recorder that cannot write its file, in the middle of a run: Lava alone would wait for ever."""
+    prepare = lava_worker.run_jobs
+
+    def with_unwritable_recorder(jobs, folder, **rest):
+        for job in jobs:
+            (Path(job["out"]) / "layer1_lif.spikes").mkdir()
+        return prepare(jobs, folder, **rest)
+
+    monkeypatch.setattr("lavatube.sim.lava_run.run_jobs", with_unwritable_recorder)
+    program = small_program(1)
+    started = time.monotonic()
+    with pytest.raises(WorkerError, match=r"an exception inside a Lava process in run_spk of .*IsADirectoryError"):
+        run_lava(program, random_inputs(program), timeout=60)
+    assert time.monotonic() - started < 30
+
+
+def test_a_missing_uv_is_one_clear_error(monkeypatch):
+    monkeypatch.delenv("UV", raising=False)
+    monkeypatch.setitem(sys.modules, "uv", None)
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    with pytest.raises(WorkerError, match="uv is missing, which prepares Lava's Python 3.10; pip install uv"):
+        lava_worker.find_uv()
+
+
+def test_a_python_that_is_not_there_is_one_clear_error(monkeypatch, small_program, random_inputs):
+    monkeypatch.setenv("LAVATUBE_LAVA_PYTHON", "/nowhere/python3.10")
+    program = small_program(1)
+    with pytest.raises(WorkerError, match="no Python 3.10 for Lava"):
+        run_lava(program, random_inputs(program), timeout=60)
+
+
+def test_a_uv_that_cannot_start_is_one_clear_error(monkeypatch, small_program, random_inputs):
+    monkeypatch.setenv("UV", "/nowhere/uv")
+    program = small_program(1)
+    with pytest.raises(WorkerError, match="cannot start the worker, got /nowhere/uv"):
+        run_lava(program, random_inputs(program), timeout=60)
+
+
+@pytest.mark.usefixtures("clean")
+def test_a_killed_parent_takes_its_worker_with_it(tmp_path, small_program):
+    from lavatube.program_file import save_program
+
+    save_program(small_program(1), tmp_path / "p.safetensors")
+    np.savez(tmp_path / "x.npz", input=np.ones((4000, 2, 6, 5), int))
+    command = [sys.executable, "-m", "lavatube", "run", str(tmp_path / "p.safetensors"), "--backend", "lava"]
+    parent = subprocess.Popen(
+        [*command, "--input", str(tmp_path / "x.npz"), "--out", str(tmp_path / "t.npz")], stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 30
+    while len(worker_processes()) < 4 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert len(worker_processes()) >= 4
+    os.kill(parent.pid, 9)
+    parent.wait()
+    while worker_processes() and time.monotonic() < deadline + 10:
+        time.sleep(0.1)
+    for path in segments():
+        path.unlink(missing_ok=True)  # nobody is left who could; a later run's names never clash with them
