@@ -101,4 +101,4 @@ def integers_of(value: np.ndarray, scale: float, *, where: str) -> np.ndarray:
     integers = np.rint(np.asarray(value, np.float64) / scale)
     if not np.array_equal(integers * scale, value) or np.abs(integers).max(initial=0) > 2**53:
         raise LavatubeError("floats are not integers times their scale", where=where, got=f"scale {scale!r}")
-    return integers.astype(np.int64)
+    return np.asarray(integers, np.int64)

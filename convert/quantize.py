@@ -102,7 +102,7 @@ def _module(chosen: Sequence[ChosenLayer], recipe: Recipe, data: Dataset) -> Qua
         "layers": [dict(layer.layout) for layer in chosen],
     }
     module = QuantizedModule(layout)
-    for layer, values in zip(module.layers, chosen, strict=True):
+    for layer, values in zip(module.chain(), chosen, strict=True):
         layer.synapse.weight.data.copy_(torch.tensor(values.weight))
         layer.bias.data.copy_(torch.tensor(values.bias))
     return module

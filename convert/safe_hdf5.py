@@ -27,7 +27,7 @@ class Limits:
 FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}
 
 
-def check_hdf5(path: Path, limits: Limits = Limits()) -> None:  # noqa: B008 (immutable)
+def check_hdf5(path: Path, limits: Limits = Limits()) -> None:
     """Refuse soft and external links, external storage, virtual data sets, odd filters and types, and large tensors.
 
     raises: LavatubeError naming the HDF5 path and the rule.

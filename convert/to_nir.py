@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def export_nir(
     }
     graph = nir.NIRGraph(
         nodes=nodes,
-        edges=list(zip(names, names[1:], strict=False)),  # noqa: RUF007 (3.10 has pairwise, plain zip reads alike)
+        edges=list(pairwise(names)),
         metadata={METADATA_KEY: json.dumps(description, sort_keys=True)},
     )
     with whole_file(path) as temporary:

@@ -67,7 +67,7 @@ def bound_layer(synapse: Synapse, target: object, max_event: int, num_steps: int
 def _settled(drive: np.ndarray, leak: int) -> np.ndarray:
     """Limit of x <- x * (1 - leak / 4096) + drive for a constant drive, rounded away from zero."""
     magnitude = -((-np.abs(drive) * fp.DECAY_ONE) // leak)
-    return np.sign(drive) * magnitude
+    return np.asarray(np.sign(drive) * magnitude)
 
 
 def bound_program(program: LoihiProgram, *, num_steps: int | None = None) -> tuple[LayerBound, ...]:

@@ -73,7 +73,7 @@ def decay(state: np.ndarray, constant: int, *, offset: int = 0) -> np.ndarray:
     source:   lava-nc 0.10.0, proc/lif/models.py, AbstractPyLifModelFixed.subthr_dynamics.
     """
     magnitude = (np.abs(state) * (DECAY_ONE - constant - offset)) >> DECAY_BITS
-    return np.sign(state) * magnitude
+    return np.asarray(np.sign(state) * magnitude)
 
 
 def wrap_current(current: np.ndarray) -> np.ndarray:

@@ -70,7 +70,7 @@ def save_inputs(batch: InputBatch, path: Path) -> None:
     if batch.label is not None:
         arrays["label"] = batch.label
     with whole_file(path) as temporary, temporary.open("wb") as handle:
-        np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(handle, **arrays)
 
 
 def make_inputs(

@@ -259,7 +259,7 @@ class LoihiProgram:
         )
         shape: Shape = self.input.shape
         for node in self.nodes[1:]:
-            expected = node.in_shape if isinstance(node, Synapse) else node.shape  # type: ignore[union-attr]
+            expected = node.in_shape if isinstance(node, Synapse) else node.shape
             _require(shape == expected, node.name, "input shape", expected=str(expected), got=shape)
             shape = node.out_shape if isinstance(node, Synapse) else expected
 

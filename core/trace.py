@@ -55,7 +55,7 @@ class SpikeTrace:
 
     @property
     def prediction(self) -> np.ndarray:
-        return np.argmax(self.readout, axis=1).astype(np.int64)
+        return np.asarray(np.argmax(self.readout, axis=1), np.int64)
 
     @property
     def num_steps(self) -> int:
@@ -79,7 +79,8 @@ def within_length(value: np.ndarray, length: np.ndarray) -> np.ndarray:
     if int(length.min()) >= steps:
         return value
     alive = np.arange(steps)[:, None] < length[None, :]
-    return value * alive.reshape(*alive.shape, *(1,) * (value.ndim - 2)).astype(value.dtype)
+    mask = alive.reshape(*alive.shape, *(1,) * (value.ndim - 2))
+    return np.asarray(value * mask.astype(value.dtype))
 
 
 def save_trace(trace: SpikeTrace, path: Path) -> None:
@@ -94,7 +95,7 @@ def save_trace(trace: SpikeTrace, path: Path) -> None:
     for kind, group in (("spikes", trace.spikes), ("u", trace.u), ("v", trace.v)):
         arrays.update({f"{kind}/{name}": value for name, value in group.items()})
     with whole_file(path) as temporary, temporary.open("wb") as handle:
-        np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(handle, **arrays)
 
 
 def load_trace(path: Path) -> SpikeTrace:

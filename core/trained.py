@@ -32,7 +32,7 @@ class TrainedNetwork:
 
 @dataclass(frozen=True)
 class QuantizedNetwork:
-    """The quantization-aware checkpoint, what the torch side of parity runs. Files: quantized.safetensors + config.json.
+    """The quantization-aware checkpoint: what the torch side of parity runs. File: quantized.safetensors.
 
     recipe:  of the trained network.
     layout:  per layer, the integers that are not weights: decays, thresholds, exponents, scales, geometry.

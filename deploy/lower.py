@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,11 @@ from lavatube.convert.from_nir import QuantizedGraph, integers_of, read_quantize
 from lavatube.deploy.lower_nodes import lower_affine, lower_conv2d, lower_cuba_lif
 from lavatube.deploy.targets import refuse_what_target_lacks
 from lavatube.errors import LavatubeError, UnsupportedError
-from lavatube.program import InputNode, LoihiProgram, Node, Overflow, ReadoutNode, Shape, Synapse
+from lavatube.program import InputNode, LifNode, LoihiProgram, Node, Overflow, ReadoutNode, Shape, Synapse
 from lavatube.program_file import save_program
 
-SYNAPSES = {nir.Affine: lower_affine, nir.Conv2d: lower_conv2d}
-NEURONS = {nir.CubaLIF: lower_cuba_lif}
+SYNAPSES: Mapping[type, Callable[..., Synapse]] = {nir.Affine: lower_affine, nir.Conv2d: lower_conv2d}
+NEURONS: Mapping[type, Callable[..., LifNode]] = {nir.CubaLIF: lower_cuba_lif}
 IDENTITY = (nir.Flatten, nir.Output)
 SUPPORTED = ", ".join(cls.__name__ for cls in (nir.Input, *SYNAPSES, *NEURONS, *IDENTITY))
 
@@ -44,7 +46,7 @@ def lower(
     names = [node.name for node in nodes]
     program = LoihiProgram(
         nodes=tuple(nodes),
-        edges=tuple(zip(names, names[1:], strict=False)),  # noqa: RUF007
+        edges=tuple(pairwise(names)),
         num_steps=quantized.num_steps,
         source={"kind": "nir", "sha256": quantized.sha256},
         scales=scales,

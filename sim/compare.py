@@ -108,8 +108,8 @@ def _compare_layer(name: str, quantity: str, a: np.ndarray, b: np.ndarray, lengt
         values = (int(side[(step, sample, *neuron)]) for side in (a, b))
         first = Mismatch(name, quantity, sample, step, tuple(neuron), *values)
     compared = int(length.sum()) * int(np.prod(a.shape[2:]))
-    totals = (int(side.sum(dtype=np.int64)) for side in (a, b))
-    return LayerComparison(name, quantity, compared, *totals, int(differs.sum()), first)
+    total_a, total_b = (int(side.sum(dtype=np.int64)) for side in (a, b))
+    return LayerComparison(name, quantity, compared, total_a, total_b, int(differs.sum()), first)
 
 
 def _compare_readout(a: np.ndarray, b: np.ndarray) -> LayerComparison:

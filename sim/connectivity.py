@@ -26,7 +26,7 @@ def fan_out(synapse: Synapse) -> tuple[np.ndarray, np.ndarray]:
 
 
 def reached(synapse: Synapse, events: np.ndarray) -> np.ndarray:
-    """Which postsynaptic neurons receive an event through a stored connection. events: [N, in_shape]; [N, out_shape]."""
+    """Which neurons an event reaches through a stored connection. events: [N, in_shape]; returns [N, out_shape]."""
     active = events != 0
     if not isinstance(synapse, Conv2dNode):
         return np.broadcast_to(active.reshape(len(active), -1).any(1)[:, None], (len(active), *synapse.out_shape))

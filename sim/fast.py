@@ -1,4 +1,4 @@
-"""The fast engine: batched torch, layer by layer; all steps of a synapse in one exact GEMM, the neurons step by step."""
+"""The fast engine: batched torch, layer by layer; a synapse for all timesteps at once, the neurons step by step."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run_fast(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> SpikeTrace:
-    """Run a program; the same trace as `run_reference`. record: any of {"u", "v"}; progress: (samples done, samples)."""
+    """Run a program; the same trace as `run_reference`. record: of {"u", "v"}; progress: (samples done, samples)."""
     torch_device(device)
     recording = Recording(program, inputs, record)
     readout = np.zeros((inputs.batch, *program.readout.shape), np.int64)
@@ -71,7 +71,8 @@ def activation(synapse: Synapse, events: torch.Tensor, max_event: int) -> torch.
         total = exact_linear(flat.flatten(1), weight, max_event)
     e = synapse.weight_exp
     total = int32(total)
-    return int32(total << e if e >= 0 else total >> -e).unflatten(0, events.shape[:2])
+    shifted = int32(total << e if e >= 0 else total >> -e)
+    return shifted.reshape(*events.shape[:2], *shifted.shape[1:])
 
 
 def _step_all(node: LifNode, a: torch.Tensor, recording: Recording, rows: slice) -> torch.Tensor:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,8 @@ def check_worker() -> dict[str, Any]:
         DenseNode("layer2_dense", (3,), weight[:, :3].copy(), 8, -1),
         ReadoutNode("output", np.arange(3)),
     )
-    edges = tuple((a.name, b.name) for a, b in zip(nodes, nodes[1:], strict=False))  # noqa: RUF007
+    names = ["input", "layer1_dense", "layer1_lif", "layer2_dense", "output"]
+    edges = tuple(pairwise(names))
     program = LoihiProgram(nodes, edges, 5, {"kind": "doctor", "sha256": ""})
     events = np.random.default_rng(0).integers(0, 16, (5, 3, 4))
     inputs = InputBatch(events, np.full(3, 5))

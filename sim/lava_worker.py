@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -132,11 +132,11 @@ def _failure(errors: str, state: str) -> WorkerError:
             "no Python 3.10 for Lava", where="lava",
             remedy="install Python 3.10 (uv python install 3.10), or name one in LAVATUBE_LAVA_PYTHON",
         )  # fmt: skip
-    raised = next(
-        (line for line in reversed(lines) if re.match(r"^[A-Za-z_.]*(Error|Exception|Interrupt)\b", line)), ""
+    raised = next((line for line in lines if re.match(r"^[A-Za-z_.]*(Error|Exception|Interrupt)\b", line)), "")
+    places = re.findall(
+        r'File "[^"]*/([^"/]+/[^"/]+\.py)", line (\d+), in (run_(?:spk|lrn|pre_mgmt|post_mgmt))', errors
     )
-    places = re.findall(r'File "[^"]*/([^"/]+/[^"/]+\.py)", line (\d+), in (run_\w+)', errors)
-    place = f" in {places[-1][2]} of {places[-1][0]}:{places[-1][1]}" if places else ""
+    place = f" in {places[0][2]} of {places[0][0]}:{places[0][1]}" if places else ""
     what = f"an exception inside a Lava process{place}" if places else "the Lava worker failed"
     return WorkerError(what, where="lava", got=raised or (lines[-1] if lines else state))
 
@@ -150,16 +150,41 @@ def _report(path: Path, progress: Progress | None) -> None:
 
 
 def end_group(child: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of the worker's process group and unlink its shared memory, and nobody else's."""
+    """Kill what is left of the worker's process group and unlink its shared memory, and nobody else's.
+
+    Python's resource tracker unlinks what its processes leave when they are gone, so it is the last to be killed.
+    """
+    _signal_group(child.pid, signal.SIGSTOP)  # no new process and no new segment while we look
     members = _group(child.pid)
     segments = {name for pid in members for name in _segments(pid)}
-    try:
-        os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+    trackers = [pid for pid in members if _is_tracker(pid)]
+    for pid in set(members) - set(trackers):
+        _signal(pid, signal.SIGKILL)
+    _signal_group(child.pid, signal.SIGCONT)
+    deadline = time.monotonic() + GRACE_SECONDS * 3
+    while any(_is_tracker(pid) for pid in trackers) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS / 5)
+    _signal_group(child.pid, signal.SIGKILL)
     child.wait()
     for name in segments:
         (SHARED_MEMORY / name).unlink(missing_ok=True)
+
+
+def _signal_group(leader: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, number)
+
+
+def _signal(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _is_tracker(pid: int) -> bool:
+    try:
+        return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def _group(leader: int) -> list[int]:

@@ -97,4 +97,4 @@ def _price(name: str, term: Any, where: str) -> Price:
         raise LavatubeError(
             "prices", where=place, expected="integers or null, 0 <= low <= nominal <= high", got=str(values)
         )
-    return Price(*values, term["grade"])
+    return Price(values[0], values[1], values[2], term["grade"])

@@ -39,7 +39,8 @@ def run_reference(
 ) -> SpikeTrace:
     """Run a program over all samples at once.
 
-    record: any of {"u", "v"}; progress: called with (steps done, steps).  Returns a SpikeTrace; its meta counts wraps of u and saturations of v.
+    record: any of {"u", "v"}; progress: called with (steps done, steps).
+    Returns a SpikeTrace; its meta counts wraps of u and saturations of v.
     """
     recording = Recording(program, inputs, record)
     u = {node.name: np.zeros((inputs.batch, *node.shape), np.int64) for node in program.neurons}

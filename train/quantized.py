@@ -71,7 +71,7 @@ class QuantizedLayer(nn.Module):
     @property
     def theta(self) -> float:
         """The threshold in the unit of the master weights; 1 activation unit is `activation_scale`."""
-        return float(self.layout["neuron"]["vth"]) * self.activation_scale
+        return float(self.layout["neuron"]["vth"] * self.activation_scale)
 
     def integer_weight(self) -> torch.Tensor:
         """Brevitas' integers, int64; exact because the scale is a power of two."""
@@ -87,7 +87,7 @@ class QuantizedLayer(nn.Module):
         return mantissa.clamp(fp.BIAS_MANTISSA_MIN, fp.BIAS_MANTISSA_MAX).to(torch.int64)
 
     def run(self, events: torch.Tensor, max_event: int, keep: Iterable[str] = ()) -> LayerRun:
-        """The integer timesteps. events: [T, B, ...] int64; a static input may be expanded over T, it is summed once."""
+        """The integer timesteps. events: [T, B, ...] int64; an input expanded over T is summed once."""
         with torch.no_grad():
             static = events.stride(0) == 0
             seen = events[:1] if static else events
@@ -123,7 +123,7 @@ class QuantizedLayer(nn.Module):
     def _bias_step(self) -> float:
         neuron = self.layout["neuron"]
         exponent = neuron["bias_exp"] - fp.ACTIVATION_SHIFT if neuron else 0
-        return self.activation_scale * 2.0**exponent
+        return float(self.activation_scale * 2.0**exponent)
 
     def eligibility(self, lif: LifRun, slope: float) -> torch.Tensor:
         """d(rate)/d(mean current / threshold) of the integer neurons, truncation ignored. Returns [B, ...]."""
@@ -165,6 +165,10 @@ class QuantizedModule(nn.Module):
             raise LavatubeError("weights hold NaN or infinity", where="quantized network", expected="finite numbers")
         self.load_state_dict({name: torch.tensor(value) for name, value in tensors.items()})
 
+    def chain(self) -> list[QuantizedLayer]:
+        """The layers from input to read-out."""
+        return [layer for layer in self.layers if isinstance(layer, QuantizedLayer)]
+
     @property
     def max_input(self) -> int:
         return (1 << int(self.layout["input"]["message_bits"])) - 1
@@ -172,7 +176,7 @@ class QuantizedModule(nn.Module):
     def run(self, events: torch.Tensor, keep: Iterable[str] = ()) -> list[LayerRun]:
         """Integer forward of events [T, B, ...] int64; exact on every device."""
         runs, max_event = [], self.max_input
-        for layer in self.layers:
+        for layer in self.chain():
             runs.append(layer.run(events, max_event, keep))
             if runs[-1].lif is not None:
                 events, max_event = runs[-1].lif.spikes.to(torch.int64), 1
@@ -185,16 +189,17 @@ class QuantizedModule(nn.Module):
         backpropagation with straight-through weights).
         """
         rate = events.to(torch.float32).mean(0)
-        for layer, run in zip(self.layers, self.run(events, keep=("membrane",)), strict=True):
+        for layer, run in zip(self.chain(), self.run(events, keep=("membrane",)), strict=True):
             current = layer.rate_current(rate)
             if run.lif is not None:
                 firing = run.lif.spikes.to(torch.float32).mean(0)
-                rate = RateStraightThrough.apply(current / layer.theta, firing, layer.eligibility(run.lif, slope))
+                eligibility = layer.eligibility(run.lif, slope)
+                rate = RateStraightThrough.apply(current / layer.theta, firing, eligibility)
         return current
 
     def integer_layers(self) -> list[IntegerLayer]:
         """What the exports need."""
-        return [_integer_layer(layer) for layer in self.layers]
+        return [_integer_layer(layer) for layer in self.chain()]
 
 
 def _integer_layer(layer: QuantizedLayer) -> IntegerLayer:

@@ -66,7 +66,7 @@ def build(
 ) -> LavaNetwork:
     """Build the Lava processes of a program.
 
-    events:    [T, B, ...] integers; they become a RingBuffer that streams the B samples and then drains. None: no source.
+    events:    [T, B, ...] integers, for a RingBuffer that streams the B samples and then drains. None: no source.
     num_steps: window T of one sample; default: that of `events`, else the program's.
     conv:      "auto", "conv" or "sparse": the process for convolutions.
     raises:    UnsupportedError for what stock Lava cannot do exactly.

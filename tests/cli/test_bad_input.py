@@ -1,4 +1,4 @@
-"""Every wrong argument and broken file ends in one line on stderr and exit code 2: no traceback, no half-written file."""
+"""Wrong arguments and broken files end in one line on stderr and exit code 2: no traceback, no half-written file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ CASES = [
     ("run {d}/p.safetensors --input {d}/shape.npz", "input shape, expected [T, B, 2, 6, 5] or [B, 2, 6, 5]"),
     ("run {d}/p.safetensors --input {d}/x.npz --steps 0", "steps, expected at least 1, got 0"),
     ("run {d}/p.safetensors --input {d}/missing.npz", "missing.npz: no such file"),
-    ("run {d}/p.safetensors --input {d}/x.npz --backend loihi", "unknown backend, expected reference, fast, lava, torch"),
+    (
+        "run {d}/p.safetensors --input {d}/x.npz --backend loihi",
+        "unknown backend, expected reference, fast, lava, torch",
+    ),
     ("run {d}/p.safetensors --input {d}/x.npz --record w", "--record, expected u and v, got w"),
     ("run {d}/p.safetensors --input {d}/x.npz --backend torch", "expected a run folder"),
     ("run {d}/p.safetensors --input {d}/x.npz --device tpu", "device"),

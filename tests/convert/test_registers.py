@@ -30,9 +30,8 @@ def test_no_register_can_overflow_for_any_weights(seed, fan_in, spread, bias, dv
     layer = folded(seed, fan_in=fan_in, spread=spread, bias=bias, dv=dv)
     try:
         (chosen,) = choose_registers([layer], message_bits=message_bits, weight_bits=bits, headroom=0.95)
-    except LavatubeError as refusal:
-        assert "no threshold" in str(refusal)
-        return
+    except LavatubeError:
+        return  # refused: nothing fits; its words are tested below
     layout = chosen.layout
     q = np.rint(chosen.weight.astype(np.float64) / layout["scale"])
     assert np.abs(q).max() <= 2 ** (bits - 1) - 1

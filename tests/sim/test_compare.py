@@ -36,7 +36,13 @@ def test_one_flipped_spike_is_named_by_layer_step_sample_and_neuron(trace):
     other = changed(trace, "spikes", "layer2_lif", (3, 2, 1, 0, 2))
     comparison = compare(trace, other)
     first = comparison.first
-    assert (first.layer, first.quantity, first.step, first.sample, first.neuron) == ("layer2_lif", "spikes", 3, 2, (1, 0, 2))
+    assert (first.layer, first.quantity, first.step, first.sample, first.neuron) == (
+        "layer2_lif",
+        "spikes",
+        3,
+        2,
+        (1, 0, 2),
+    )
     assert {first.a, first.b} == {0, 1}
     assert [row.mismatches for row in comparison.rows if row.layer == "layer2_lif"] == [1, 0, 0]
 

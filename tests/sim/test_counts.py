@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lavatube.errors import LavatubeError
@@ -81,9 +82,17 @@ def random_program(seed):
     dense = DenseNode("d", conv.out_shape, weight(4, int(np.prod(conv.out_shape))), 8, -1)
     second = neurons("d_lif", (4,))
     last = DenseNode("e", (4,), weight(3, 4), 8, -1, delay=1)
-    nodes = (InputNode("input", (2, 4, 5), bits), conv, first, dense, second, last, ReadoutNode("o", np.zeros(3, np.int64)))
+    nodes = (
+        InputNode("input", (2, 4, 5), bits),
+        conv,
+        first,
+        dense,
+        second,
+        last,
+        ReadoutNode("o", np.zeros(3, np.int64)),
+    )
     names = [node.name for node in nodes]
-    edges = tuple(zip(names, names[1:], strict=False))  # noqa: RUF007
+    edges = tuple(pairwise(names))
     return LoihiProgram(nodes, edges, 4, {}, overflow="hardware")
 
 
@@ -136,7 +145,9 @@ def test_counts_add_over_samples():
         spikes = {name: value[:, rows] for name, value in trace.spikes.items()}
         return count(
             program,
-            replace(trace, input=trace.input[:, rows], spikes=spikes, readout=trace.readout[rows], length=trace.length[rows]),
+            replace(
+                trace, input=trace.input[:, rows], spikes=spikes, readout=trace.readout[rows], length=trace.length[rows]
+            ),
         )
 
     a, b, whole = part(slice(0, 1)), part(slice(1, 4)), count(program, trace)

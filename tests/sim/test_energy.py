@@ -40,7 +40,9 @@ def test_sanafe_totals_by_hand_and_the_interval_over_both_tables():
 def test_the_published_example_784_512_10_costs_about_25_microjoules_at_davies_prices():
     """784-512-10, 25 steps, 10 % rates: 1,016,320 operations and 13,050 neuron updates: 24.7 to 25.0 uJ."""
     for updates, microjoules in [(0, 24.66), (13_050, 25.04)]:
-        estimate = energy(counts(synops_stored=1_016_320, neuron_accesses=13_050, updates=updates), ["loihi1-davies2018"])
+        estimate = energy(
+            counts(synops_stored=1_016_320, neuron_accesses=13_050, updates=updates), ["loihi1-davies2018"]
+        )
         assert estimate.low * 1e-9 == pytest.approx(microjoules, abs=0.01)
 
 

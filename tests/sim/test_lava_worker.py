@@ -24,7 +24,7 @@ def worker_processes():
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if b"lava_worker.py" in path.read_bytes():
+            if b"worker/lava_worker.py" in path.read_bytes():
                 found.append(path.parent.name)
         except OSError:
             continue
@@ -55,7 +55,9 @@ def test_a_hang_ends_at_the_time_limit(small_program, random_inputs):
 
 
 @pytest.mark.usefixtures("clean")
-def test_an_exception_inside_a_process_model_is_named_and_ends_the_run(tmp_path, monkeypatch, small_program, random_inputs):
+def test_an_exception_inside_a_process_model_is_named_and_ends_the_run(
+    tmp_path, monkeypatch, small_program, random_inputs
+):
     """A recorder that cannot write its file, in the middle of a run: Lava alone would wait for ever."""
     prepare = lava_worker.run_jobs
 
@@ -76,14 +78,14 @@ def test_a_missing_uv_is_one_clear_error(monkeypatch):
     monkeypatch.delenv("UV", raising=False)
     monkeypatch.setitem(sys.modules, "uv", None)
     monkeypatch.setattr("shutil.which", lambda _: None)
-    with pytest.raises(WorkerError, match="uv is missing, which prepares Lava's Python 3.10; pip install uv"):
+    with pytest.raises(WorkerError, match=r"uv is missing, which prepares Lava's Python 3\.10; pip install uv"):
         lava_worker.find_uv()
 
 
 def test_a_python_that_is_not_there_is_one_clear_error(monkeypatch, small_program, random_inputs):
     monkeypatch.setenv("LAVATUBE_LAVA_PYTHON", "/nowhere/python3.10")
     program = small_program(1)
-    with pytest.raises(WorkerError, match="no Python 3.10 for Lava"):
+    with pytest.raises(WorkerError, match=r"no Python 3\.10 for Lava"):
         run_lava(program, random_inputs(program), timeout=60)
 
 

@@ -1,4 +1,4 @@
-"""docs/program.md is enough to execute a program file: this executor uses the page, safetensors and plain Python only."""
+"""docs/program.md is enough to execute a program file: an executor from the page, safetensors and plain Python."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def execute(path, events):
     """{lif name: spikes [T, ...]}, read-out of one sample. events: [T, ...]."""
     with safe_open(str(path), framework="np") as opened:
         program = json.loads(opened.metadata()["lavatube"])
-        tensor = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        tensor = {name: opened.get_tensor(name) for name in opened.keys()}
     nodes = program["nodes"]
     u = {n["name"]: [0] * int(np.prod(n["shape"])) for n in nodes if n["kind"] == "lif"}
     v = {name: list(state) for name, state in u.items()}

@@ -17,35 +17,43 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from lava.magma.core.process.process import AbstractProcess  # noqa: F401 (Lava first: it fixes how processes start)
 
-from lavatube.deploy.lava_backend import build
+from lavatube.deploy.lava_backend.build_network import LavaNetwork, build
 from lavatube.deploy.lava_backend.processes.recorders import PortRecorder, StateRecorder
 from lavatube.program import LoihiProgram, Shape
 from lavatube.program_file import load_program
 
 TICKS_A_REPORT = 256
+watched: list[LavaNetwork] = []  # networks that run now
 
 
-def run_job(number: int, job: dict) -> None:
+def run_job(number: int, job: dict[str, Any]) -> None:
     """Stream all samples of one job through one run and write its arrays."""
     program, out = load_program(Path(job["program"])), Path(job["out"])
     events = np.load(job["events"], allow_pickle=False)
     network = build(program, events, conv=job["conv"])
     recorders = attach(program, network, out, job["record"])
     ticks = events.shape[0] * events.shape[1] + len(program.layers)
-    for start in range(0, ticks, TICKS_A_REPORT):
-        network.run(min(TICKS_A_REPORT, ticks - start))
-        print(f"progress {number} {min(start + TICKS_A_REPORT, ticks)} {ticks}", flush=True)
+    watched.append(network)
+    try:
+        for start in range(0, ticks, TICKS_A_REPORT):
+            network.run(min(TICKS_A_REPORT, ticks - start))
+            print(f"progress {number} {min(start + TICKS_A_REPORT, ticks)} {ticks}", flush=True)
+    except RuntimeError:
+        report_exceptions(network)
+        raise
+    watched.remove(network)
     network.stop()
     for path, node, shape in recorders:
         save_rows(path, events.shape[:2], shape, network.latency[node], network.whc[node])
     (out / "report.json").write_text(json.dumps(network.report))
 
 
-def attach(program: LoihiProgram, network: object, out: Path, record: list[str]) -> list[tuple[Path, str, Shape]]:
+def attach(program: LoihiProgram, network: LavaNetwork, out: Path, record: list[str]) -> list[tuple[Path, str, Shape]]:
     """Recorders on every population and on the last synapse: [(file, node, logical shape)]."""
     found = []
     for node in program.neurons:
@@ -77,10 +85,24 @@ def save_rows(path: Path, size: tuple[int, int], shape: Shape, latency: int, whc
     path.unlink()
 
 
-def end_with(parent: int) -> None:
-    """End this whole process group when the parent is gone, so that nothing is left behind."""
+def report_exceptions(network: LavaNetwork) -> None:
+    """Print the tracebacks of process models that ended. Lava keeps them to itself, and may wait for ever."""
+    runtime = next(iter(network.processes.values())).runtime
+    for actor in runtime._messaging_infrastructure.actors if runtime is not None else ():
+        try:
+            exception = actor.exception  # a pipe that is read once
+        except (EOFError, OSError):
+            continue
+        if exception:
+            print(exception[1], file=sys.stderr, flush=True)
+
+
+def watch(parent: int) -> None:
+    """Report process models that end during a run; end this whole process group when the parent is gone."""
     while True:
-        time.sleep(1)
+        time.sleep(0.5)
+        for network in list(watched):
+            report_exceptions(network)
         try:
             os.kill(parent, 0)
         except OSError:
@@ -89,7 +111,7 @@ def end_with(parent: int) -> None:
 
 def main() -> None:
     jobs = json.loads(Path(sys.argv[1]).read_text())
-    threading.Thread(target=end_with, args=(jobs["parent"],), daemon=True).start()
+    threading.Thread(target=watch, args=(jobs["parent"],), daemon=True).start()
     for number, job in enumerate(jobs["jobs"]):
         run_job(number, job)
     print("done", flush=True)
