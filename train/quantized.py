@@ -66,7 +66,7 @@ class QuantizedLayer(nn.Module):
 
     @property
     def activation_scale(self) -> float:
-        return float(self.layout["scale"]) / (1 << self.layout["headroom"])
+        return float(self.layout["scale"] / (1 << self.layout["headroom"]))
 
     @property
     def theta(self) -> float:

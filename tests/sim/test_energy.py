@@ -31,7 +31,8 @@ def test_sanafe_totals_by_hand_and_the_interval_over_both_tables():
     davies, sanafe = (table.total for table in estimate.tables)
     rest = 10 * 51200 + 3 * 69300
     assert sanafe == {
-        "low": 24_000_000 + rest + 4 * 21600, "nominal": 33_600_000 + rest + 4 * 21600, "high": 35_500_000 + rest + 4 * 27600,
+        "low": 24_000_000 + rest + 4 * 21600, "nominal": 33_600_000 + rest + 4 * 21600,
+        "high": 35_500_000 + rest + 4 * 27600,
     }  # fmt: skip
     assert (estimate.low, estimate.high) == (min(davies["low"], sanafe["low"]), sanafe["high"])
     assert estimate.to_json()["interval_joules_per_sample"]["high"] == pytest.approx(sanafe["high"] / 2 * 1e-15)
