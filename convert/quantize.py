@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from lavatube.bounds import bound_layer
 from lavatube.convert.fold import fold
 from lavatube.convert.registers import ChosenLayer, FoldedLayer, choose_registers
-from lavatube.errors import LavatubeError
+from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.integer_layer import IntegerLayer
 from lavatube.program import Conv2dNode, DenseNode, LifNode
 from lavatube.train.data import Dataset, Split, load_data
@@ -49,6 +49,12 @@ def quantize(
     raises:      LavatubeError for a folder that is not a finished run, a finished `out` without overwrite, or registers
                  that fine-tuning made overflow.
     """
+    if Path(source).is_file():
+        raise UnsupportedError(
+            "post-training quantization of a file is not supported yet",
+            where=str(source),
+            expected="a run folder made by `lavatube train`",
+        )
     folder = Path(out) if out is not None else Path(source)
     target = folder / "quantized.safetensors"
     if target.exists() and not overwrite:
