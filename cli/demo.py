@@ -21,11 +21,12 @@ ARTIFACTS = (
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: done when its last artifact exists; artifacts appear whole or not at all."""
+    """One stage: done when its artifact exists and is that of the artifact before; artifacts are whole or absent."""
 
     title: str
     artifact: str
     work: Callable[[Path], str]
+    fits: Callable[[Path], bool]
 
 
 def demo(
@@ -41,23 +42,25 @@ def demo(
     from lavatube.errors import LavatubeError
     from lavatube.files import read_json
 
-    if (out / ARTIFACTS[-1]).exists() and not overwrite:
-        raise LavatubeError("this demo is finished", where=str(out), remedy="choose another --out, or give --overwrite")
     if overwrite:
         _clear(out)
     stages = (
-        Stage("train: rate-based backpropagation with self-distillation", "config.json", _train),
-        Stage("quantize: Brevitas, 8 bits, integer timestep", "quantized.safetensors", _quantize),
-        Stage("export: NIR", "model.nir", _export),
-        Stage("lower: Loihi program", "program.safetensors", _lower),
-        Stage("samples: the test split", "input.npz", _samples),
-        Stage("parity: torch, reference, fast, Lava", "parity.json", lambda folder: _parity(folder, timeout)),
-        Stage("energy: counts and price tables", "energy.json", _energy),
+        Stage("train: rate-based backpropagation with self-distillation", "config.json", _train, _fits_recipe),
+        Stage("quantize: Brevitas, 8 bits, integer timestep", "quantized.safetensors", _quantize, _fits_model),
+        Stage("export: NIR", "model.nir", _export, _fits_quantized),
+        Stage("lower: Loihi program", "program.safetensors", _lower, _fits_nir),
+        Stage("samples: the test split", "input.npz", _samples, _fits_always),
+        Stage(
+            "parity: torch, reference, fast, Lava", "parity.json", lambda folder: _parity(folder, timeout), _fits_parity
+        ),
+        Stage("energy: counts and price tables", "energy.json", _energy, _fits_energy),
     )
+    if all((out / stage.artifact).exists() and stage.fits(out) for stage in stages):
+        raise LavatubeError("this demo is finished", where=str(out), remedy="choose another --out, or give --overwrite")
     seconds: dict[str, float] = {}
     for number, stage in enumerate(stages, 1):
         head = f"[{number}/{len(stages)}] {stage.title}"
-        if (out / stage.artifact).exists():
+        if (out / stage.artifact).exists() and stage.fits(out):
             say(f"{head}: done before")
             continue
         say(head)
@@ -71,6 +74,60 @@ def demo(
     else:
         _print(out)
     return 0 if parity["equal"] else 1
+
+
+def _fits_recipe(out: Path) -> bool:
+    from lavatube.errors import LavatubeError
+    from lavatube.train.recipe import load_recipe
+    from lavatube.trained import load_trained
+
+    if dict(load_trained(out).recipe) != load_recipe(RECIPE).model_dump(mode="json"):
+        raise LavatubeError(
+            "the run here is not the demo's", where=str(out), remedy="choose another --out, or --overwrite"
+        )
+    return True
+
+
+def _fits_model(out: Path) -> bool:
+    from lavatube.files import sha256_of_file
+    from lavatube.trained import load_quantized
+
+    made_from = load_quantized(out / "quantized.safetensors").metrics.get("model_sha256")
+    return bool(made_from == sha256_of_file(out / "model.safetensors"))
+
+
+def _fits_quantized(out: Path) -> bool:
+    from lavatube.convert.from_nir import read_quantized_nir
+    from lavatube.files import sha256_of_file
+
+    return read_quantized_nir(out / "model.nir").source_sha256 == sha256_of_file(out / "quantized.safetensors")
+
+
+def _fits_nir(out: Path) -> bool:
+    from lavatube.files import sha256_of_file
+    from lavatube.program_file import load_program
+
+    return load_program(out / "program.safetensors").source["sha256"] == sha256_of_file(out / "model.nir")
+
+
+def _fits_always(out: Path) -> bool:
+    return True
+
+
+def _fits_parity(out: Path) -> bool:
+    return _of_this_program(out, "parity")
+
+
+def _fits_energy(out: Path) -> bool:
+    return _of_this_program(out, "energy") and _of_this_program(out, "counts")
+
+
+def _of_this_program(out: Path, name: str) -> bool:
+    from lavatube.files import read_json
+    from lavatube.program_file import load_program, program_sha256
+
+    made_from = read_json(out / f"{name}.json", kind=f"{name}.json").get("program_sha256")
+    return bool(made_from == program_sha256(load_program(out / "program.safetensors")))
 
 
 def _clear(out: Path) -> None:
@@ -116,7 +173,7 @@ def _quantize(out: Path) -> str:
     from lavatube.convert.quantize import quantize
 
     with progress_bar("fine-tuning") as update:
-        network = quantize(out, out=out, progress=update)
+        network = quantize(out, out=out, overwrite=True, progress=update)
     metrics = network.metrics
     return f"integer test accuracy {metrics['test_accuracy']:.2f} % (float {metrics['float_test_accuracy']:.2f} %)"
 

@@ -27,7 +27,7 @@ def energy(
     """Exact counts of a run, and joules as an interval over cited price tables, with what is unpriced."""
     from lavatube.cli.output import console, print_json
     from lavatube.errors import LavatubeError
-    from lavatube.program_file import load_program
+    from lavatube.program_file import load_program, program_sha256
     from lavatube.sim.counts import count, load_counts, save_counts
     from lavatube.sim.energy import energy as estimate_energy
     from lavatube.sim.energy import save_energy
@@ -43,6 +43,8 @@ def energy(
     loaded = load_program(program_path(program)) if program is not None else None
     if counts is not None:
         counted = load_counts(counts)
+        if loaded is not None and counted.program_sha256 != program_sha256(loaded):
+            raise LavatubeError("these are the counts of another program", where=str(counts))
     elif loaded is None:
         raise LavatubeError("no program", expected="PROGRAM or DIR beside --input or --trace")
     else:

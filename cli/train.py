@@ -24,7 +24,7 @@ def train(
     """Train a spiking network by a recipe. Writes model.safetensors and config.json; an interrupted run resumes."""
     from lavatube.cli.output import print_json, progress_bar, say
     from lavatube.errors import LavatubeError
-    from lavatube.train.recipe import list_recipes, load_recipe
+    from lavatube.train.recipe import list_recipes, load_recipe, parse_recipe
     from lavatube.train.run import train as train_recipe
 
     if list_:
@@ -35,7 +35,7 @@ def train(
         raise LavatubeError("no recipe", expected="a YAML file or one of: " + ", ".join(list_recipes()))
     loaded = load_recipe(recipe)
     if seed is not None:
-        loaded = loaded.model_copy(update={"seed": seed})
+        loaded = parse_recipe({**loaded.model_dump(mode="json"), "seed": seed}, where="--seed")
     folder = out or Path("runs") / loaded.name
     with progress_bar("training") as update:
         network = train_recipe(

@@ -8,6 +8,7 @@ import nir
 
 from lavatube.convert.to_nir import export_nir
 from lavatube.errors import LavatubeError
+from lavatube.files import sha256_of_file
 from lavatube.program import InputNode
 from lavatube.trained import QuantizedNetwork, load_quantized
 
@@ -20,6 +21,7 @@ def export(source: Path | str | QuantizedNetwork, *, nir_path: Path | str | None
     """
     from lavatube.train.quantized import QuantizedModule
 
+    source_sha256 = ""
     if isinstance(source, QuantizedNetwork):
         network = source
     else:
@@ -28,10 +30,19 @@ def export(source: Path | str | QuantizedNetwork, *, nir_path: Path | str | None
             nir_path = nir_path or path / "model.nir"
             path = path / "quantized.safetensors"
         network = load_quantized(path)
+        source_sha256 = sha256_of_file(path)
     if nir_path is None:
         raise LavatubeError("no file to write to", where="export", remedy="give --nir FILE")
     layout = network.layout
     layers = QuantizedModule(layout, network.tensors).integer_layers()
     node = InputNode("input", tuple(layout["input"]["shape"]), layout["input"]["message_bits"])
     method = network.recipe.get("method", {}).get("gradient", "unknown")
-    return export_nir(layers, node, Path(nir_path), num_steps=layout["num_steps"], method=method, lossy=network.lossy)
+    return export_nir(
+        layers,
+        node,
+        Path(nir_path),
+        num_steps=layout["num_steps"],
+        method=method,
+        lossy=network.lossy,
+        source_sha256=source_sha256,
+    )

@@ -19,6 +19,7 @@ from lavatube.files import sha256_of_file
 
 DESCRIPTION_KEYS = {
     "version", "lavatube", "method", "num_steps", "contract", "input", "readout", "nodes", "lossy", "floats_sha256",
+    "source_sha256",
 }  # fmt: skip
 
 
@@ -38,6 +39,7 @@ class QuantizedGraph:
     lossy: tuple[Mapping[str, Any], ...]
     path: str
     sha256: str
+    source_sha256: str
 
 
 def read_nir(path: Path) -> nir.NIRGraph:
@@ -89,6 +91,7 @@ def read_quantized_nir(path: Path) -> QuantizedGraph:
             lossy=tuple(dict(record) for record in description["lossy"]),
             path=str(path),
             sha256=sha256_of_file(path),
+            source_sha256=str(description["source_sha256"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LavatubeError("malformed quantization metadata", where=str(path), got=str(error)) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,11 @@ import torch.nn.functional as F
 
 from lavatube.bounds import bound_layer
 from lavatube.convert.fold import fold
-from lavatube.convert.registers import ChosenLayer, FoldedLayer, choose_registers
+from lavatube.convert.registers import ChosenLayer, choose_registers
 from lavatube.errors import LavatubeError, UnsupportedError
-from lavatube.integer_layer import IntegerLayer
+from lavatube.files import sha256_of_file
+from lavatube.fixed_point import BIAS_MANTISSA_MAX, BIAS_MANTISSA_MIN, INT32_MAX
+from lavatube.integer_layer import IntegerLayer, mantissas
 from lavatube.program import Conv2dNode, DenseNode, LifNode
 from lavatube.train.data import Dataset, Split, load_data
 from lavatube.train.device import torch_device
@@ -76,19 +77,18 @@ def quantize(
         recipe=recipe.model_dump(mode="json"),
         layout=module.layout,
         tensors={name: value.detach().cpu().numpy().copy() for name, value in module.state_dict().items()},
-        lossy=tuple(_lossy(folded, chosen, layers)),
+        lossy=tuple(_lossy(chosen, module)),
         metrics={
             "float_test_accuracy": evaluate(network, dataset.test, dataset.input_scale).accuracy,
             "rounded_validation_accuracy": rounded,
             "validation_accuracy": best,
             "test_accuracy": accuracy(module, dataset.test),
             "weight_bits": weight_bits,
+            "model_sha256": sha256_of_file(Path(source) / "model.safetensors"),
             "epochs": epochs,
         },
     )
     save_quantized(quantized, target)
-    if folder.resolve() != Path(source).resolve():
-        shutil.copyfile(Path(source) / "config.json", folder / "config.json")
     return quantized
 
 
@@ -153,14 +153,11 @@ def _refuse_overflow(layers: Sequence[IntegerLayer], max_event: int, num_steps: 
     for layer in layers:
         if layer.neuron is None:
             continue
-        mantissa = (layer.weight.astype(np.int16)) << (9 - layer.num_weight_bits)
-        geometry = {"num_weight_bits": layer.num_weight_bits, "weight_exp": layer.num_weight_bits - 9 + layer.headroom}
+        weight = mantissas(layer.weight, layer.num_weight_bits, layer.headroom)
         synapse = (
-            DenseNode(layer.name, layer.in_shape, mantissa, **geometry)
+            DenseNode(layer.name, layer.in_shape, *weight)
             if layer.kind == "dense"
-            else Conv2dNode(
-                layer.name, layer.in_shape, mantissa, **geometry, stride=layer.stride, padding=layer.padding
-            )
+            else Conv2dNode(layer.name, layer.in_shape, *weight, stride=layer.stride, padding=layer.padding)
         )
         neuron = layer.neuron
         bias = np.broadcast_to(neuron.bias_mant.reshape(-1, *(1,) * (len(layer.out_shape) - 1)), layer.out_shape)
@@ -174,30 +171,36 @@ def _refuse_overflow(layers: Sequence[IntegerLayer], max_event: int, num_steps: 
         max_event = 1
 
 
-def _lossy(
-    folded: Sequence[FoldedLayer], chosen: Sequence[ChosenLayer], layers: Sequence[IntegerLayer]
-) -> list[dict[str, Any]]:
-    """What rounding and clamping did to the folded floats, before fine-tuning moved them."""
+def _lossy(chosen: Sequence[ChosenLayer], module: QuantizedModule) -> list[dict[str, Any]]:
+    """What rounding and clamping does: to the folded floats before fine-tuning, and to the master weights after it."""
     records = []
-    for before, values, layer in zip(folded, chosen, layers, strict=True):
-        limit = 2 ** (layer.num_weight_bits - 1) - 1
-        exact = values.weight.astype(np.float64) / layer.scale
-        integers = np.clip(np.rint(exact), -limit, limit)
-        bias_exact = values.bias.astype(np.float64) / layer.bias_scale
-        bias_limit = 4095 if layer.neuron else 2**31 - 1
-        records.append(
-            {
-                "stage": "quantize",
-                "layer": before.name,
-                "what": f"weights rounded to {layer.num_weight_bits} bits, biases to their register",
-                "largest_weight": int(np.abs(integers).max()),
-                "weights_to_zero": int(((integers == 0) & (exact != 0)).sum()),
-                "weights_clamped": int((np.abs(exact) > limit + 0.5).sum()),
-                "largest_weight_error": float(np.abs(integers - exact).max() * layer.scale),
-                "biases_clamped": int((np.abs(np.rint(bias_exact)) > bias_limit).sum()),
-                "largest_bias_error": float(
-                    np.abs(np.clip(np.rint(bias_exact), -bias_limit, bias_limit) - bias_exact).max() * layer.bias_scale
-                ),
-            }
-        )
+    for values, layer, made in zip(chosen, module.chain(), module.integer_layers(), strict=True):
+        limit = 2 ** (made.num_weight_bits - 1) - 1
+        bias_range = (BIAS_MANTISSA_MIN, BIAS_MANTISSA_MAX) if made.neuron else (-INT32_MAX, INT32_MAX)
+        master = layer.synapse.weight.detach().cpu().numpy(), layer.bias.detach().cpu().numpy()
+        for when, (weight, bias) in (
+            ("before fine-tuning", (values.weight, values.bias)),
+            ("after fine-tuning", master),
+        ):
+            records.append(
+                {
+                    "stage": "quantize",
+                    "layer": made.name,
+                    "when": when,
+                    "what": f"weights rounded to {made.num_weight_bits} bits, biases to their register",
+                    **_rounding("weight", weight, made.scale, (-limit, limit)),
+                    **_rounding("bias", bias, made.bias_scale, bias_range),
+                }
+            )
     return records
+
+
+def _rounding(what: str, value: np.ndarray, scale: float, limits: tuple[int, int]) -> dict[str, Any]:
+    exact = value.astype(np.float64) / scale
+    integers = np.clip(np.rint(exact), *limits)
+    return {
+        f"{what}_largest": int(np.abs(integers).max()),
+        f"{what}_to_zero": int(((integers == 0) & (exact != 0)).sum()),
+        f"{what}_clamped": int((np.rint(exact) != integers).sum()),
+        f"{what}_largest_error": float(np.abs(integers - exact).max() * scale),
+    }

@@ -36,6 +36,7 @@ def export_nir(
     num_steps: int,
     method: str,
     lossy: Sequence[Mapping[str, Any]] = (),
+    source_sha256: str = "",
 ) -> nir.NIRGraph:
     """Write `path` and return the graph as read back from it.
 
@@ -68,6 +69,7 @@ def export_nir(
         "nodes": rows,
         "lossy": [dict(record) for record in lossy],
         "floats_sha256": digest_of_floats(nodes),
+        "source_sha256": source_sha256,
     }
     graph = nir.NIRGraph(
         nodes=nodes,

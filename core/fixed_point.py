@@ -37,6 +37,7 @@ WEIGHT_MAX = 254
 WEIGHT_EXPONENT_MIN = -8
 WEIGHT_EXPONENT_MAX = 7
 DELAY_MAX = 62
+MESSAGE_BITS_MAX = 24  # Lava 0.10.0 declares 24-bit payloads on its spike ports
 INT32_MAX = (1 << 31) - 1
 
 

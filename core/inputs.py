@@ -107,8 +107,9 @@ def make_inputs(
         raise LavatubeError(
             "more steps asked than the input has", where=where, expected=f"at most {value.shape[0]}", got=str(steps)
         )
+    lengths = _lengths(length, value, where)
     value = value[:steps]
-    return InputBatch(value, _lengths(length, value, where), _labels(label, value, where))
+    return InputBatch(value, np.minimum(lengths, len(value)), _labels(label, value, where))
 
 
 def _sizes(node: InputNode) -> str:
@@ -129,18 +130,18 @@ def _integers(value: np.ndarray, where: str) -> np.ndarray:
         )
     if value.size and value.dtype.kind in "fu" and float(value.max()) > 2**53:
         raise LavatubeError("input values", where=where, expected="at most 2^53", got=str(value.max()))
-    return value.astype(np.int64)
+    return value.astype(np.int64, copy=False)  # keeps a static input's stride of 0 over T
 
 
 def _lengths(length: np.ndarray | None, value: np.ndarray, where: str) -> np.ndarray:
     steps, batch = value.shape[:2]
     if length is None:
         return np.full(batch, steps, np.int64)
-    if length.shape != (batch,) or length.dtype.kind not in "iu" or length.min() < 0:
+    if length.shape != (batch,) or length.dtype.kind not in "iu" or length.min() < 0 or length.max() > steps:
         raise LavatubeError(
             "length", where=where, expected=f"[{batch}] integers >= 0", got=f"{length.dtype} {length.shape}"
         )
-    return np.minimum(length.astype(np.int64), steps)
+    return length.astype(np.int64)
 
 
 def _labels(label: np.ndarray | None, value: np.ndarray, where: str) -> np.ndarray | None:

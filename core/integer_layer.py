@@ -6,8 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lavatube.fixed_point import ACTIVATION_SHIFT
+from lavatube.fixed_point import ACTIVATION_SHIFT, WEIGHT_BITS_MAX
 from lavatube.program import Shape
+
+
+def mantissas(integers: np.ndarray, bits: int, headroom: int) -> tuple[np.ndarray, int, int]:
+    """(weight int16, num_weight_bits, weight_exp) of b-bit signed integers q, so that a = (sum of q * s) << headroom.
+
+    q becomes q << (9 - b), which is on Loihi's grid, and weight_exp = b - 9 + headroom.
+    """
+    shift = WEIGHT_BITS_MAX + 1 - bits
+    return (integers.astype(np.int16) << shift).astype(np.int16), bits, headroom - shift
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -14,7 +15,6 @@ from lavatube.contract import LOIHI, ExecutionContract
 from lavatube.errors import LavatubeError, UnsupportedError
 
 Shape = tuple[int, ...]
-MESSAGE_BITS_MAX = 24  # Lava 0.10.0 declares 24-bit payloads on its spike ports
 
 
 def _require(ok: bool, where: str, what: str, *, expected: str, got: object) -> None:
@@ -24,6 +24,12 @@ def _require(ok: bool, where: str, what: str, *, expected: str, got: object) -> 
 
 def _is_int(value: object, low: int, high: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _check_name(name: object) -> None:
+    """Names become file names and trace keys."""
+    ok = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name) is not None
+    _require(ok, "program", "node name", expected="letters, digits, _ . - and not a dot first", got=name)
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:
@@ -47,9 +53,10 @@ class InputNode:
     message_bits: int
 
     def __post_init__(self) -> None:
+        _check_name(self.name)
         _check_shape(self.name, "input shape", self.shape, (1, 2, 3))
-        ok = _is_int(self.message_bits, 1, MESSAGE_BITS_MAX)
-        _require(ok, self.name, "message_bits", expected=f"1..{MESSAGE_BITS_MAX}", got=self.message_bits)
+        ok = _is_int(self.message_bits, 1, fp.MESSAGE_BITS_MAX)
+        _require(ok, self.name, "message_bits", expected=f"1..{fp.MESSAGE_BITS_MAX}", got=self.message_bits)
 
     @property
     def max_value(self) -> int:
@@ -73,6 +80,7 @@ class DenseNode:
     delay: int = 0
 
     def __post_init__(self) -> None:
+        _check_name(self.name)
         _check_shape(self.name, "in_shape", self.in_shape, (1, 2, 3))
         _check_weight(self)
         _require(self.weight.ndim == 2, self.name, "weight rank", expected="(out, in)", got=self.weight.shape)
@@ -103,6 +111,7 @@ class Conv2dNode:
     delay: int = 0
 
     def __post_init__(self) -> None:
+        _check_name(self.name)
         _check_shape(self.name, "in_shape", self.in_shape, (3,))
         _check_weight(self)
         shape = self.weight.shape
@@ -166,6 +175,7 @@ class LifNode:
     bias_exp: int
 
     def __post_init__(self) -> None:
+        _check_name(self.name)
         _check_shape(self.name, "shape", self.shape, (1, 2, 3))
         for what, value, high in (
             ("du", self.du, fp.DECAY_MAX),
@@ -192,6 +202,7 @@ class ReadoutNode:
     bias: np.ndarray  # (classes,) int64, activation units, added every step by the host
 
     def __post_init__(self) -> None:
+        _check_name(self.name)
         ok = self.bias.dtype == np.int64 and self.bias.ndim == 1 and self.bias.size > 0
         _require(
             ok, self.name, "readout bias", expected="(classes,) int64", got=(str(self.bias.dtype), self.bias.shape)

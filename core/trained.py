@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lavatube.errors import LavatubeError
-from lavatube.files import read_json, read_tensors, sha256_of_file, write_json, write_tensors
+from lavatube.files import read_json, read_tensors, sha256_of_arrays, sha256_of_file, write_json, write_tensors
 
 TRAINED = "trained-network"
 QUANTIZED = "quantized-network"
@@ -83,6 +85,7 @@ def save_quantized(network: QuantizedNetwork, path: Path) -> None:
         "layout": dict(network.layout),
         "lossy": [dict(record) for record in network.lossy],
         "metrics": dict(network.metrics),
+        "sha256": _digest(network.layout, network.tensors),
     }
     write_tensors(path, network.tensors, header)
 
@@ -91,6 +94,12 @@ def load_quantized(path: Path) -> QuantizedNetwork:
     """Read quantized.safetensors. raises: LavatubeError."""
     tensors, header = read_tensors(path, kind=QUANTIZED)
     try:
+        if header["sha256"] != _digest(header["layout"], tensors):
+            raise LavatubeError("layout or tensors do not match their checksum", where=str(path))
         return QuantizedNetwork(header["recipe"], header["layout"], tensors, tuple(header["lossy"]), header["metrics"])
     except (KeyError, TypeError) as error:
         raise LavatubeError("malformed header", where=str(path), expected=QUANTIZED, got=str(error)) from error
+
+
+def _digest(layout: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
+    return hashlib.sha256(f"{json.dumps(layout, sort_keys=True)}|{sha256_of_arrays(tensors)}".encode()).hexdigest()

@@ -70,6 +70,7 @@ def _nodes(quantized: QuantizedGraph) -> tuple[list[Node], dict[str, float]]:
     nodes: list[Node] = [InputNode("input", shape, quantized.message_bits)]
     scales: dict[str, float] = {}
     bias = np.zeros(0)
+    synapse_row: Any = {}
     for name in _chain(quantized):
         node = quantized.graph.nodes[name]
         row: Any = quantized.rows.get(name, {})
@@ -81,10 +82,12 @@ def _nodes(quantized: QuantizedGraph) -> tuple[list[Node], dict[str, float]]:
             nodes.append(lowered)
             scales[name] = row["scale"] / 2 ** row["headroom"]
             bias = integers_of(node.bias, row["bias_scale"], where=f"{name}.bias")
-            shape = lowered.out_shape
+            shape, synapse_row = lowered.out_shape, row
         elif type(node) in NEURONS:
             spread = np.broadcast_to(bias.reshape(-1, *(1,) * (len(shape) - 1)), shape)
-            nodes.append(NEURONS[type(node)](name, node, row, spread, quantized.contract.dt))
+            nodes.append(NEURONS[type(node)](name, node, row, spread, synapse_row, quantized.contract.dt))
+    if synapse_row["bias_scale"] != synapse_row["scale"] / 2 ** synapse_row["headroom"]:
+        raise LavatubeError("bias_scale of the read-out contradicts its scale", where=quantized.path)
     nodes.append(ReadoutNode("output", bias.astype(np.int64)))
     return nodes, scales
 

@@ -8,9 +8,10 @@ from typing import Any
 import nir
 import numpy as np
 
+from lavatube import fixed_point as fp
 from lavatube.convert.from_nir import integers_of
 from lavatube.errors import LavatubeError, UnsupportedError
-from lavatube.fixed_point import WEIGHT_BITS_MAX
+from lavatube.integer_layer import mantissas
 from lavatube.program import Conv2dNode, DenseNode, LifNode, Shape
 
 Row = Mapping[str, Any]
@@ -34,16 +35,26 @@ def lower_conv2d(name: str, node: nir.Conv2d, row: Row, shape: Shape) -> Conv2dN
     return Conv2dNode(name, shape, *_mantissas(name, node, row), stride=stride, padding=padding)
 
 
-def lower_cuba_lif(name: str, node: nir.CubaLIF, row: Row, bias: np.ndarray, dt: float) -> LifNode:
+def lower_cuba_lif(name: str, node: nir.CubaLIF, row: Row, bias: np.ndarray, synapse: Row, dt: float) -> LifNode:
     """CubaLIF with tau_syn = dt (no stored current): dv from the metadata, confirmed by tau_mem.
 
-    bias: (shape) int64 bias mantissas, from the synapse before.
+    bias: (shape) int64 bias mantissas, from the synapse before; synapse: the quantization row of that synapse.
     """
     where = f"{name} (nir.CubaLIF)"
+    unit = synapse["scale"] / 2 ** synapse["headroom"]
+    for what, got, wanted in (
+        ("scale", row["scale"], unit),
+        ("bias_scale", synapse["bias_scale"], unit * 2.0 ** (row["bias_exp"] - fp.ACTIVATION_SHIFT)),
+        ("du", row["du"], fp.DECAY_MAX),
+    ):
+        if got != wanted:
+            raise LavatubeError(
+                f"{what} in the metadata contradicts itself", where=where, expected=str(wanted), got=str(got)
+            )
     for field, expected in (
         ("tau_syn", dt),
-        ("tau_mem", dt * 4096 / row["dv"]),
-        ("r", 4096 / row["dv"]),
+        ("tau_mem", dt * fp.DECAY_ONE / row["dv"]),
+        ("r", fp.DECAY_ONE / row["dv"]),
         ("v_leak", 0.0),
         ("v_reset", 0.0),
         ("w_in", 1.0),
@@ -53,8 +64,8 @@ def lower_cuba_lif(name: str, node: nir.CubaLIF, row: Row, bias: np.ndarray, dt:
         if not np.allclose(value, expected, rtol=1e-12, atol=0):
             got = f"{value.min():g}..{value.max():g}"
             raise LavatubeError(f"{field} does not fit the metadata", where=where, expected=f"{expected:g}", got=got)
-    if np.abs(bias).max(initial=0) > 4096:
-        raise LavatubeError("bias mantissa", where=where, expected="13 bits", got=str(np.abs(bias).max()))
+    if bias.min() < fp.BIAS_MANTISSA_MIN or bias.max() > fp.BIAS_MANTISSA_MAX:
+        raise LavatubeError("bias mantissa", where=where, expected="13 bits", got=f"{bias.min()}..{bias.max()}")
     return LifNode(name, bias.shape, row["du"], row["dv"], row["vth"], bias.astype(np.int16), row["bias_exp"])
 
 
@@ -66,8 +77,7 @@ def _mantissas(name: str, node: Any, row: Row) -> tuple[np.ndarray, int, int]:
     if integers.min() < -limit or integers.max() >= limit:
         got = f"{integers.min()}..{integers.max()}"
         raise LavatubeError("integer weights", where=name, expected=f"{bits} bits signed", got=got)
-    shift = WEIGHT_BITS_MAX + 1 - bits
-    return (integers << shift).astype(np.int16), bits, headroom - shift
+    return mantissas(integers, bits, headroom)
 
 
 def _pair(value: Any) -> tuple[int, int]:

@@ -129,5 +129,9 @@ def _refuse_incomparable(a: SpikeTrace, b: SpikeTrace) -> None:
         raise LavatubeError(
             "traces of different shapes or layers", where="compare", expected=str(facts(a)), got=str(facts(b))
         )
+    if not a.length.any():
+        raise LavatubeError(
+            "nothing to compare", where="compare", expected="samples of at least one timestep", got="length 0"
+        )
     if not np.array_equal(a.length, b.length) or not np.array_equal(a.input, b.input):
         raise LavatubeError("traces of different inputs", where="compare", remedy="run both engines on the same X.npz")

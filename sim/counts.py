@@ -145,6 +145,9 @@ def _bit_lengths(events: np.ndarray) -> np.ndarray:
 
 
 def _check_fits(program: LoihiProgram, trace: SpikeTrace) -> None:
+    made_by = trace.meta.get("program_sha256")
+    if made_by is not None and made_by != program_sha256(program):
+        raise LavatubeError("the trace is not one of this program", where="counts", got=f"program {str(made_by)[:12]}")
     wanted = {node.name: node.shape for node in program.neurons} | {"input": program.input.shape}
     got = {name: value.shape[2:] for name, value in trace.spikes.items()} | {"input": trace.input.shape[2:]}
     if wanted != got:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lavatube.deploy.targets import OFFERS
 from lavatube.errors import LavatubeError
 from lavatube.files import read_json, write_json
 from lavatube.sim.counts import Counts, LayerCounts
@@ -88,6 +89,8 @@ def energy(
 
     target: the program's; Loihi 1 prices on it are labelled. raises: LavatubeError for a table that is not one.
     """
+    if target not in OFFERS:
+        raise LavatubeError("unknown target", expected=" or ".join(sorted(OFFERS)), got=target)
     if not prices:
         raise LavatubeError("no price table", expected="at least one")
     tables = [table if isinstance(table, PriceTable) else load_prices(table) for table in prices]

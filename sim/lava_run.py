@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lavatube.deploy.lava_backend.choose import choose_processes
+from lavatube.errors import WorkerError
 from lavatube.inputs import InputBatch
 from lavatube.program import LoihiProgram
 from lavatube.program_file import program_sha256, save_program
 from lavatube.sim.engine import compact
-from lavatube.sim.lava_worker import run_folder, run_jobs, worker_command
+from lavatube.sim.lava_worker import run_folder, run_jobs
 from lavatube.trace import SpikeTrace, versions, within_length
 
 LAVA = "0.10.0"
@@ -85,6 +84,9 @@ def _trace(job: LavaJob, folder: Path) -> SpikeTrace:
     def load(name: str) -> np.ndarray:
         return within_length(np.load(folder / f"{name}.npy", allow_pickle=False), length)
 
+    report = json.loads((folder / "report.json").read_text())
+    if report["versions"]["lava-nc"] != LAVA:
+        raise WorkerError("another Lava", where="lava", expected=LAVA, got=str(report["versions"]["lava-nc"]))
     added = np.minimum(length, job.inputs.num_steps)[:, None] * program.readout.bias  # by the host, every step
     return SpikeTrace(
         input=compact(within_length(job.inputs.events, length)),
@@ -94,46 +96,11 @@ def _trace(job: LavaJob, folder: Path) -> SpikeTrace:
         meta={
             "engine": "lava",
             "device": "cpu",
-            "versions": {**versions(), "lava-nc": LAVA},
+            "versions": {**versions(), **report["versions"]},
             "program_sha256": program_sha256(program),
-            "processes": json.loads((folder / "report.json").read_text()),
+            "processes": report["processes"],
         },
         **{
             state: {node.name: load(f"{node.name}.{state}") for node in program.neurons} for state in sorted(job.record)
         },
     )
-
-
-def check_worker() -> dict[str, Any]:
-    """Prepare the worker and compare a small run with the reference, for `lavatube doctor`.
-
-    raises: WorkerError if the worker does not work.
-    """
-    from lavatube.errors import WorkerError
-    from lavatube.program import DenseNode, InputNode, LifNode, ReadoutNode
-    from lavatube.sim.compare import compare
-    from lavatube.sim.reference import run_reference
-
-    weight = (np.arange(-6, 6, dtype=np.int16) * 20).reshape(3, 4)
-    nodes = (
-        InputNode("input", (4,), 4),
-        DenseNode("layer1_dense", (4,), weight, 8, -1),
-        LifNode("layer1_lif", (3,), 4095, 400, 300, np.arange(3, dtype=np.int16) * 50, 3),
-        DenseNode("layer2_dense", (3,), weight[:, :3].copy(), 8, -1),
-        ReadoutNode("output", np.arange(3)),
-    )
-    names = ["input", "layer1_dense", "layer1_lif", "layer2_dense", "output"]
-    edges = tuple(pairwise(names))
-    program = LoihiProgram(nodes, edges, 5, {"kind": "doctor", "sha256": ""})
-    events = np.random.default_rng(0).integers(0, 16, (5, 3, 4))
-    inputs = InputBatch(events, np.full(3, 5))
-    started = time.perf_counter()
-    comparison = compare(run_reference(program, inputs), run_lava(program, inputs))
-    if not comparison.equal:
-        raise WorkerError("Lava's spikes differ from the reference's", where="lava", got=str(comparison.first))
-    return {
-        "lava-nc": LAVA,
-        "found": worker_command()[1],
-        "seconds": round(time.perf_counter() - started, 1),
-        "small program": "equal to the reference",
-    }

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from lavatube.errors import LavatubeError
-from lavatube.files import read_json
 from lavatube.inputs import InputBatch, load_inputs, make_inputs
 from lavatube.program import LoihiProgram
 from lavatube.program_file import load_program, program_sha256
@@ -17,6 +16,7 @@ from lavatube.sim.counts import count
 from lavatube.sim.parity_report import INDEPENDENCE, EngineParity, ParityReport, save_parity
 from lavatube.sim.run import program_path, run
 from lavatube.trace import load_trace
+from lavatube.trained import load_quantized
 
 Progress = Callable[[int, int, str], None]
 
@@ -35,7 +35,9 @@ def parity(
     data_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> ParityReport:
-    """Compare engines with the reference, tolerance zero; write parity.json to `out` (a run folder's default).
+    """Compare engines with the reference, tolerance zero; write parity.json to `out`.
+
+    A run folder's parity.json is written when all engines and samples were compared; else give `out`.
 
     source:  a program file or a run folder.  data: a data set name (its test split) or X.npz; by default the data
              that the run folder was trained on.  against: by default fast, lava, and torch for a run folder.
@@ -71,8 +73,8 @@ def parity(
     report = ParityReport(
         "reference", tuple(found), batch.batch, batch.num_steps, program_sha256(program), _accuracy(reference, batch)
     )
-    if out is None and folder is not None:
-        out = folder / "parity.json"
+    if out is None and folder is not None and samples is None and against is None:
+        out = folder / "parity.json"  # a partial comparison does not replace the full one
     if out is not None:
         save_parity(report, Path(out))
     return report
@@ -87,7 +89,7 @@ def parity_of_traces(a: Path | str, b: Path | str | None, *, out: Path | str | N
     hashes = [str(trace.meta["program_sha256"]) for trace in (left, right) if "program_sha256" in trace.meta]
     name = str(right.meta.get("engine", Path(b).name))
     independence = "made by two programs" if len(set(hashes)) > 1 else _independence(name, right.meta)
-    engine = EngineParity(name, comparison, comparison.equal, independence, right.meta, 0.0)
+    engine = EngineParity(name, comparison, None, independence, right.meta, 0.0)
     reference = str(left.meta.get("engine", Path(a).name))
     report = ParityReport(reference, (engine,), left.batch, left.num_steps, hashes[0] if hashes else "")
     if out is not None:
@@ -118,7 +120,7 @@ def samples_for(
     if data is None:
         if folder is None:
             raise LavatubeError("no samples", where="parity", expected="--data NAME or --data X.npz")
-        data = str(read_json(folder / "config.json", kind="config.json of a run")["recipe"]["data"]["name"])
+        data = str(load_quantized(folder / "quantized.safetensors").recipe["data"]["name"])
     from lavatube.train.data import load_data
 
     split = load_data(str(data), data_dir).test

@@ -22,11 +22,11 @@ INDEPENDENCE: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class EngineParity:
-    """One engine against the reference. counts_equal: every integer count of every layer."""
+    """One engine against the reference. counts_equal: every integer count of every layer; None: not counted."""
 
     engine: str
     comparison: TraceComparison
-    counts_equal: bool
+    counts_equal: bool | None
     independence: str
     meta: Mapping[str, Any]
     seconds: float
@@ -47,7 +47,7 @@ class ParityReport:
 
     @property
     def equal(self) -> bool:
-        return all(engine.comparison.equal and engine.counts_equal for engine in self.engines)
+        return all(engine.comparison.equal and engine.counts_equal is not False for engine in self.engines)
 
     @property
     def neuron_steps(self) -> int:

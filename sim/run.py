@@ -72,7 +72,8 @@ def as_batch(
 ) -> InputBatch:
     """Check inputs of any accepted form against the input encoding."""
     if isinstance(inputs, InputBatch):
-        return inputs
+        events, length, label = inputs.events, inputs.length, inputs.label
+        return make_inputs(events, node, default_steps=default_steps, steps=steps, length=length, label=label)
     if isinstance(inputs, np.ndarray):
         return make_inputs(inputs, node, default_steps=default_steps, steps=steps)
     return load_inputs(Path(inputs), node, default_steps=default_steps, steps=steps)

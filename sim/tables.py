@@ -26,7 +26,7 @@ def render_parity(report: Json) -> RenderableType:
             style = "bold red" if row["mismatches"] else None
             table.add_row(name, what, *(f"{number:,}" for number in numbers), style=style)
         table.add_section()
-        counts = "counts equal" if engine["counts_equal"] else "COUNTS DIFFER"
+        counts = {True: "counts equal", False: "COUNTS DIFFER", None: "not counted"}[engine["counts_equal"]]
         line = f"{engine['engine']}: {counts}; {engine['seconds']:.1f} s; {engine['independence']}"
         parts.append(Text(line))
         if engine["first"] is not None:

@@ -47,7 +47,7 @@ def test_a_short_training_already_recognises_digits_and_quantization_keeps_it(fo
 def test_parity_holds_on_every_engine_and_is_written(folder, capsys):
     assert invoke(["parity", str(folder), "--samples", "40", "--record", "v,u", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report == json.loads((folder / "parity.json").read_text())
+    assert not (folder / "parity.json").exists()  # a partial comparison does not stand for the full one
     assert report["equal"]
     assert {engine["engine"] for engine in report["engines"]} == {"fast", "lava", "torch"}
     assert report["neuron_steps"] == 40 * 8 * (16 * 64 + 32 * 16)

@@ -82,7 +82,10 @@ def batches(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """The training split in random order and randomly shifted: (inputs [B, C, H, W] float32, labels [B])."""
     inputs, labels = encode(data.train, data.input_scale, device)
-    for rows in torch.split(torch.randperm(len(labels), generator=generator).to(device), size):
+    chosen = list(torch.split(torch.randperm(len(labels), generator=generator).to(device), size))
+    if len(chosen) > 1 and len(chosen[-1]) == 1:  # one sample has no variance to normalize by
+        chosen[-2:] = [torch.cat(chosen[-2:])]
+    for rows in chosen:
         yield shifted(inputs[rows], shift, generator), labels[rows]
 
 

@@ -150,7 +150,10 @@ class QuantizedModule(nn.Module):
     def __init__(self, layout: Mapping[str, Any], tensors: Mapping[str, np.ndarray] | None = None) -> None:
         super().__init__()
         self.layout = layout
-        self.layers = nn.ModuleList(QuantizedLayer(layer) for layer in layout["layers"])
+        try:
+            self.layers = nn.ModuleList(QuantizedLayer(layer) for layer in layout["layers"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise LavatubeError("malformed layout", where="quantized network", got=repr(error)) from error
         if tensors is not None:
             self._load(tensors)
 

@@ -161,13 +161,27 @@ def test_an_unsupported_node_is_named_with_what_is_supported(model):
         lower(quantized)
 
 
-def test_another_contract_is_refused(model):
+def edit_metadata(model, change):
     with h5py.File(model, "r+") as opened:
-        data = opened["node/metadata/lavatube"]
-        text = json.loads(data[()])
-        text["contract"]["reset"] = "subtract"
+        text = json.loads(opened["node/metadata/lavatube"][()])
+        change(text)
         del opened["node/metadata/lavatube"]
         opened["node/metadata/lavatube"] = json.dumps(text)
+
+
+@pytest.mark.parametrize(
+    ("node", "field", "value"),
+    [("layer1_conv2d", "headroom", 1), ("layer1_lif", "bias_exp", 0), ("layer1_lif", "du", 5), ("layer2_lif", "vth", 9),
+     ("layer2_lif", "dv", 2049), ("layer1_conv2d", "scale", 2.0**-6), ("layer3_dense", "headroom", 1)],
+)  # fmt: skip
+def test_integer_metadata_that_contradicts_the_floats_is_refused(model, node, field, value):
+    edit_metadata(model, lambda text: text["nodes"][node].update({field: value}))
+    with pytest.raises(LavatubeError):
+        lower(model)
+
+
+def test_another_contract_is_refused(model):
+    edit_metadata(model, lambda text: text["contract"].update(reset="subtract"))
     with pytest.raises(LavatubeError, match="contract field reset is not supported, expected 'zero', got 'subtract'"):
         lower(model)
 

@@ -57,6 +57,8 @@ def test_wrong_lengths_labels_and_steps_are_refused():
     value = np.zeros((2, 1, 2, 2), int)
     with pytest.raises(LavatubeError, match="length"):
         make_inputs(value, NODE, default_steps=3, length=np.array([1]))
+    with pytest.raises(LavatubeError, match="length"):
+        make_inputs(value, NODE, default_steps=3, length=np.array([1, 4]))
     with pytest.raises(LavatubeError, match="label"):
         make_inputs(value, NODE, default_steps=3, label=np.array([1.5, 2]))
     with pytest.raises(LavatubeError, match="steps, expected at least 1, got 0"):

@@ -51,6 +51,7 @@ def test_one_weight_bit_changes_the_hash(small_program):
         (lambda h: h["nodes"][2].update(reset="soft"), "unknown fields, got reset"),
         (lambda h: h["nodes"][2].update(dv=True), "dv, expected 0..4095, got True"),
         (lambda h: h["nodes"][1].update(kind="conv3d"), "unknown node"),
+        (lambda h: h["nodes"][0].update(name="../../x"), "node name, expected letters, digits"),
         (lambda h: h["nodes"][1].update(delay=63), "delay, expected 0..62, got 63"),
         (lambda h: h["nodes"][1].pop("stride"), "field stride is missing"),
         (lambda h: h["nodes"][1].update(num_weight_bits=7.0), "num_weight_bits"),

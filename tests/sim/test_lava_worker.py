@@ -13,7 +13,8 @@ import pytest
 
 from lavatube.errors import WorkerError
 from lavatube.sim import lava_worker
-from lavatube.sim.lava_run import check_worker, run_lava
+from lavatube.sim.lava_run import run_lava
+from lavatube.sim.self_check import check_worker
 
 
 def segments():

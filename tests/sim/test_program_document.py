@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -87,6 +88,9 @@ def test_every_engine_equals_an_execution_of_the_file_by_its_documented_schema(
 ):
     program = small_program(3, du=du, message_bits=message_bits)
     path = tmp_path / "program.safetensors"
+    save_program(program, path)
+    delayed = replace(program.nodes[3], delay=2)
+    program = replace(program, nodes=(*program.nodes[:3], delayed, *program.nodes[4:]))
     save_program(program, path)
     inputs = random_inputs(program, batch=2)
     for backend in ("reference", "fast"):

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import sys
 import threading
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,8 @@ def run_job(number: int, job: dict[str, Any]) -> None:
     network.stop()
     for path, node, shape in recorders:
         save_rows(path, events.shape[:2], shape, network.latency[node], network.whc[node])
-    (out / "report.json").write_text(json.dumps(network.report))
+    versions = {name: version(name) for name in ("lava-nc", "numpy")} | {"python": platform.python_version()}
+    (out / "report.json").write_text(json.dumps({"processes": network.report, "versions": versions}))
 
 
 def attach(program: LoihiProgram, network: LavaNetwork, out: Path, record: list[str]) -> list[tuple[Path, str, Shape]]:
