@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,14 @@ def parity(
         origin: Any = folder if name == "torch" else program
         started = time.perf_counter()
         trace = run(
-            origin, batch, backend=name, record=record, conv=conv, timeout=timeout, device=_device(name, device)
+            origin,
+            batch,
+            backend=name,
+            record=record,
+            conv=conv,
+            timeout=timeout,
+            device=_device(name, device),
+            progress=partial(_inner, note, index + 1, len(engines) + 1, name),
         )
         comparison = compare(reference, trace, names=("reference", name))
         seconds = round(time.perf_counter() - started, 3)
@@ -95,6 +103,11 @@ def parity_of_traces(a: Path | str, b: Path | str | None, *, out: Path | str | N
     if out is not None:
         save_parity(report, Path(out))
     return report
+
+
+def _inner(note: Progress, stage: int, stages: int, name: str, done: int, total: int) -> None:
+    """Progress inside one engine's run, as a share of that stage."""
+    note(stage, stages, f"{name} {100 * done // max(total, 1)} %")
 
 
 def _device(engine: str, device: str) -> str:

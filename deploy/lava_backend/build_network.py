@@ -32,6 +32,7 @@ class LavaNetwork:
     latency:   {node name: ticks by which its output lags the input}.
     whc:       {node name: whether its Lava shape is (W, H, C)}, else it is flat in (C, H, W) order.
     report:    {node name: {"process", "stock"}}.
+    readout_bias: [classes] to be added to the last synapse's output at every timestep, by the host.
     """
 
     processes: Mapping[str, Any]
@@ -42,6 +43,7 @@ class LavaNetwork:
     whc: Mapping[str, bool]
     report: Mapping[str, Mapping[str, Any]]
     window: int
+    readout_bias: np.ndarray
 
     def run(self, ticks: int) -> None:
         """Run or go on for so many ticks with the bit-accurate models."""
@@ -99,7 +101,7 @@ def build(
             processes[target.name], whc[target.name], latency[target.name] = neurons, is_conv, depth
             out = neurons.s_out
     report = {name: {"process": f"lava {type(process).__name__}", "stock": True} for name, process in processes.items()}
-    return LavaNetwork(processes, source, input_port, out, latency, whc, report, window)
+    return LavaNetwork(processes, source, input_port, out, latency, whc, report, window, program.readout.bias)
 
 
 def stream(events: np.ndarray, depth: int, whc: bool) -> np.ndarray:
