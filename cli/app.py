@@ -61,8 +61,7 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
     except LavatubeError as error:
         return _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return INTERRUPTED
+        result = INTERRUPTED
     except BrokenPipeError:
         return 0
     except OSError as error:
@@ -72,6 +71,8 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
         if not hasattr(error, "format_message"):
             raise
         return _fail(" ".join(error.format_message().split()) or "usage: lavatube --help")
+    if result == INTERRUPTED:  # some versions of typer return it, some raise
+        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
     return result if isinstance(result, int) else 0
 
 

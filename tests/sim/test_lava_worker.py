@@ -101,6 +101,7 @@ def test_a_uv_that_cannot_start_is_one_clear_error(monkeypatch, small_program, r
 def test_a_killed_parent_takes_its_worker_with_it(tmp_path, small_program):
     from lavatube.program_file import save_program
 
+    before = segments()
     save_program(small_program(1), tmp_path / "p.safetensors")
     np.savez(tmp_path / "x.npz", input=np.ones((4000, 2, 6, 5), int))
     command = [sys.executable, "-m", "lavatube", "run", str(tmp_path / "p.safetensors"), "--backend", "lava"]
@@ -110,10 +111,15 @@ def test_a_killed_parent_takes_its_worker_with_it(tmp_path, small_program):
     deadline = time.monotonic() + 30
     while len(worker_processes()) < 4 and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert len(worker_processes()) >= 4
+    workers = worker_processes()
+    assert len(workers) >= 4
+    folders = {Path(f"/proc/{pid}/cwd").resolve() for pid in workers}
     os.kill(parent.pid, 9)
     parent.wait()
-    while worker_processes() and time.monotonic() < deadline + 10:
+    while (
+        worker_processes() or segments() - before or any(f.exists() for f in folders)
+    ) and time.monotonic() < deadline + 15:
         time.sleep(0.1)
-    for path in segments():
-        path.unlink(missing_ok=True)  # nobody is left who could; a later run's names never clash with them
+    assert segments() <= before
+    assert folders
+    assert not any(folder.exists() for folder in folders)
