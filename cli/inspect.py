@@ -46,8 +46,18 @@ def inspect(
         print_json(summary)
     else:
         for key, value in summary.items():
-            print(f"{key}: {value}")
+            _print_topic(key, value)
     return 0
+
+
+def _print_topic(key: str, value: Any) -> None:
+    if not isinstance(value, (list, dict)):
+        print(f"{key}: {value}")
+        return
+    print(f"{key}:" if value else f"{key}: none")
+    for item in value.items() if isinstance(value, dict) else value:
+        parts = item.items() if isinstance(item, dict) else [item] if isinstance(item, tuple) else None
+        print("  " + (str(item) if parts is None else ", ".join(f"{name} {part}" for name, part in parts)))
 
 
 def _targets(program: Any) -> dict[str, str]:
