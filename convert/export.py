@@ -33,8 +33,8 @@ def export(source: Path | str | QuantizedNetwork, *, nir_path: Path | str | None
         source_sha256 = sha256_of_file(path)
     if nir_path is None:
         raise LavatubeError("no file to write to", where="export", remedy="give --nir FILE")
-    layout = network.layout
-    layers = QuantizedModule(layout, network.tensors).integer_layers()
+    module = QuantizedModule(network.layout, network.tensors)
+    layout, layers = module.layout, module.integer_layers()
     node = InputNode("input", tuple(layout["input"]["shape"]), layout["input"]["message_bits"])
     method = network.recipe.get("method", {}).get("gradient", "unknown")
     return export_nir(

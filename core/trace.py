@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,11 +123,17 @@ def load_trace(path: Path) -> SpikeTrace:
         raise LavatubeError(str(error), where=str(path)) from error
 
 
+NPZ_ERRORS = (  # what zipfile, zlib and NumPy's header parser raise on damaged bytes
+    OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, SyntaxError, RuntimeError, MemoryError,
+    OverflowError, tokenize.TokenError, struct.error, zlib.error, zipfile.BadZipFile,
+)  # fmt: skip
+
+
 def read_npz(path: Path, *, kind: str) -> dict[str, np.ndarray]:
     """All arrays of an .npz file, never unpickling."""
     require_file(path, kind=kind)
     try:
         with Path(path).open("rb") as handle, np.load(handle, allow_pickle=False) as opened:
             return {name: opened[name] for name in opened.files}
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    except NPZ_ERRORS as error:
         raise LavatubeError("damaged or foreign file", where=str(path), expected=kind, got=str(error)) from error

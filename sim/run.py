@@ -111,6 +111,7 @@ def _run_checkpoint(
     progress: Progress | None,
 ) -> SpikeTrace:
     from lavatube.sim.torch_run import run_torch
+    from lavatube.train.layout import check_layout
 
     if isinstance(source, LoihiProgram) or not Path(source).is_dir():
         raise LavatubeError(
@@ -120,7 +121,7 @@ def _run_checkpoint(
         )
     path = Path(source) / "quantized.safetensors"
     network = load_quantized(path)
-    encoding = network.layout["input"]
-    node = InputNode("input", tuple(encoding["shape"]), encoding["message_bits"])
-    batch = as_batch(inputs, node, network.layout["num_steps"], steps)
+    layout = check_layout(network.layout)
+    node = InputNode("input", tuple(layout["input"]["shape"]), layout["input"]["message_bits"])
+    batch = as_batch(inputs, node, layout["num_steps"], steps)
     return run_torch(path, batch, record=record, device=device, progress=progress)

@@ -32,12 +32,13 @@ def run_torch(
     """
     network = checkpoint if isinstance(checkpoint, QuantizedNetwork) else load_quantized(checkpoint)
     module = QuantizedModule(network.layout, network.tensors).to(torch_device(device)).eval()
+    layout = module.layout
     keep = sorted({"u", "v"} & record)
-    widest = max(int(np.prod(layer["out_shape"])) for layer in network.layout["layers"])
+    widest = max(int(np.prod(layer["out_shape"])) for layer in layout["layers"])
     chunk = max(1, ELEMENTS_AT_ONCE // (widest * inputs.num_steps))
     spikes: dict[str, list[np.ndarray]] = {}
     states: dict[str, dict[str, list[np.ndarray]]] = {kind: {} for kind in keep}
-    readout = np.zeros((inputs.batch, network.layout["layers"][-1]["out_shape"][0]), np.int64)
+    readout = np.zeros((inputs.batch, layout["layers"][-1]["out_shape"][0]), np.int64)
     for start in range(0, inputs.batch, chunk):
         rows = slice(start, start + chunk)
         events = torch.from_numpy(inputs.events[:, rows].copy()).to(device)

@@ -19,6 +19,7 @@ from lavatube.errors import LavatubeError
 from lavatube.integer_layer import IntegerLayer, IntegerNeuron
 from lavatube.train.exact_sums import exact_conv2d, exact_linear
 from lavatube.train.integer_step import LifRun, run_lif
+from lavatube.train.layout import check_layout
 from lavatube.train.rate import RateStraightThrough, eligibility_step
 from lavatube.train.surrogate import sigmoid_derivative
 
@@ -149,11 +150,8 @@ class QuantizedModule(nn.Module):
 
     def __init__(self, layout: Mapping[str, Any], tensors: Mapping[str, np.ndarray] | None = None) -> None:
         super().__init__()
-        self.layout = layout
-        try:
-            self.layers = nn.ModuleList(QuantizedLayer(layer) for layer in layout["layers"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise LavatubeError("malformed layout", where="quantized network", got=repr(error)) from error
+        self.layout = check_layout(layout)
+        self.layers = nn.ModuleList(QuantizedLayer(layer) for layer in self.layout["layers"])
         if tensors is not None:
             self._load(tensors)
 
@@ -221,7 +219,7 @@ def _integer_layer(layer: QuantizedLayer) -> IntegerLayer:
         headroom=layout["headroom"],
         scale=layout["scale"],
         neuron=registers,
-        stride=tuple(layout.get("stride", (1, 1))),
-        padding=tuple(layout.get("padding", (0, 0))),
+        stride=tuple(layout["stride"] or (1, 1)),
+        padding=tuple(layout["padding"] or (0, 0)),
         readout_bias=None if registers else bias,
     )

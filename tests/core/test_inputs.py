@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lavatube.errors import LavatubeError
 from lavatube.inputs import load_inputs, make_inputs
@@ -75,3 +77,18 @@ def test_a_truncated_a_foreign_and_a_pickled_file_are_refused(tmp_path):
     for name in ("cut", "text", "pickle", "other", "missing"):
         with pytest.raises(LavatubeError, match=f"{name}.npz"):
             load_inputs(tmp_path / f"{name}.npz", NODE, default_steps=3)
+
+
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=3))
+def test_a_damaged_npz_loads_or_raises_our_error(tmp_path, changes):
+    path = tmp_path / "x.npz"
+    np.savez_compressed(path, input=np.arange(64).reshape(4, 4, 1, 2, 2) % 16, label=np.arange(4))
+    raw = bytearray(path.read_bytes())
+    for place, byte in changes:
+        raw[int(place * len(raw))] = byte
+    path.write_bytes(raw)
+    try:
+        load_inputs(path, NODE, default_steps=3)
+    except LavatubeError as error:
+        assert "\n" not in str(error)  # noqa: PT017 (either outcome is right)

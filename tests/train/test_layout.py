@@ -1,0 +1,52 @@
+"""A quantized layout from a file is refused by field and rule, whatever was changed in it."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from lavatube.errors import LavatubeError
+from lavatube.train.layout import check_layout
+
+LAYOUT = {
+    "num_steps": 8,
+    "input": {"shape": [1, 8, 8], "message_bits": 8},
+    "layers": [
+        {
+            "name": "layer1", "kind": "conv2d", "in_shape": [1, 8, 8], "out_shape": [4, 4, 4], "kernel": [3, 3],
+            "stride": [2, 2], "padding": [1, 1], "bits": 8, "headroom": 0, "scale": 2.0**-7,
+            "neuron": {"du": 4095, "dv": 2048, "vth": 9000, "bias_exp": 7},
+        },
+        {
+            "name": "layer2", "kind": "dense", "in_shape": [4, 4, 4], "out_shape": [10], "bits": 8, "headroom": 0,
+            "scale": 2.0**-7, "neuron": None, "logit_scale": 0.5,
+        },
+    ],
+}  # fmt: skip
+
+
+def places(value, path=()):
+    """Every path into nested dicts and lists."""
+    keys = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    for key in keys:
+        yield (*path, key)
+        yield from places(value[key], (*path, key))
+
+
+def test_a_right_layout_passes():
+    assert check_layout(LAYOUT)["layers"][1]["name"] == "layer2"
+
+
+@pytest.mark.parametrize("path", list(places(LAYOUT)), ids=lambda path: ".".join(map(str, path)))
+@pytest.mark.parametrize("value", ["x", -1, {}, 1e30])
+def test_any_changed_field_is_refused(path, value):
+    layout = copy.deepcopy(LAYOUT)
+    inner = layout
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    if path[-1] == "logit_scale" and value == 1e30:
+        return  # a positive number: odd, not wrong
+    with pytest.raises(LavatubeError, match="layout field"):
+        check_layout(layout)
