@@ -36,7 +36,7 @@ def export(source: Path | str | QuantizedNetwork, *, nir_path: Path | str | None
     module = QuantizedModule(network.layout, network.tensors)
     layout, layers = module.layout, module.integer_layers()
     node = InputNode("input", tuple(layout["input"]["shape"]), layout["input"]["message_bits"])
-    method = network.recipe.get("method", {}).get("gradient", "unknown")
+    method = network.recipe.get("gradient", {}).get("kind", "unknown")
     return export_nir(
         layers,
         node,

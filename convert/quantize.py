@@ -18,12 +18,13 @@ from lavatube.files import sha256_of_file
 from lavatube.fixed_point import BIAS_MANTISSA_MAX, BIAS_MANTISSA_MIN, INT32_MAX
 from lavatube.integer_layer import IntegerLayer, mantissas
 from lavatube.program import Conv2dNode, DenseNode, LifNode
-from lavatube.train.data import Dataset, Split, load_data
+from lavatube.train.datasets.dataset import Split
 from lavatube.train.device import torch_device
-from lavatube.train.loop import batches, epoch_generator, evaluate
-from lavatube.train.network import load_network
+from lavatube.train.loop import evaluate, first_argmax
+from lavatube.train.networks.build import load_network
 from lavatube.train.quantized import QuantizedModule
 from lavatube.train.recipe import Recipe, parse_recipe
+from lavatube.train.samples import EncodedData, epoch_generator, prepare
 from lavatube.trained import QuantizedNetwork, load_trained, save_quantized
 
 FINE_TUNING_LR = 1e-3  # of Adam, on master weights whose largest integer is about 1
@@ -64,12 +65,14 @@ def quantize(
         raise LavatubeError("epochs", where="quantize", expected="0 or more", got=str(epochs))
     trained = load_trained(Path(source))
     recipe = parse_recipe(dict(trained.recipe), where=str(source))
-    dataset = load_data(data or recipe.data.name, data_dir)
-    network = load_network(trained, dataset.input_shape, dataset.classes)
-    folded = fold(network, recipe, dataset)
+    if data is not None:
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"name": data})})
+    dataset = prepare(recipe, data_dir)
+    network = load_network(trained, dataset.shape, dataset.classes)
+    folded = fold(network, dataset.input_scale)
     chosen = choose_registers(folded, message_bits=dataset.message_bits, weight_bits=weight_bits, headroom=headroom)
     module = _module(chosen, recipe, dataset).to(torch_device(device))
-    rounded = accuracy(module, dataset.validation)
+    rounded = accuracy(module, dataset, dataset.dataset.validation)
     best = _fine_tune(module, recipe, dataset, epochs, rounded, progress)
     layers = module.integer_layers()
     _refuse_overflow(layers, module.max_input, recipe.num_steps)
@@ -79,10 +82,10 @@ def quantize(
         tensors={name: value.detach().cpu().numpy().copy() for name, value in module.state_dict().items()},
         lossy=tuple(_lossy(chosen, module)),
         metrics={
-            "float_test_accuracy": evaluate(network, dataset.test, dataset.input_scale).accuracy,
+            "float_test_accuracy": evaluate(network, dataset, dataset.dataset.test).accuracy,
             "rounded_validation_accuracy": rounded,
             "validation_accuracy": best,
-            "test_accuracy": accuracy(module, dataset.test),
+            "test_accuracy": accuracy(module, dataset, dataset.dataset.test),
             "weight_bits": weight_bits,
             "model_sha256": sha256_of_file(Path(source) / "model.safetensors"),
             "epochs": epochs,
@@ -93,18 +96,26 @@ def quantize(
 
 
 @torch.no_grad()
-def accuracy(module: QuantizedModule, split: Split) -> float:
+def accuracy(module: QuantizedModule, data: EncodedData, split: Split, batch_size: int = 500) -> float:
     """Accuracy in % of the integer network: read-out summed over the timesteps, the lowest class wins ties."""
     device = next(module.parameters()).device
-    events = torch.tensor(split.events.astype(np.int64), device=device)
-    readout = module.run(events.expand(module.layout["num_steps"], *events.shape))[-1].activation.sum(0)
-    return 100.0 * float((readout.cpu().numpy().argmax(1) == split.label).mean())
+    correct = 0
+    for inputs, labels in data.batches(split, batch_size, device):
+        readout = module.run(integer_events(inputs, data))[-1].activation.sum(0)
+        correct += int((first_argmax(readout) == labels).sum())
+    return 100.0 * correct / len(split.label)
 
 
-def _module(chosen: Sequence[ChosenLayer], recipe: Recipe, data: Dataset) -> QuantizedModule:
+def integer_events(inputs: torch.Tensor, data: EncodedData) -> torch.Tensor:
+    """The events that a batch of float inputs [T or 1, B, ...] stands for: [T, B, ...] int64."""
+    events = torch.round(inputs / data.input_scale).to(torch.int64)
+    return events.expand(data.num_steps, *events.shape[1:])
+
+
+def _module(chosen: Sequence[ChosenLayer], recipe: Recipe, data: EncodedData) -> QuantizedModule:
     layout = {
         "num_steps": recipe.num_steps,
-        "input": {"shape": list(data.input_shape), "message_bits": data.message_bits},
+        "input": {"shape": list(data.shape), "message_bits": data.message_bits},
         "layers": [dict(layer.layout) for layer in chosen],
     }
     module = QuantizedModule(layout)
@@ -117,7 +128,7 @@ def _module(chosen: Sequence[ChosenLayer], recipe: Recipe, data: Dataset) -> Qua
 def _fine_tune(
     module: QuantizedModule,
     recipe: Recipe,
-    data: Dataset,
+    data: EncodedData,
     epochs: int,
     best: float,
     progress: Callable[[int, int, str], None] | None,
@@ -127,20 +138,18 @@ def _fine_tune(
     optimizer = torch.optim.Adam(groups, lr=FINE_TUNING_LR)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(epochs, 1))
     kept = {name: value.clone() for name, value in module.state_dict().items()}
-    slope = recipe.neuron.surrogate.slope
     logit_scale = module.layout["layers"][-1]["logit_scale"]
     device = next(module.parameters()).device
     for epoch in range(epochs):
         generator = epoch_generator(recipe.seed, FIRST_EPOCH + epoch)
-        for inputs, labels in batches(data, recipe.optimizer.batch_size, recipe.data.shift, generator, device):
-            events = torch.round(inputs / data.input_scale).to(torch.int64)
-            logits = module.rate_logits(events.expand(recipe.num_steps, *events.shape), slope)
+        for inputs, labels in data.training_batches(recipe.data, recipe.optimizer.batch_size, generator, device):
+            logits = module.rate_logits(integer_events(inputs, data), recipe.neuron.surrogate)
             loss = F.cross_entropy(logits * logit_scale, labels)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         schedule.step()
-        found = accuracy(module, data.validation)
+        found = accuracy(module, data, data.dataset.validation)
         if found >= best:
             best, kept = found, {name: value.clone() for name, value in module.state_dict().items()}
         if progress is not None:

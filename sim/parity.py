@@ -130,13 +130,23 @@ def samples_for(
     """Samples to compare on: X.npz, a data set's test split, or the test split that a run folder was trained beside."""
     if data is not None and (str(data).endswith(".npz") or Path(data).is_file()):
         return load_inputs(Path(data), program.input, default_steps=program.num_steps)
-    if data is None:
-        if folder is None:
-            raise LavatubeError("no samples", where="parity", expected="--data NAME or --data X.npz")
-        data = str(load_quantized(folder / "quantized.safetensors").recipe["data"]["name"])
-    from lavatube.train.data import load_data
+    from lavatube.train.datasets.catalog import load_data
+    from lavatube.train.encoders import Direct
+    from lavatube.train.recipe import parse_recipe
+    from lavatube.train.samples import EncodedData, prepare
 
-    split = load_data(str(data), data_dir).test
+    if data is not None:
+        encoded = EncodedData(load_data(str(data), data_dir, num_steps=program.num_steps), Direct(), program.num_steps)
+    elif folder is not None:
+        recipe = load_quantized(folder / "quantized.safetensors").recipe
+        encoded = prepare(parse_recipe(dict(recipe), where=str(folder)), data_dir)
+    else:
+        raise LavatubeError("no samples", where="parity", expected="--data NAME or --data X.npz")
+    split = encoded.dataset.test
     return make_inputs(
-        split.events, program.input, default_steps=program.num_steps, label=split.label, where=f"data {data}"
+        encoded.events(split),
+        program.input,
+        default_steps=program.num_steps,
+        label=split.label,
+        where=f"data {encoded.dataset.name}",
     )

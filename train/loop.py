@@ -2,129 +2,115 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from lavatube.errors import LavatubeError
-from lavatube.train.bias_limit import bias_penalty
-from lavatube.train.data import Dataset, Split, encode, shifted
-from lavatube.train.distillation import build_branches, self_distillation_loss
-from lavatube.train.gradient import GRADIENT_RULES
-from lavatube.train.network import SpikingNetwork, build_network
-from lavatube.train.recipe import Optimizer, Recipe
-
-Progress = Callable[[int, int, float, float | None], object]  # epoch, epochs, loss, validation accuracy in % or None
-VALIDATE_EVERY = 5
+from lavatube.train.datasets.dataset import Split
+from lavatube.train.networks.build import build_network
+from lavatube.train.networks.network import SpikingNetwork
+from lavatube.train.objectives.objective import Objective
+from lavatube.train.optimization import learning_rate
+from lavatube.train.processes import Processes
+from lavatube.train.recipe import Recipe
+from lavatube.train.samples import EncodedData, epoch_generator
 
 
 class Trainee(nn.Module):
-    """What trains: the network, and branches that exist only while it does."""
+    """What trains: the network, and the heads of the objective that exist only while it does."""
 
-    def __init__(self, recipe: Recipe, data: Dataset) -> None:
+    def __init__(self, recipe: Recipe, data: EncodedData) -> None:
         super().__init__()
-        self.network = build_network(recipe, data.input_shape, data.classes)
-        settings = recipe.method.self_distillation
-        self.branches = (
-            nn.ModuleList() if settings is None else build_branches(self.network, settings, data.classes, recipe.seed)
-        )
+        self.network = build_network(recipe, data.shape, data.classes)
+        recipe.gradient.check(self.network)
+        self.objective = Objective(recipe.objective, self.network, data.classes, recipe.seed)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """accuracy in %; rates: mean firing rate per hidden layer, spikes per neuron and timestep."""
+    """accuracy in %; rates: mean spikes per neuron and timestep, by population."""
 
     accuracy: float
     rates: dict[str, float]
 
 
-def train_epoch(trainee: Trainee, recipe: Recipe, data: Dataset, optimizer: torch.optim.Optimizer, epoch: int) -> float:
-    """One pass over the training split; epoch counts from 0 and decides order, shifts and learning rate.
+def train_epoch(
+    trainee: Trainee,
+    recipe: Recipe,
+    data: EncodedData,
+    optimizer: torch.optim.Optimizer,
+    epoch: int,
+    processes: Processes,
+) -> float:
+    """One pass over the training split; epoch counts from 0 and decides order, augmentation and learning rate.
 
-    returns: mean loss. raises: LavatubeError if it is not finite.
+    returns: mean loss. raises: LavatubeError, naming the layer, if the loss or a gradient is not finite; then the
+    parameters are those of the step before.
     """
+    settings, network = recipe.optimizer, trainee.network
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(recipe.optimizer, epoch)
-    forward, distillation = GRADIENT_RULES[recipe.method.gradient], recipe.method.self_distillation
-    limit = recipe.method.bias_limit
-    device = next(trainee.parameters()).device
+        group["lr"] = learning_rate(settings, epoch)
     generator = epoch_generator(recipe.seed, epoch)
+    batches = data.training_batches(recipe.data, settings.batch_size, generator, processes.device, processes.share)
     trainee.train()
-    total = torch.zeros((), device=device)
-    for inputs, labels in batches(data, recipe.optimizer.batch_size, recipe.data.shift, generator, device):
-        outputs = forward(trainee.network, inputs)
-        if distillation is None:
-            loss = F.cross_entropy(outputs.logits, labels)
-        else:
-            heads = [head(rate) for head, rate in zip(trainee.branches, outputs.rates, strict=True)]
-            loss = self_distillation_loss([*heads, outputs.logits], labels, distillation)
-        if limit is not None and outputs.biases:
-            loss = loss + bias_penalty(outputs.biases, recipe.neuron.v_threshold, limit)
+    losses: list[torch.Tensor] = []
+    sizes: list[int] = []
+    for step, (inputs, labels) in enumerate(batches):
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        total += loss.detach() * len(labels)
-    mean = float(total) / len(data.train.label)
-    if not math.isfinite(mean):
-        raise LavatubeError(
-            "loss is not finite", where=f"epoch {epoch + 1}", got=str(mean), remedy="lower optimizer.lr"
-        )
-    return mean
+        with processes.autocast():
+            loss = recipe.gradient.gradients(
+                network,
+                inputs,
+                lambda outputs, labels=labels: trainee.objective(outputs, labels),  # type: ignore[misc]
+                processes.backward,
+            )
+        processes.average_gradients(trainee, optimizer)
+        refuse_non_finite(trainee, loss, f"epoch {epoch + 1}, step {step + 1}", scaled=processes.scales_loss)
+        if settings.clip_norm is not None:
+            nn.utils.clip_grad_norm_(trainee.parameters(), settings.clip_norm)
+        processes.step(optimizer)
+        losses.append(loss)
+        sizes.append(len(labels))
+    weights = torch.tensor(sizes, dtype=torch.float32, device=losses[0].device)
+    return processes.mean(float((torch.stack(losses) * weights).sum() / weights.sum()))
 
 
-def batches(
-    data: Dataset, size: int, shift: int, generator: torch.Generator, device: torch.device
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The training split in random order and randomly shifted: (inputs [B, C, H, W] float32, labels [B])."""
-    inputs, labels = encode(data.train, data.input_scale, device)
-    chosen = list(torch.split(torch.randperm(len(labels), generator=generator).to(device), size))
-    if len(chosen) > 1 and len(chosen[-1]) == 1:  # one sample has no variance to normalize by
-        chosen[-2:] = [torch.cat(chosen[-2:])]
-    for rows in chosen:
-        yield shifted(inputs[rows], shift, generator), labels[rows]
+def refuse_non_finite(trainee: Trainee, loss: torch.Tensor, where: str, *, scaled: bool) -> None:
+    """raises: LavatubeError naming the first module with a gradient that is not finite.
 
-
-def epoch_generator(seed: int, epoch: int) -> torch.Generator:
-    """Randomness of one epoch, the same whether or not the run was interrupted before it, on every device."""
-    digest = hashlib.sha256(f"{seed}/{epoch}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-
-
-def learning_rate(settings: Optimizer, epoch: int) -> float:
-    """The schedule as a function of the epoch (from 0): it has no state."""
-    if settings.schedule == "constant":
-        return settings.lr
-    return settings.lr * 0.5 * (1 + math.cos(math.pi * epoch / settings.epochs))
-
-
-def make_optimizer(trainee: Trainee, settings: Optimizer) -> torch.optim.Optimizer:
-    """SGD or Adam; weight decay on synaptic weights only, not on biases and normalisation."""
-    weights = [p for p in trainee.parameters() if p.ndim > 1]
-    others = [p for p in trainee.parameters() if p.ndim <= 1]
-    groups = [{"params": weights, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    if settings.name == "sgd":
-        return torch.optim.SGD(groups, lr=settings.lr, momentum=0.9)
-    return torch.optim.AdamW(groups, lr=settings.lr)
+    scaled: a loss scaler is at work, which skips such a step by itself; then only the loss counts.
+    """
+    gradients = {name: p.grad for name, p in trainee.named_parameters() if p.grad is not None}
+    total = torch.stack([loss, *([] if scaled else [g.sum() for g in gradients.values()])]).sum()
+    if torch.isfinite(total):
+        return
+    bad = [name for name, g in gradients.items() if not torch.isfinite(g).all()]
+    layer = bad[0].removeprefix("network.") if bad else "the objective"
+    raise LavatubeError(
+        "loss is not finite",
+        where=f"{layer} ({where})",
+        got=str(float(loss)),
+        remedy="lower optimizer.lr, or set optimizer.clip_norm; the last checkpoint is good",
+    )
 
 
 @torch.no_grad()
-def evaluate(network: SpikingNetwork, split: Split, input_scale: float, batch_size: int = 256) -> Evaluation:
+def evaluate(network: SpikingNetwork, data: EncodedData, split: Split, batch_size: int = 256) -> Evaluation:
     """The plain network, every timestep, running statistics. The lowest class index wins ties."""
+    was_training = network.training
     network.eval()
     device = next(network.parameters()).device
-    inputs, labels = encode(split, input_scale, device)
-    correct, sums = 0, [0.0] * (len(network.names) - 1)
-    for x, y in zip(torch.split(inputs, batch_size), torch.split(labels, batch_size), strict=True):
-        outputs = network(x)
-        correct += int((first_argmax(outputs.logits) == y).sum())
-        sums = [total + float(rate.mean()) * len(y) for total, rate in zip(sums, outputs.rates, strict=True)]
-    rates = {name: total / len(split.label) for name, total in zip(network.names, sums, strict=False)}
-    return Evaluation(100.0 * correct / len(split.label), rates)
+    correct, sums = 0, dict[str, float]()
+    for inputs, labels in data.batches(split, batch_size, device):
+        outputs = network(inputs)
+        correct += int((first_argmax(outputs.logits) == labels).sum())
+        for name, rate in outputs.rates.items():
+            sums[name] = sums.get(name, 0.0) + float(rate.mean()) * len(labels)
+    network.train(was_training)
+    count = len(split.label)
+    return Evaluation(100.0 * correct / count, {name: total / count for name, total in sums.items()})
 
 
 def first_argmax(logits: torch.Tensor) -> torch.Tensor:

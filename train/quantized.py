@@ -20,8 +20,8 @@ from lavatube.integer_layer import IntegerLayer, IntegerNeuron
 from lavatube.train.exact_sums import exact_conv2d, exact_linear
 from lavatube.train.integer_step import LifRun, run_lif
 from lavatube.train.layout import check_layout
-from lavatube.train.rate import RateStraightThrough, eligibility_step
-from lavatube.train.surrogate import sigmoid_derivative
+from lavatube.train.passes.rate import RateStraightThrough
+from lavatube.train.surrogates import Surrogate
 
 
 class PopulationWeightQuant(Int8WeightPerTensorFloat):  # type: ignore[misc]
@@ -126,19 +126,18 @@ class QuantizedLayer(nn.Module):
         exponent = neuron["bias_exp"] - fp.ACTIVATION_SHIFT if neuron else 0
         return float(self.activation_scale * 2.0**exponent)
 
-    def eligibility(self, lif: LifRun, slope: float) -> torch.Tensor:
+    def eligibility(self, lif: LifRun, surrogate: Surrogate) -> torch.Tensor:
         """d(rate)/d(mean current / threshold) of the integer neurons, truncation ignored. Returns [B, ...]."""
         neuron = self.layout["neuron"]
         full = neuron["vth"] << fp.ACTIVATION_SHIFT
-        distance = (lif.states["membrane"] - full).to(torch.float32) / full
-        tangent = torch.zeros_like(distance[0])
-        total = torch.zeros_like(tangent)
-        for x, spikes in zip(distance, lif.spikes, strict=True):
-            q, tangent = eligibility_step(
-                tangent, spikes.to(x.dtype), sigmoid_derivative(x, slope), 1 - neuron["dv"] / fp.DECAY_ONE
-            )
-            total += q
-        return total / len(distance)
+        decay = 1 - neuron["dv"] / fp.DECAY_ONE
+        tangent, total = torch.zeros(2, *lif.spikes.shape[1:], device=lif.spikes.device)
+        for membrane, spikes in zip(lif.states["membrane"], lif.spikes, strict=True):
+            moved = 1 + decay * tangent
+            total = total + surrogate.derivative((membrane - full).to(torch.float32) / full) * moved
+            tangent = moved * ~spikes
+        mean: torch.Tensor = total / len(lif.spikes)
+        return mean
 
 
 class QuantizedModule(nn.Module):
@@ -183,7 +182,7 @@ class QuantizedModule(nn.Module):
                 events, max_event = runs[-1].lif.spikes.to(torch.int64), 1
         return runs
 
-    def rate_logits(self, events: torch.Tensor, slope: float) -> torch.Tensor:
+    def rate_logits(self, events: torch.Tensor, surrogate: Surrogate) -> torch.Tensor:
         """Mean read-out [B, classes] with rate-based gradients; its value is the integer network's own.
 
         The spiking pass is `run`, without autograd; the rate path carries the gradients (specs: rate-based
@@ -194,7 +193,7 @@ class QuantizedModule(nn.Module):
             current = layer.rate_current(rate)
             if run.lif is not None:
                 firing = run.lif.spikes.to(torch.float32).mean(0)
-                eligibility = layer.eligibility(run.lif, slope)
+                eligibility = layer.eligibility(run.lif, surrogate)
                 rate = RateStraightThrough.apply(current / layer.theta, firing, eligibility)
         return current
 

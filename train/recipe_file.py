@@ -59,8 +59,13 @@ def parse(model: type[Model], value: Any, *, where: str, tags: tuple[str, ...]) 
         raise LavatubeError(what, where=where, expected=expected, got=got) from error
 
 
+CHOICES = ("gradient", "network", "normalization", "surrogate", "encoder")  # keys that hold one row of a table
+
+
 def _without_tags(location: tuple[int | str, ...], tags: tuple[str, ...]) -> list[int | str]:
-    """Where an error is, in the words of the file: behind an index, pydantic puts the tag before the key."""
+    """Where an error is, in the words of the file: behind an index or a choice, pydantic puts a tag before the key."""
     return [
-        part for i, part in enumerate(location) if not (i > 0 and isinstance(location[i - 1], int) and part in tags)
+        part
+        for i, part in enumerate(location)
+        if not (i > 0 and part in tags and (isinstance(location[i - 1], int) or location[i - 1] in CHOICES))
     ]

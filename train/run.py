@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from lavatube.errors import LavatubeError
 from lavatube.train.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
-from lavatube.train.data import Dataset, load_data
-from lavatube.train.device import torch_device
-from lavatube.train.loop import VALIDATE_EVERY, Progress, Trainee, evaluate, make_optimizer, train_epoch
+from lavatube.train.history import HISTORY, append_history
+from lavatube.train.loop import Trainee, evaluate, train_epoch
+from lavatube.train.networks.network import SpikingNetwork
+from lavatube.train.networks.spiking_layer import SpikingLayer
+from lavatube.train.optimization import make_optimizer
+from lavatube.train.processes import make_processes
 from lavatube.train.recipe import Recipe, load_recipe
+from lavatube.train.samples import EncodedData, prepare
 from lavatube.trained import TrainedNetwork, save_trained
+
+VALIDATE_EVERY = 5
+Progress = Callable[[int, int, float, float | None], object]  # epoch, epochs, loss, validation accuracy in % or None
 
 
 def train(
@@ -37,30 +45,34 @@ def train(
     raises:    LavatubeError for a bad recipe, data set or device, a finished folder, or another recipe's checkpoint.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    data = load_data(recipe.data.name, data_dir)
-    trainee = Trainee(recipe, data).to(torch_device(device))
+    data = prepare(recipe, data_dir)
+    processes = make_processes(device, recipe.precision)
+    trainee = Trainee(recipe, data).to(processes.device)
     optimizer = make_optimizer(trainee, recipe.optimizer)
     folder = None if out is None else Path(out)
     start, before = 0, 0.0
     if folder is not None:
-        _make_room(folder, resume=resume, overwrite=overwrite)
+        if processes.is_main:
+            _make_room(folder, resume=resume, overwrite=overwrite)
+        processes.wait()
         if checkpoint_path(folder).is_file():
             start, before = load_checkpoint(checkpoint_path(folder), trainee, optimizer, digest=recipe.digest())
     began = time.perf_counter()
     epochs = recipe.optimizer.epochs
     for epoch in range(start, epochs):
-        loss = train_epoch(trainee, recipe, data, optimizer, epoch)
-        validate = progress is not None and ((epoch + 1) % VALIDATE_EVERY == 0 or epoch + 1 == epochs)
-        accuracy = evaluate(trainee.network, data.validation, data.input_scale).accuracy if validate else None
-        if folder is not None:
+        loss = train_epoch(trainee, recipe, data, optimizer, epoch, processes)
+        validate = (epoch + 1) % VALIDATE_EVERY == 0 or epoch + 1 == epochs
+        accuracy = evaluate(trainee.network, data, data.dataset.validation).accuracy if validate else None
+        if folder is not None and processes.is_main:
             spent = before + time.perf_counter() - began
+            append_history(folder, epoch + 1, loss, accuracy, spent)
             save_checkpoint(
                 checkpoint_path(folder), trainee, optimizer, epoch=epoch + 1, digest=recipe.digest(), seconds=spent
             )
         if progress is not None:
             progress(epoch + 1, epochs, loss, accuracy)
     network = _finish(trainee, recipe, data, seconds=before + time.perf_counter() - began)
-    if folder is not None:
+    if folder is not None and processes.is_main:
         save_trained(network, folder)
         shutil.rmtree(checkpoint_path(folder).parent, ignore_errors=True)
     return network
@@ -73,22 +85,23 @@ def _make_room(folder: Path, *, resume: bool, overwrite: bool) -> None:
             raise LavatubeError(
                 "this run is finished", where=str(folder), remedy="choose another folder, or --overwrite to replace it"
             )
-        for stale in (finished, folder / "model.safetensors"):
+        for stale in (finished, folder / "model.safetensors", folder / HISTORY):
             stale.unlink(missing_ok=True)
         resume = False
     if not resume:
         shutil.rmtree(checkpoint_path(folder).parent, ignore_errors=True)
+        (folder / HISTORY).unlink(missing_ok=True)
 
 
-def _finish(trainee: Trainee, recipe: Recipe, data: Dataset, *, seconds: float) -> TrainedNetwork:
-    network = trainee.network
-    test = evaluate(network, data.test, data.input_scale)
+def _finish(trainee: Trainee, recipe: Recipe, data: EncodedData, *, seconds: float) -> TrainedNetwork:
+    network = trainee.network.finalize()
+    test = evaluate(network, data, data.dataset.test)
     tensors = {name: value.detach().cpu().numpy().copy() for name, value in network.state_dict().items()}
     metrics = {
-        "validation_accuracy": evaluate(network, data.validation, data.input_scale).accuracy,
+        "validation_accuracy": evaluate(network, data, data.dataset.validation).accuracy,
         "test_accuracy": test.accuracy,
         "firing_rate": test.rates,
-        "largest_bias": _largest_bias(trainee),
+        "largest_bias": _largest_bias(network),
         "seconds": round(seconds, 2),
         "device": str(next(network.parameters()).device),
         "torch": torch.__version__,
@@ -96,7 +109,7 @@ def _finish(trainee: Trainee, recipe: Recipe, data: Dataset, *, seconds: float) 
     return TrainedNetwork(recipe.model_dump(mode="json"), tensors, metrics)
 
 
-def _largest_bias(trainee: Trainee) -> dict[str, float]:
-    """Per hidden layer, the largest |bias| after folding the normalisation, in thresholds."""
-    pairs = zip(trainee.network.names, trainee.network.layers(), strict=True)
-    return {name: float(layer.folded()[1].abs().max()) / layer.lif.threshold for name, layer in pairs if layer.lif}
+def _largest_bias(network: SpikingNetwork) -> dict[str, float]:
+    """Per layer with neurons, the largest |bias| after folding the normalisation, in units of the current."""
+    layers = {name: module for name, module in network.named_modules() if isinstance(module, SpikingLayer)}
+    return {name: float(layer.folded()[1].abs().max()) for name, layer in layers.items() if layer.neurons}

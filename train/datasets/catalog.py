@@ -1,0 +1,34 @@
+"""The data sets that a recipe can name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from lavatube.errors import LavatubeError
+from lavatube.train.datasets.dataset import Dataset
+from lavatube.train.datasets.digits import load_digits
+from lavatube.train.datasets.mnist import load_fashion_mnist, load_fashion_mnist_10k, load_mnist, load_mnist_10k
+
+Loader = Callable[[Path | None, int], Dataset]
+
+DATASETS: Mapping[str, Loader] = {
+    "digits": load_digits,
+    "mnist": load_mnist,
+    "mnist-10k": load_mnist_10k,
+    "fashion-mnist": load_fashion_mnist,
+    "fashion-mnist-10k": load_fashion_mnist_10k,
+}
+
+
+def load_data(name: str, data_dir: Path | None = None, *, num_steps: int) -> Dataset:
+    """A data set by name. data_dir: default LAVATUBE_DATA; num_steps: of sequences.
+
+    raises: LavatubeError for an unknown name, or files that are absent or damaged.
+    """
+    if name not in DATASETS:
+        raise LavatubeError("unknown data set", where="data", expected=", ".join(DATASETS), got=name)
+    if data_dir is None and os.environ.get("LAVATUBE_DATA"):
+        data_dir = Path(os.environ["LAVATUBE_DATA"])
+    return DATASETS[name](data_dir, num_steps)

@@ -1,0 +1,58 @@
+"""What a data set is: fixed splits of 8-bit samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lavatube.errors import LavatubeError
+
+
+@dataclass(frozen=True)
+class Split:
+    """samples: uint8, images [N, C, H, W] or features [N, F]; sequences [N, T, ...]. label: [N] int64.
+
+    length: [N] valid timesteps of sequences, which are zero after it. The arrays become read-only.
+    """
+
+    samples: NDArray[np.uint8]
+    label: NDArray[np.int64]
+    length: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.samples) != len(self.label) or len(self.label) == 0:
+            got = f"{len(self.samples)} samples, {len(self.label)} labels"
+            raise LavatubeError("a split", where="data", expected="as many labels as samples, at least one", got=got)
+        for array in (self.samples, self.label, self.length):
+            if array is not None:
+                array.setflags(write=False)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """raises: LavatubeError if a label is out of range."""
+
+    name: str
+    classes: int
+    is_sequence: bool
+    train: Split
+    validation: Split
+    test: Split
+
+    def __post_init__(self) -> None:
+        for name in ("train", "validation", "test"):
+            label = getattr(self, name).label
+            if label.min() < 0 or label.max() >= self.classes:
+                raise LavatubeError(
+                    "labels out of range",
+                    where=f"{self.name}, {name}",
+                    expected=f"0..{self.classes - 1}",
+                    got=f"{label.min()}..{label.max()}",
+                )
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Of one sample at one timestep."""
+        return tuple(self.train.samples.shape[2 if self.is_sequence else 1 :])

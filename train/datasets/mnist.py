@@ -1,0 +1,71 @@
+"""MNIST and Fashion-MNIST from their IDX files, whole or as a fixed subset for ablations."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from lavatube.errors import LavatubeError
+from lavatube.train.datasets.dataset import Dataset, Split
+from lavatube.train.datasets.idx import read_idx
+
+VALIDATION = 5000
+SPLIT_SEED = 0
+SUBSET = 10000
+CLASSES = 10
+
+
+def load_idx_images(folder: Path | None, num_steps: int, *, name: str, subset: bool = False) -> Dataset:
+    """28 x 28 grey images, ten classes: 55,000 for training, 5,000 for validation (a fixed draw), 10,000 for testing.
+
+    subset: train on a fixed 10,000 of the 55,000, 1,000 per class where there are as many.
+    raises: LavatubeError if the files are not in `folder`/name and torchvision cannot fetch them there.
+    """
+    if folder is None or not (folder / name).is_dir():
+        folder = _download(folder, name)
+    images, labels = _read(folder / name, "train")
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(labels))
+    validation, train = np.sort(order[-VALIDATION:]), order[:-VALIDATION]
+    if subset:
+        per_class = [train[labels[train] == digit][: SUBSET // CLASSES] for digit in range(CLASSES)]
+        train = np.concatenate(per_class)
+    train = np.sort(train)
+    test_images, test_labels = _read(folder / name, "t10k")
+    return Dataset(
+        f"{name}-10k" if subset else name,
+        CLASSES,
+        False,
+        Split(images[train], labels[train]),
+        Split(images[validation], labels[validation]),
+        Split(test_images, test_labels),
+    )
+
+
+load_mnist = partial(load_idx_images, name="mnist")
+load_fashion_mnist = partial(load_idx_images, name="fashion-mnist")
+load_mnist_10k = partial(load_idx_images, name="mnist", subset=True)
+load_fashion_mnist_10k = partial(load_idx_images, name="fashion-mnist", subset=True)
+
+
+def _read(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+    images = read_idx(_find(folder, f"{part}-images-idx3-ubyte"), rank=3)
+    labels = read_idx(_find(folder, f"{part}-labels-idx1-ubyte"), rank=1)
+    return images[:, None], labels.astype(np.int64)
+
+
+def _find(folder: Path, name: str) -> Path:
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    raise LavatubeError("no such file", where=str(folder / name), remedy="see --data-dir")
+
+
+def _download(folder: Path | None, name: str) -> Path:
+    raise LavatubeError(
+        f"no files of {name}",
+        where=str(folder / name) if folder else "data",
+        expected=f"a data folder with {name}/train-images-idx3-ubyte.gz and the other three IDX files",
+        remedy="name the folder by --data-dir or LAVATUBE_DATA",
+    )

@@ -1,0 +1,35 @@
+"""Every method that a recipe can choose, by extension point. A new method is one small file and one row here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lavatube.train.encoders import ENCODERS
+from lavatube.train.gradients.bptt import Bptt
+from lavatube.train.gradients.online import Online
+from lavatube.train.gradients.rate import RateBased
+from lavatube.train.networks.chain import Chain
+from lavatube.train.networks.recurrent import Recurrent
+from lavatube.train.networks.resnet import PreActResNet, ResNet, SewResNet
+from lavatube.train.networks.vgg import Vgg
+from lavatube.train.norms.estimators import ESTIMATORS
+from lavatube.train.objectives.bias_limit import BiasLimit
+from lavatube.train.objectives.cross_entropy import CrossEntropy
+from lavatube.train.objectives.self_distillation import SelfDistillation
+from lavatube.train.recipe_model import Strict
+from lavatube.train.surrogates import SURROGATES
+
+Rows = tuple[type[Strict], ...]
+
+GRADIENTS: Rows = (Bptt, RateBased, Online)
+TERMS: Rows = (CrossEntropy, SelfDistillation, BiasLimit)
+ARCHITECTURES: Rows = (Chain, Vgg, ResNet, SewResNet, PreActResNet, Recurrent)
+
+EXTENSION_POINTS: Mapping[str, Rows] = {
+    "surrogate": SURROGATES,
+    "gradient": GRADIENTS,
+    "normalization": ESTIMATORS,
+    "objective": TERMS,
+    "network": ARCHITECTURES,
+    "encoder": ENCODERS,
+}

@@ -1,0 +1,51 @@
+"""Online learning: a loss and a backward at every timestep, no graph over time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+
+from lavatube.errors import UnsupportedError
+from lavatube.train.gradients.rule import Backward, GradientRule, Objective
+from lavatube.train.passes.step_by_step import OnlineStep, SequenceState
+from lavatube.train.seq import Seq
+
+if TYPE_CHECKING:
+    from lavatube.train.networks.network import SpikingNetwork
+
+
+class Online(GradientRule):
+    """The mean over timesteps of the objective at each timestep, through the layers but not through time."""
+
+    kind: Literal["online"] = "online"
+    source: ClassVar[str] = "SLTT: Meng, Xiao, Yan, Wang, Lin, Luo, ICCV 2023"
+
+    def check(self, network: SpikingNetwork) -> None:
+        waiting = [norm.estimator.kind for norm in network.norms() if not norm.estimator.online]
+        if waiting:
+            raise UnsupportedError(
+                f"normalization {waiting[0]} needs all timesteps at once",
+                where="gradient online",
+                expected="an estimator that works step by step",
+                got=waiting[0],
+                remedy="use normalization tse, causal, per_step or running",
+            )
+
+    def gradients(
+        self,
+        network: SpikingNetwork,
+        inputs: torch.Tensor,
+        objective: Objective,
+        backward: Backward = torch.Tensor.backward,
+    ) -> torch.Tensor:
+        steps, state = network.present(inputs), SequenceState()
+        total = torch.zeros((), device=steps.device)
+        for t in range(network.num_steps):
+            current = steps[t if len(steps) > 1 else 0]
+            outputs = network.body_outputs(Seq(current.unsqueeze(0)), OnlineStep(state))
+            loss = objective(outputs) / network.num_steps
+            backward(loss)
+            total += loss.detach()
+        state.end()
+        return total

@@ -1,0 +1,77 @@
+"""Rate-based backpropagation: spikes forward at every timestep, one backward on time averages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+
+from lavatube.errors import UnsupportedError
+from lavatube.train.gradients.rule import Backward, GradientRule, Objective, refuse_unless_averages_suffice
+from lavatube.train.passes.rate import RatePass
+from lavatube.train.passes.step_by_step import RecordStep, ReplayRates, SequenceState
+from lavatube.train.seq import Seq
+
+if TYPE_CHECKING:
+    from lavatube.train.networks.network import SpikingNetwork
+
+
+class RateBased(GradientRule):
+    """Keeps of the exact gradient all but the covariances over time (exact for T = 1; see tests/train/test_rate.py).
+
+    form:       "multi_step": layer by layer, all timesteps of one layer in memory at a time. "single_step": timestep by
+                timestep through the whole network with running averages; memory does not depend on T at all.
+    grad_scale: "exact", or "1/T", which divides every gradient by T as the published code does (only its learning rates
+                and weight decays need it).
+    """
+
+    kind: Literal["rate"] = "rate"
+    source: ClassVar[str] = "Yu, Liu, Wang, Li, Wang, NeurIPS 2024, arXiv 2410.11488"
+    form: Literal["multi_step", "single_step"] = "multi_step"
+    grad_scale: Literal["exact", "1/T"] = "exact"
+
+    def check(self, network: SpikingNetwork) -> None:
+        refuse_unless_averages_suffice(network, "rate")
+        waiting = [norm.estimator.kind for norm in network.norms() if not norm.estimator.online]
+        if self.form == "single_step" and waiting:
+            raise UnsupportedError(
+                f"normalization {waiting[0]} needs all timesteps at once",
+                where="gradient rate, form single_step",
+                expected="an estimator that works step by step",
+                got=waiting[0],
+                remedy="use normalization tse, causal, per_step or running; or form: multi_step",
+            )
+
+    def gradients(
+        self,
+        network: SpikingNetwork,
+        inputs: torch.Tensor,
+        objective: Objective,
+        backward: Backward = torch.Tensor.backward,
+    ) -> torch.Tensor:
+        if self.form == "multi_step":
+            outputs = network(inputs, RatePass(network.num_steps))
+        else:
+            steps = network.present(inputs)
+            outputs = network.body_outputs(
+                Seq(steps, mean_input(steps)), ReplayRates(record(network, steps), network.num_steps)
+            )
+        loss = objective(outputs)
+        backward(loss / network.num_steps if self.grad_scale == "1/T" else loss)
+        return loss.detach()
+
+
+@torch.no_grad()
+def record(network: SpikingNetwork, steps: torch.Tensor) -> SequenceState:
+    """The spiking pass timestep by timestep. steps: [T or 1, B, ...]."""
+    state = SequenceState()
+    for t in range(network.num_steps):
+        current = steps[t if len(steps) > 1 else 0]
+        network.body_outputs(Seq(current.unsqueeze(0)), RecordStep(state))
+    state.end()
+    return state
+
+
+def mean_input(steps: torch.Tensor) -> torch.Tensor:
+    """[B, ...], the mean over timesteps (of event frames too, never the last one)."""
+    return steps[0] if len(steps) == 1 else steps.mean(0)

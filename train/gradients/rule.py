@@ -1,0 +1,51 @@
+"""What a gradient rule is: how the gradients of the objective get into the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+
+from lavatube.errors import UnsupportedError
+from lavatube.train.plugin import Plugin
+from lavatube.train.seq import Outputs
+
+if TYPE_CHECKING:
+    from lavatube.train.networks.network import SpikingNetwork
+
+Objective = Callable[[Outputs], torch.Tensor]
+Backward = Callable[[torch.Tensor], object]
+
+
+class GradientRule(Plugin):
+    """A rule that trains a network with an objective."""
+
+    def check(self, network: SpikingNetwork) -> None:
+        """raises: UnsupportedError naming what in the network this rule cannot train, and the remedy."""
+
+    def gradients(
+        self,
+        network: SpikingNetwork,
+        inputs: torch.Tensor,
+        objective: Objective,
+        backward: Backward = torch.Tensor.backward,
+    ) -> torch.Tensor:
+        """Add the gradients of the objective to the parameters' `.grad`.
+
+        inputs: see `SpikingNetwork.present`; backward: what to call on a loss (a mixed-precision scaler's, say).
+        returns: the loss, a scalar without gradient.
+        """
+        raise NotImplementedError
+
+
+def refuse_unless_averages_suffice(network: SpikingNetwork, rule: str) -> None:
+    """For rules on time averages. raises: UnsupportedError for a network with recurrence."""
+    if "recurrence" in network.needs:
+        raise UnsupportedError(
+            "a recurrent network cannot be trained on time averages",
+            where=f"gradient {rule}",
+            expected="feed-forward layers",
+            got="recurrence",
+            remedy="use gradient: bptt, or online",
+        )

@@ -1,0 +1,31 @@
+"""The training curve of a run: one row of CSV per epoch."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from lavatube.files import whole_file
+
+HISTORY = "history.csv"
+COLUMNS = ("epoch", "loss", "validation_accuracy", "seconds")
+
+
+def append_history(folder: Path, epoch: int, loss: float, accuracy: float | None, seconds: float) -> None:
+    """Add an epoch (from 1); rows of later epochs, of a run that was killed before its checkpoint, are replaced."""
+    rows = [row for row in read_history(folder) if int(row["epoch"]) < epoch]
+    validated = "" if accuracy is None else f"{accuracy:.4f}"
+    rows.append(dict(zip(COLUMNS, (str(epoch), f"{loss:.6f}", validated, f"{seconds:.2f}"), strict=True)))
+    with whole_file(folder / HISTORY) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_history(folder: Path) -> list[dict[str, str]]:
+    """Rows by column name; empty if there is no history yet."""
+    path = folder / HISTORY
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if (row.get("epoch") or "").isdigit()]

@@ -1,0 +1,120 @@
+"""A chain of layers, given one by one in the recipe: what lowers to Loihi today."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, field_validator
+from pydantic_core import PydanticCustomError
+
+from lavatube.train.networks.network import Architecture, Parts, SpikingNetwork, fits_classes
+from lavatube.train.networks.spiking_layer import Conv, SpikingLayer, conv_layer, dense_layer
+from lavatube.train.passes.base import Pass
+from lavatube.train.recipe_model import Positive, Strict
+from lavatube.train.seq import Seq
+
+
+class Conv2d(Strict):
+    channels: Positive
+    kernel: Positive
+    stride: Positive = 1
+    padding: Annotated[int, Field(ge=0)] = 0
+
+
+class Dense(Strict):
+    units: Positive
+
+
+class AvgPool2d(Strict):
+    """Average of the next layer's inputs over windows that do not overlap; becomes part of that layer's synapse."""
+
+    kernel: Positive
+
+
+class Conv2dLayer(Strict):
+    conv2d: Conv2d
+
+
+class DenseLayer(Strict):
+    dense: Dense
+
+
+class AvgPool2dLayer(Strict):
+    avg_pool2d: AvgPool2d
+
+
+LAYER_KINDS = ("conv2d", "dense", "avg_pool2d")
+
+
+def layer_kind(value: Any) -> str | None:
+    """The one key of a layer's mapping says its kind."""
+    if isinstance(value, dict):
+        return str(next(iter(value))) if len(value) == 1 else None
+    return next((kind for kind in LAYER_KINDS if hasattr(value, kind)), None)
+
+
+Layer = Annotated[
+    Annotated[Conv2dLayer, Tag("conv2d")]
+    | Annotated[DenseLayer, Tag("dense")]
+    | Annotated[AvgPool2dLayer, Tag("avg_pool2d")],
+    Discriminator(
+        layer_kind,
+        custom_error_type="layer_kind",
+        custom_error_message="a mapping with one key, one of: " + ", ".join(LAYER_KINDS),
+    ),
+]
+
+
+class Chain(Architecture):
+    """layers: from input to read-out; the last one is dense and has no neurons."""
+
+    kind: Literal["chain"] = "chain"
+    layers: Annotated[list[Layer], Field(min_length=1)]
+
+    @field_validator("layers")
+    @classmethod
+    def _in_order(cls, layers: list[Layer]) -> list[Layer]:
+        kinds = [layer_kind(layer) for layer in layers]
+        if kinds[-1] != "dense" or "conv2d" in kinds[kinds.index("dense") :]:
+            raise PydanticCustomError("layer_order", "convolutions first, and a dense layer last (the read-out)")
+        if ("avg_pool2d", "avg_pool2d") in pairwise(kinds):
+            raise PydanticCustomError("layer_order", "one avg_pool2d before a layer: multiply their kernels")
+        return layers
+
+    def build(self, parts: Parts, where: str) -> SpikingNetwork:
+        synapses = [layer for layer in self.layers if not isinstance(layer, AvgPool2dLayer)]
+        shape, pool, built = parts.shape, 1, list[SpikingLayer]()
+        for layer in self.layers:
+            if isinstance(layer, AvgPool2dLayer):
+                pool = layer.avg_pool2d.kernel
+                continue
+            is_readout = layer is synapses[-1]
+            cell = parts.readout if is_readout else parts.hidden
+            name = f"{where}: layer{len(built) + 1}"
+            if isinstance(layer, Conv2dLayer):
+                built.append(conv_layer(shape, Conv(**layer.conv2d.model_dump()), cell, pool=pool, where=name))
+            else:
+                built.append(dense_layer(shape, layer.dense.units, cell, pool=pool, where=name))
+            shape, pool = built[-1].out_shape, 1
+        fits_classes(shape[0], parts.classes, where)
+        return ChainNetwork(parts, built)
+
+
+class ChainNetwork(SpikingNetwork):
+    """`SpikingLayer`s named layer1, layer2, ...; every hidden one is a stage that the objective can tap."""
+
+    def __init__(self, parts: Parts, layers: list[SpikingLayer]) -> None:
+        super().__init__(parts)
+        for index, layer in enumerate(layers, start=1):
+            self.add_module(f"layer{index}", layer)
+
+    def chain(self) -> list[tuple[str, SpikingLayer]]:
+        return [(name, layer) for name, layer in self.named_children() if isinstance(layer, SpikingLayer)]
+
+    def body(self, x: Seq, run: Pass) -> Seq:
+        for name, layer in self.chain():
+            x = layer(x, run)
+            if layer.neurons is not None:
+                run.tap(name, x)
+        return x

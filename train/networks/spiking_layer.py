@@ -1,0 +1,119 @@
+"""The one building block of every architecture: pooling, synapse, norm and neurons; all but the synapse optional."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from lavatube.errors import LavatubeError
+from lavatube.train.neuron import NeuronSpec
+from lavatube.train.norms.estimators import Estimator
+from lavatube.train.norms.time_stat import TimeStatNorm
+from lavatube.train.passes.base import Neurons, Pass
+from lavatube.train.seq import Seq
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution's channels and window; square."""
+
+    channels: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What follows a synapse. estimator: of the normalisation, None for none; neuron: None for currents."""
+
+    num_steps: int
+    estimator: Estimator | None = None
+    neuron: NeuronSpec | None = None
+
+
+class SpikingLayer(nn.Module):
+    """Events in; spikes out, or currents if it has no neurons. Inputs of a dense layer flatten in C order.
+
+    pool:     side of the average pooling window that the events pass first (1: none).
+    geometry: "kind", "in_shape", "out_shape" and, of a conv2d, "kernel", "stride", "padding", all as lists.
+    """
+
+    def __init__(self, synapse: nn.Conv2d | nn.Linear, geometry: dict[str, Any], cell: Cell, *, pool: int) -> None:
+        super().__init__()
+        self.synapse, self.geometry, self.pool = synapse, geometry, pool
+        units = len(synapse.weight)
+        self.norm = None if cell.estimator is None else TimeStatNorm(units, cell.estimator, cell.num_steps)
+        self.neurons = None if cell.neuron is None else Neurons(cell.neuron)
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        return tuple(self.geometry["out_shape"])
+
+    def forward(self, x: Seq, run: Pass) -> Seq:
+        x = run.linear(self.current, x)
+        x = x if self.norm is None else run.norm(self.norm, x)
+        return x if self.neurons is None else run.neurons(self.neurons, x)
+
+    def current(self, events: torch.Tensor) -> torch.Tensor:
+        """Synaptic current of events [N, ...] (spikes, graded inputs or rates; it is linear)."""
+        if self.pool > 1:
+            events = nn.functional.avg_pool2d(events, self.pool)
+        result: torch.Tensor = self.synapse(events.flatten(1) if isinstance(self.synapse, nn.Linear) else events)
+        return result
+
+    def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(weight, bias) of the one synapse that does the work of synapse and running normalisation, detached."""
+        weight = self.synapse.weight.detach()
+        bias = weight.new_zeros(len(weight)) if self.synapse.bias is None else self.synapse.bias.detach()
+        if self.norm is None:
+            return weight, bias
+        gain = self.norm.weight.detach() * torch.rsqrt(self.norm.running_var + self.norm.eps)
+        shift = self.norm.bias.detach() - gain * self.norm.running_mean
+        return weight * gain.reshape(-1, *(1,) * (weight.ndim - 1)), bias * gain + shift
+
+
+def conv_layer(
+    shape: tuple[int, ...], conv: Conv, cell: Cell, *, pool: int = 1, where: str = "network"
+) -> SpikingLayer:
+    """A convolutional layer on events of `shape` (C, H, W). raises: LavatubeError if the window does not fit."""
+    if len(shape) != 3:
+        raise LavatubeError("a convolution needs images", where=where, expected="(C, H, W)", got=str(shape))
+    pooled = _pooled(shape, pool, where)
+    height, width = ((size + 2 * conv.padding - conv.kernel) // conv.stride + 1 for size in pooled[1:])
+    if height < 1 or width < 1:
+        raise LavatubeError(
+            "kernel is larger than its input", where=where, expected=f"at most {pooled[1:]}", got=str(conv.kernel)
+        )
+    window = conv.kernel, conv.stride, conv.padding
+    synapse = nn.Conv2d(shape[0], conv.channels, *window, bias=cell.estimator is None)
+    geometry = {
+        "kind": "conv2d",
+        "in_shape": list(shape),
+        "out_shape": [conv.channels, height, width],
+        **{key: [value] * 2 for key, value in zip(("kernel", "stride", "padding"), window, strict=True)},
+    }
+    return SpikingLayer(synapse, geometry, cell, pool=pool)
+
+
+def dense_layer(
+    shape: tuple[int, ...], units: int, cell: Cell, *, pool: int = 1, where: str = "network"
+) -> SpikingLayer:
+    """A dense layer on events of any shape. raises: LavatubeError if pooling does not fit."""
+    inputs = math.prod(_pooled(shape, pool, where))
+    geometry = {"kind": "dense", "in_shape": list(shape), "out_shape": [units]}
+    synapse = nn.Linear(inputs, units, bias=cell.estimator is None)
+    return SpikingLayer(synapse, geometry, cell, pool=pool)
+
+
+def _pooled(shape: tuple[int, ...], pool: int, where: str) -> tuple[int, ...]:
+    if pool == 1:
+        return shape
+    if len(shape) != 3 or any(size % pool for size in shape[1:]):
+        got = str(shape)
+        raise LavatubeError("average pooling", where=where, expected=f"(C, H, W) divisible by {pool}", got=got)
+    return (shape[0], shape[1] // pool, shape[2] // pool)

@@ -1,0 +1,141 @@
+"""A population over time: step by step, through all timesteps with a hand-written backward, or with its eligibility."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lavatube.train.neuron import NeuronSpec, fire, fire_by_autograd, partials
+
+
+@dataclass(frozen=True)
+class NeuronState:
+    """v: [B, ...]; resting: [B, ...], timesteps of rest that are left, None for neurons without a refractory period."""
+
+    v: torch.Tensor
+    resting: torch.Tensor | None
+
+    def detach(self) -> NeuronState:
+        return NeuronState(self.v.detach(), self.resting)
+
+
+def at_rest(spec: NeuronSpec, like: torch.Tensor) -> NeuronState:
+    """The state before the first timestep. like: a current [B, ...]."""
+    v = torch.full_like(like, spec.v_initial, requires_grad=False)
+    return NeuronState(v, torch.zeros_like(v) if spec.refractory else None)
+
+
+def step(
+    spec: NeuronSpec, state: NeuronState, current: torch.Tensor, *, differentiable: bool = False
+) -> tuple[torch.Tensor, NeuronState, torch.Tensor]:
+    """One timestep. current: [B, ...]. returns: (s, state, u); u before the reset (v where the neuron rests)."""
+    u = torch.add(current, state.v, alpha=spec.decay)
+    s, v = (fire_by_autograd if differentiable else fire)(spec, u)
+    if state.resting is None:
+        return s, NeuronState(v, None), u
+    active = state.resting <= 0
+    zero = torch.zeros((), dtype=u.dtype, device=u.device)
+    s, v, u = torch.where(active, s, zero), torch.where(active, v, state.v), torch.where(active, u, state.v)
+    resting = torch.where(active, (s.detach() != 0) * float(spec.refractory), state.resting - 1)
+    return s, NeuronState(v, resting), u
+
+
+@dataclass
+class Trace:
+    """What the rate rules need of a spiking pass without autograd: running sums of the spikes and of ds/dc.
+
+    c is a shift of the input current that is the same at every timestep; the tangent is dv/dc.
+    source: arXiv 2410.11488; for every neuron of `NeuronSpec` by its own `partials`.
+    """
+
+    spec: NeuronSpec
+    state: NeuronState
+    tangent: torch.Tensor | float = 0.0
+    spikes: torch.Tensor | float = 0.0
+    eligibility: torch.Tensor | float = 0.0
+    steps: int = 0
+
+    def advance(self, current: torch.Tensor) -> torch.Tensor:
+        """One timestep; returns s [B, ...]. Call without autograd."""
+        resting = self.state.resting
+        s, self.state, u = step(self.spec, self.state, current)
+        gain, carry = partials(self.spec, u, s)
+        moved = 1 + self.spec.decay * self.tangent
+        q, tangent = gain * moved, carry * moved
+        if resting is not None:
+            active = (resting <= 0).to(u.dtype)
+            q, tangent = active * q, active * tangent + (1 - active) * self.tangent
+        self.tangent = tangent
+        self.spikes, self.eligibility = self.spikes + s, self.eligibility + q
+        self.steps += 1
+        return s
+
+    def means(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(rate [B, ...], eligibility [B, ...] = d(rate) / d(mean current))."""
+        assert isinstance(self.spikes, torch.Tensor)
+        assert isinstance(self.eligibility, torch.Tensor)
+        return self.spikes / self.steps, self.eligibility / self.steps
+
+
+@torch.no_grad()
+def trace(current: torch.Tensor, spec: NeuronSpec, num_steps: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The spiking pass of a population at rest. current: [T, B, ...] or [1, B, ...].
+
+    returns: (spikes [T, B, ...], rate [B, ...], eligibility [B, ...]), in the dtype of the current.
+    """
+    spikes = torch.empty((num_steps, *current.shape[1:]), dtype=current.dtype, device=current.device)
+    running = Trace(spec, at_rest(spec, current[0]))
+    for t in range(num_steps):
+        spikes[t] = running.advance(current[t if len(current) > 1 else 0])
+    return spikes, *running.means()
+
+
+class RunThroughTime(torch.autograd.Function):
+    """Spikes [T, B, ...] of neurons at rest, from currents [T, B, ...]; the backward goes through all timesteps.
+
+    Saves one tensor per timestep, the voltage before the reset: as lean as backpropagation through time can be.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, current: torch.Tensor, spec: NeuronSpec) -> torch.Tensor:
+        state = at_rest(spec, current[0])
+        spikes, voltage = torch.empty_like(current), torch.empty_like(current)
+        active: list[torch.Tensor] = []
+        for t, step_current in enumerate(current):
+            if state.resting is not None:
+                active.append(state.resting <= 0)
+            spikes[t], state, voltage[t] = step(spec, state, step_current)
+        ctx.spec = spec
+        ctx.save_for_backward(voltage, *active)
+        return spikes
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        spec: NeuronSpec = ctx.spec
+        voltage, *active = ctx.saved_tensors
+        result = torch.empty_like(gradients[0])
+        by_v: torch.Tensor | float = 0.0  # d(loss) / d(v after the step)
+        for t in range(len(voltage) - 1, -1, -1):
+            s, _ = fire(spec, voltage[t])
+            gain, carry = partials(spec, voltage[t], s)
+            by_u = gain * gradients[0][t] + carry * by_v
+            if active:
+                by_u = active[t].to(by_u.dtype) * by_u
+                by_v = spec.decay * by_u + (1 - active[t].to(by_u.dtype)) * by_v
+            else:
+                by_v = spec.decay * by_u
+            result[t] = by_u
+        return result, None
+
+
+def run_through_time(current: torch.Tensor, spec: NeuronSpec) -> torch.Tensor:
+    """Spikes [T, B, ...] of neurons at rest; differentiable by `RunThroughTime`. current: [T, B, ...]."""
+    if torch.is_grad_enabled():
+        spikes: torch.Tensor = RunThroughTime.apply(current, spec)
+        return spikes
+    spikes, state = torch.empty_like(current), at_rest(spec, current[0])
+    for t, step_current in enumerate(current):
+        spikes[t], state, _ = step(spec, state, step_current)
+    return spikes

@@ -1,0 +1,86 @@
+"""Normalisation on the rate path: the time mean of the normalised current, with the derivatives of batch statistics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from lavatube.train.norms.all_reduce import mean_over_processes
+from lavatube.train.norms.estimators import Moments
+from lavatube.train.norms.time_stat import TimeStatNorm
+
+
+def normalize_with_rate(
+    norm: TimeStatNorm, steps: torch.Tensor, rate: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Normalize the spiking pass, and its time mean with the exact Jacobian in a shift of the mean current.
+
+    steps: [T or 1, B, C, ...], without gradient; rate: [B, C, ...], their mean, with gradient. Statistics that are the
+    same at every timestep need one saved tensor. Others (estimators per_step, causal, tse) need one per timestep, so
+    there the graph grows with T.
+    returns: (steps, rate, bias [C] that folding these statistics would add).
+    source: values as in arXiv 2410.11488's code; the Jacobian is that of the time mean of the norm.
+    """
+    constant_in_time = not norm.estimator.online or norm.estimator.kind == "running"
+    if norm.training and not constant_in_time and (len(steps) > 1 or norm.estimator.by_time):
+        shifted = steps + (rate - rate.detach())
+        statistics = norm.statistics(shifted)
+        normal = norm.normalize(shifted, statistics)
+        return normal.detach(), normal.mean(0), norm.folded_bias(statistics)
+    with torch.no_grad():
+        mean, var = norm.statistics(steps)
+        normal = norm.normalize(steps, (mean, var))
+    return normal, *rate_of_normalized(norm, rate, (mean[0], var[0]))
+
+
+def rate_of_normalized(
+    norm: TimeStatNorm, rate: torch.Tensor, statistics: Moments
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(normalised mean current [B, C, ...], folded bias [C]) by statistics [C] of the whole sequence."""
+    if not norm.training or norm.estimator.kind == "running":
+        return norm.normalize(rate, statistics), norm.folded_bias(statistics)
+    own_mean = mean_over_processes(rate.mean([axis for axis in range(rate.ndim) if axis != 1]))
+    return batch_norm_of_rate(norm, rate, statistics), norm.folded_bias((own_mean, statistics[1]))
+
+
+def batch_norm_of_rate(norm: TimeStatNorm, rate: torch.Tensor, statistics: Moments) -> torch.Tensor:
+    """Normalize the mean current [B, C, ...] by given statistics [C]; differentiated as batch statistics."""
+    result: torch.Tensor = RateNorm.apply(rate, *statistics, norm.weight, norm.bias, norm.eps)
+    return result
+
+
+class RateNorm(torch.autograd.Function):
+    """(current - mean) / sqrt(var + eps) * weight + bias; var holds the variance within time that the mean has lost.
+
+    backward: dc = i (g' - mean(g') - n mean(g' n)), i = 1 / sqrt(var + eps), n = (c - mean) i, g' = weight g.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        current: torch.Tensor,
+        mean: torch.Tensor,
+        var: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        eps: float,
+    ) -> torch.Tensor:
+        shape = (-1, *(1,) * (current.ndim - 2))
+        inverse = torch.rsqrt(var + eps)
+        ctx.save_for_backward(current, mean, inverse, weight)
+        gain = weight * inverse
+        return torch.addcmul((bias - mean * gain).reshape(shape), current, gain.reshape(shape))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (g,) = gradients
+        current, mean, inverse, weight = ctx.saved_tensors
+        axes, shape = [axis for axis in range(g.ndim) if axis != 1], (-1, *(1,) * (g.ndim - 2))
+        normal = (current - mean.reshape(shape)) * inverse.reshape(shape)
+        by_bias, by_weight = g.sum(axes), (g * normal).sum(axes)
+        count = g.numel() // len(by_bias)
+        means = mean_over_processes(torch.stack([by_bias, by_weight])) / count
+        gain = (weight * inverse).reshape(shape)
+        dx = gain * (g - means[0].reshape(shape) - normal * means[1].reshape(shape))
+        return dx, None, None, by_weight, by_bias, None

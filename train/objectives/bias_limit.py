@@ -1,0 +1,30 @@
+"""Keep biases small enough for the chip's bias register, through the normalisation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from lavatube.train.objectives.term import Term
+from lavatube.train.recipe_model import Number
+from lavatube.train.seq import Outputs
+
+
+class BiasLimit(Term):
+    """weight x sum over layers and channels of (|bias| - limit)^2, where positive.
+
+    bias:  what the folded normalisation would add at each timestep, in units of the current.
+    limit: the same; with thresholds of 1, in thresholds. Our choice: Loihi's bias is a 13-bit mantissa.
+    """
+
+    kind: Literal["bias_limit"] = "bias_limit"
+    limit: Annotated[Number, Field(ge=0)] = 0.5
+    weight: Annotated[Number, Field(ge=0)] = 1.0
+
+    def loss(self, outputs: Outputs, labels: torch.Tensor, heads: nn.ModuleDict) -> torch.Tensor:
+        excess = [torch.relu(bias.abs() - self.limit) for bias in outputs.biases.values()]
+        total = torch.stack([(e**2).sum() for e in excess]).sum() if excess else outputs.logits.new_zeros(())
+        return self.weight * total

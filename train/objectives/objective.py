@@ -1,0 +1,31 @@
+"""The objective of a recipe: its terms, their heads, and their sum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from lavatube.train.networks.network import SpikingNetwork
+from lavatube.train.objectives.term import Term
+from lavatube.train.seq import Outputs
+
+
+class Objective(nn.Module):
+    """Sum of terms; `heads` train along with the network and are not part of it."""
+
+    def __init__(self, terms: Sequence[Term], network: SpikingNetwork, classes: int, seed: int) -> None:
+        super().__init__()
+        self.terms = tuple(terms)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.heads = nn.ModuleDict({term.kind: term.heads(network, classes) for term in self.terms})
+
+    def forward(self, outputs: Outputs, labels: torch.Tensor) -> torch.Tensor:
+        losses = []
+        for term in self.terms:
+            heads = self.heads[term.kind]
+            assert isinstance(heads, nn.ModuleDict)
+            losses.append(term.loss(outputs, labels, heads))
+        return torch.stack(losses).sum()

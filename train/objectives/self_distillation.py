@@ -1,0 +1,75 @@
+"""Enhanced self-distillation: branches on the firing rates and the network itself learn from those that are right.
+
+source: Zhao, Yu, Yu, Liu, Wang, "Enhanced Self-Distillation Framework for Efficient Spiking Neural Network Training",
+NeurIPS 2025, arXiv 2510.06254, and its code.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import nn
+
+from lavatube.train.networks.network import SpikingNetwork
+from lavatube.train.objectives.branches import build_branches
+from lavatube.train.objectives.term import Term
+from lavatube.train.recipe_model import Number, Positive
+from lavatube.train.seq import Outputs
+
+
+class SelfDistillation(Term):
+    """Heads k = 1..K: a branch per stage, and the network itself, K. Added to the objective's cross entropy CE_K:
+
+        form "all":   (alpha - 1) CE_K + alpha sum_{k<K} CE_k + beta sum_k KD_k   (in total alpha on every head)
+        form "final":                    alpha sum_{k<K} CE_k + beta sum_k KD_k
+
+    The first is the loss of the CIFAR code (with alpha = 1, of the DVS code), the second that of the ImageNet code.
+    KD_k: see `distillation_loss`. Taps are not detached: the branches train the layers below them.
+
+    channels: width of the branches.
+    """
+
+    kind: Literal["self_distillation"] = "self_distillation"
+    source: ClassVar[str] = "Zhao, Yu, Yu, Liu, Wang, NeurIPS 2025, arXiv 2510.06254, eq. 8-11"
+    form: Literal["all", "final"] = "all"
+    alpha: Annotated[Number, Field(ge=0)] = 1.0
+    beta: Annotated[Number, Field(ge=0)] = 0.3
+    temperature: Annotated[Number, Field(gt=0)] = 3.0
+    channels: Positive = 32
+
+    def heads(self, network: SpikingNetwork, classes: int) -> nn.ModuleDict:
+        return build_branches(network, self.channels, classes)
+
+    def loss(self, outputs: Outputs, labels: torch.Tensor, heads: nn.ModuleDict) -> torch.Tensor:
+        own = outputs.logits
+        others = [branch(outputs.taps[name]) for name, branch in heads.items()]
+        total = self.beta * distillation_loss(torch.stack([*others, own]), labels, self.temperature)
+        for head in others:
+            total = total + self.alpha * F.cross_entropy(head, labels)
+        if self.form == "all":
+            total = total + (self.alpha - 1) * F.cross_entropy(own, labels)
+        return total
+
+
+def teacher(heads: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean logits of the reliable heads, those that are right about a sample. heads: [K, B, classes]; labels: [B].
+
+    returns: (logits [B, classes], detached; valid [B] bool, false where no head is right and the logits mean nothing).
+    """
+    heads = heads.detach()
+    reliable = heads.argmax(-1) == labels
+    total = (heads * reliable.unsqueeze(-1)).sum(0)
+    count = reliable.sum(0)
+    return total / count.clamp(min=1).unsqueeze(-1), count > 0
+
+
+def distillation_loss(heads: torch.Tensor, labels: torch.Tensor, temperature: float) -> torch.Tensor:
+    """temperature² × sum over heads of the mean KL(teacher ‖ head) over samples with a teacher; 0 if there are none."""
+    target, valid = teacher(heads, labels)
+    log_target = F.log_softmax(target / temperature, -1)
+    log_heads = F.log_softmax(heads / temperature, -1)
+    divergence = (log_target.exp() * (log_target - log_heads)).sum(-1)
+    return temperature**2 * (divergence * valid).sum() / valid.sum().clamp(min=1)

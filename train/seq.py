@@ -1,0 +1,44 @@
+"""What flows between layers, and what comes out at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+
+@dataclass(frozen=True)
+class Seq:
+    """Values per timestep and, in rate mode, their mean over time, which alone carries gradients.
+
+    steps: [T, B, ...], or [1, B, ...] for values that are the same at every timestep (or of a single timestep).
+    mean:  [B, ...] in rate mode, else None.
+    """
+
+    steps: torch.Tensor
+    mean: torch.Tensor | None = None
+
+    @property
+    def is_static(self) -> bool:
+        return len(self.steps) == 1
+
+    @property
+    def rate(self) -> torch.Tensor:
+        """Mean over time [B, ...], with gradients."""
+        return self.steps.mean(0) if self.mean is None else self.mean
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the objective sees. Names are those of the modules in the network.
+
+    logits: [B, classes], the read-out's mean over timesteps.
+    taps:   per stage, mean spikes (or currents) [B, ...], in the order of the network.
+    rates:  per population, mean spikes [B, ...].
+    biases: per normalisation, [C]: what folding this batch's statistics would add to the current.
+    """
+
+    logits: torch.Tensor
+    taps: dict[str, torch.Tensor] = field(default_factory=dict)
+    rates: dict[str, torch.Tensor] = field(default_factory=dict)
+    biases: dict[str, torch.Tensor] = field(default_factory=dict)
