@@ -79,63 +79,85 @@ class Trace:
         return self.spikes / self.steps, self.eligibility / self.steps
 
 
+BLOCK = 1 << 17  # neurons that are stepped together on a CPU: their state stays in the cache
+
+
+def blocks(current: torch.Tensor) -> list[slice]:
+    """Ranges of neurons to step together through all timesteps. current: [T, neurons]; one range on a GPU."""
+    count = current.shape[1]
+    size = BLOCK if current.device.type == "cpu" else max(count, 1)
+    return [slice(start, start + size) for start in range(0, count, size)]
+
+
 @torch.no_grad()
 def trace(current: torch.Tensor, spec: NeuronSpec, num_steps: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The spiking pass of a population at rest. current: [T, B, ...] or [1, B, ...].
 
     returns: (spikes [T, B, ...], rate [B, ...], eligibility [B, ...]), in the dtype of the current.
     """
-    spikes = torch.empty((num_steps, *current.shape[1:]), dtype=current.dtype, device=current.device)
-    running = Trace(spec, at_rest(spec, current[0]))
-    for t in range(num_steps):
-        spikes[t] = running.advance(current[t if len(current) > 1 else 0])
-    return spikes, *running.means()
+    flat = current.flatten(1)
+    spikes = flat.new_empty(num_steps, flat.shape[1])
+    rate, eligibility = torch.empty_like(flat[0]), torch.empty_like(flat[0])
+    for block in blocks(flat):
+        running = Trace(spec, at_rest(spec, flat[0, block]))
+        for t in range(num_steps):
+            spikes[t, block] = running.advance(flat[t if len(flat) > 1 else 0, block])
+        rate[block], eligibility[block] = running.means()
+    shape = current.shape[1:]
+    return spikes.reshape(num_steps, *shape), rate.reshape(shape), eligibility.reshape(shape)
 
 
 class RunThroughTime(torch.autograd.Function):
-    """Spikes [T, B, ...] of neurons at rest, from currents [T, B, ...]; the backward goes through all timesteps.
+    """Spikes [T, neurons] of neurons at rest, from currents [T, neurons]; the backward goes through all timesteps.
 
     Saves one tensor per timestep, the voltage before the reset: as lean as backpropagation through time can be.
     """
 
     @staticmethod
     def forward(ctx: Any, current: torch.Tensor, spec: NeuronSpec) -> torch.Tensor:
-        state = at_rest(spec, current[0])
         spikes, voltage = torch.empty_like(current), torch.empty_like(current)
-        active: list[torch.Tensor] = []
-        for t, step_current in enumerate(current):
-            if state.resting is not None:
-                active.append(state.resting <= 0)
-            spikes[t], state, voltage[t] = step(spec, state, step_current)
+        active = torch.ones_like(current, dtype=torch.bool) if spec.refractory else None
+        for block in blocks(current):
+            state = at_rest(spec, current[0, block])
+            for t in range(len(current)):
+                if active is not None and state.resting is not None:
+                    active[t, block] = state.resting <= 0
+                spikes[t, block], state, voltage[t, block] = step(spec, state, current[t, block])
         ctx.spec = spec
-        ctx.save_for_backward(voltage, *active)
+        ctx.save_for_backward(voltage, *([] if active is None else [active]))
         return spikes
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
         spec: NeuronSpec = ctx.spec
-        voltage, *active = ctx.saved_tensors
-        result = torch.empty_like(gradients[0])
-        by_v: torch.Tensor | float = 0.0  # d(loss) / d(v after the step)
-        for t in range(len(voltage) - 1, -1, -1):
-            s, _ = fire(spec, voltage[t])
-            gain, carry = partials(spec, voltage[t], s)
-            by_u = gain * gradients[0][t] + carry * by_v
-            if active:
-                by_u = active[t].to(by_u.dtype) * by_u
-                by_v = spec.decay * by_u + (1 - active[t].to(by_u.dtype)) * by_v
-            else:
-                by_v = spec.decay * by_u
-            result[t] = by_u
+        voltage, *rest = ctx.saved_tensors
+        result = torch.empty_like(voltage)
+        for block in blocks(voltage):
+            by_v: torch.Tensor | float = 0.0  # d(loss) / d(v after the step)
+            for t in range(len(voltage) - 1, -1, -1):
+                u = voltage[t, block]
+                s, _ = fire(spec, u)
+                gain, carry = partials(spec, u, s)
+                by_u = gain * gradients[0][t, block] + carry * by_v
+                if rest:
+                    active = rest[0][t, block].to(u.dtype)
+                    by_u = active * by_u
+                    by_v = spec.decay * by_u + (1 - active) * by_v
+                else:
+                    by_v = spec.decay * by_u
+                result[t, block] = by_u
         return result, None
 
 
 def run_through_time(current: torch.Tensor, spec: NeuronSpec) -> torch.Tensor:
     """Spikes [T, B, ...] of neurons at rest; differentiable by `RunThroughTime`. current: [T, B, ...]."""
+    flat = current.flatten(1)
     if torch.is_grad_enabled():
-        spikes: torch.Tensor = RunThroughTime.apply(current, spec)
-        return spikes
-    spikes, state = torch.empty_like(current), at_rest(spec, current[0])
-    for t, step_current in enumerate(current):
-        spikes[t], state, _ = step(spec, state, step_current)
-    return spikes
+        spikes: torch.Tensor = RunThroughTime.apply(flat, spec)
+        return spikes.reshape(current.shape)
+    spikes = torch.empty_like(flat)
+    for block in blocks(flat):
+        state = at_rest(spec, flat[0, block])
+        for t in range(len(flat)):
+            spikes[t, block], state, _ = step(spec, state, flat[t, block])
+    return spikes.reshape(current.shape)
