@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from lavatube.train import data as data_module
-from lavatube.train.data import Dataset, Split, load_digits
-from lavatube.train.network import SpikingNetwork, build_network
+from lavatube.train.datasets import catalog
+from lavatube.train.datasets.dataset import Dataset, Split
+from lavatube.train.datasets.digits import load_digits
+from lavatube.train.networks.build import build_network
+from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.recipe import Recipe, parse_recipe
 
 CONVS = ({"conv2d": {"channels": 4, "kernel": 3, "padding": 1}}, {"conv2d": {"channels": 6, "kernel": 3, "stride": 2}})
@@ -23,9 +24,9 @@ def plain_recipe(layers: tuple[Mapping[str, Any], ...] = CONVS, **changes: Any) 
         "name": "tiny",
         "num_steps": 4,
         "data": {"name": "tiny", "shift": 1},
-        "network": {"layers": [*layers, {"dense": {"units": 10}}]},
+        "network": {"kind": "chain", "layers": [*layers, {"dense": {"units": 10}}]},
         "neuron": {"decay": 0.5},
-        "method": {"self_distillation": {"channels": 8}, "bias_limit": {}},
+        "objective": ["cross_entropy", {"kind": "self_distillation", "channels": 8}, "bias_limit"],
         "optimizer": {"lr": 0.01, "epochs": 4, "batch_size": 32},
         **changes,
     }
@@ -38,29 +39,21 @@ def make_recipe() -> Callable[..., Recipe]:
 
 @pytest.fixture
 def make_network(make_recipe: Callable[..., Recipe]) -> Callable[..., SpikingNetwork]:
-    """Float64 networks on [2, 5, 5] inputs, with weights large enough to spike, in training mode."""
+    """Float64 chains on [2, 5, 5] inputs, with weights large enough to spike, in training mode."""
 
-    def make(
-        hidden: int = 2,
-        *,
-        num_steps: int = 4,
-        decay: float = 0.5,
-        theta: float = 1.0,
-        batch_norm: bool = True,
-        gain: float = 4,
-    ) -> SpikingNetwork:
+    def make(hidden: int = 2, *, num_steps: int = 4, normalization: Any = "pooled", **neuron: Any) -> SpikingNetwork:
         layers = (*CONVS, {"dense": {"units": 7}})[:hidden]
-        network = {"layers": [*layers, {"dense": {"units": 10}}], "batch_norm": batch_norm}
-        built = build_network(make_recipe(network=network, num_steps=num_steps), (2, 5, 5), 10).double()
+        recipe = make_recipe(layers, num_steps=num_steps, normalization=normalization, neuron={"decay": 0.5, **neuron})
+        built = build_network(recipe, (2, 5, 5), 10).double()
         with torch.no_grad():
-            for layer in built.layers():
-                if layer.lif is not None:
-                    layer.lif = replace(layer.lif, decay=decay, threshold=theta)
-                    if layer.norm is not None:
-                        layer.norm.weight.uniform_(0.8, 1.2, generator=torch.Generator().manual_seed(1))
-                        layer.norm.bias.fill_(0.3)
-                    else:
-                        layer.synapse.weight *= gain
+            for _, layer in built.chain():
+                if layer.norm is not None:
+                    layer.norm.weight.uniform_(0.8, 1.2, generator=torch.Generator().manual_seed(1))
+                    layer.norm.bias.fill_(0.3)
+                if layer.neurons is not None:
+                    layer.synapse.weight *= 4
+                    exact = {"decay": neuron.get("decay", 0.5)}  # a recipe's is snapped to the chip's grid
+                    layer.neurons.spec = layer.neurons.spec.model_copy(update=exact)
         return built
 
     return make
@@ -69,11 +62,11 @@ def make_network(make_recipe: Callable[..., Recipe]) -> Callable[..., SpikingNet
 @pytest.fixture
 def tiny_data(monkeypatch: pytest.MonkeyPatch) -> Dataset:
     """A data set `tiny`: 96, 40 and 40 of the digits."""
-    digits = load_digits(None)
+    digits = load_digits(None, 1)
     parts = [
-        Split(split.events[:size].copy(), split.label[:size].copy())
+        Split(split.samples[:size].copy(), split.label[:size].copy())
         for split, size in ((digits.train, 96), (digits.validation, 40), (digits.test, 40))
     ]
-    tiny = Dataset("tiny", 10, 8, *parts)
-    monkeypatch.setitem(data_module.DATASETS, "tiny", lambda folder: tiny)  # type: ignore[arg-type]
+    tiny = Dataset("tiny", 10, False, *parts)
+    monkeypatch.setitem(catalog.DATASETS, "tiny", lambda folder, num_steps: tiny)  # type: ignore[arg-type]
     return tiny

@@ -7,11 +7,15 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from lavatube.train.distillation import build_branches, distillation_loss, self_distillation_loss, teacher
-from lavatube.train.gradient import rate_forward
-from lavatube.train.network import SpikingNetwork
-from lavatube.train.recipe import SelfDistillation
+from lavatube.train.gradients.rate import RateBased
+from lavatube.train.networks.network import SpikingNetwork
+from lavatube.train.objectives.branches import build_branches
+from lavatube.train.objectives.cross_entropy import CrossEntropy
+from lavatube.train.objectives.self_distillation import SelfDistillation, distillation_loss, teacher
+from lavatube.train.passes.rate import RatePass
+from lavatube.train.seq import Outputs
 
 LABEL_1 = torch.tensor([1])
 
@@ -45,10 +49,17 @@ def test_the_teacher_is_the_mean_of_the_heads_that_are_right(
     torch.testing.assert_close(logits[0], torch.tensor(mean, dtype=torch.float64))
 
 
+def objective(z: torch.Tensor, labels: torch.Tensor, **settings: object) -> torch.Tensor:
+    """Cross entropy and self-distillation of heads z [K, B, classes], the last one the network's own."""
+    taps = {str(k): head for k, head in enumerate(z[:-1])}
+    outputs, heads = Outputs(z[-1], taps), nn.ModuleDict({name: nn.Identity() for name in taps})
+    terms = CrossEntropy(), SelfDistillation.model_validate(settings)
+    return sum((term.loss(outputs, labels, heads) for term in terms), torch.zeros(()))
+
+
 def test_where_nobody_is_right_only_the_cross_entropy_remains() -> None:
     z = heads([2, 0], [3, 1]).requires_grad_()
-    settings = SelfDistillation(alpha=1.0, beta=0.5)
-    loss = self_distillation_loss(list(z), LABEL_1, settings)
+    loss = objective(z, LABEL_1, alpha=1.0, beta=0.5)
     torch.testing.assert_close(loss, F.cross_entropy(z[0], LABEL_1) + F.cross_entropy(z[1], LABEL_1))
     (gradient,) = torch.autograd.grad(loss, z)
     assert torch.isfinite(gradient).all()
@@ -72,33 +83,66 @@ def test_no_gradient_reaches_the_heads_through_the_teacher() -> None:
     torch.testing.assert_close(gradient, 3 * difference * valid[:, None] / valid.sum())
 
 
-def test_without_beta_it_is_deep_supervision() -> None:
+@pytest.mark.parametrize("form", ["all", "final"])
+def test_both_published_losses_are_what_their_code_adds_up(form: str) -> None:
     z, labels = random_heads()
-    loss = self_distillation_loss(list(z), labels, SelfDistillation(alpha=0.7, beta=0.0))
-    torch.testing.assert_close(loss, 0.7 * sum(F.cross_entropy(head, labels) for head in z))
+    entropies = [F.cross_entropy(head, labels) for head in z]
+    wanted = 0.7 * sum(entropies[:-1]) + (0.7 if form == "all" else 1.0) * entropies[-1]
+    wanted = wanted + 0.3 * distillation_loss(z, labels, 3.0)
+    torch.testing.assert_close(objective(z, labels, form=form, alpha=0.7, beta=0.3), wanted)
+
+
+def test_without_alpha_and_beta_the_final_form_is_the_cross_entropy_to_the_bit() -> None:
+    z, labels = random_heads()
+    z.requires_grad_()
+    results = [objective(z, labels, form="final", alpha=0.0, beta=0.0), F.cross_entropy(z[-1], labels)]
+    gradients = [torch.autograd.grad(loss, z)[0] for loss in results]
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(gradients[0], gradients[1])
 
 
 def test_the_order_of_the_heads_does_not_matter() -> None:
     z, labels = random_heads()
-    settings = SelfDistillation(alpha=1.0, beta=0.3)
-    forward, backward = (self_distillation_loss(order, labels, settings) for order in (list(z), list(z.flip(0))))
-    torch.testing.assert_close(forward, backward)
+    torch.testing.assert_close(objective(z, labels), objective(z.flip(0), labels))
 
 
 def test_branches_train_the_layers_below_them(make_network: Callable[..., SpikingNetwork]) -> None:
     network = make_network(3).float()
-    branches = build_branches(network, SelfDistillation(channels=8), 10, seed=0)
+    branches = build_branches(network, 8, 10)
     x, labels = torch.rand(6, 2, 5, 5), torch.arange(6)
-    outputs = rate_forward(network, x)
-    sum(F.cross_entropy(branch(r), labels) for branch, r in zip(branches, outputs.rates, strict=True)).backward()
+    taps = network(x, RatePass(4)).taps
+    sum(F.cross_entropy(branch(taps[name]), labels) for name, branch in branches.items()).backward()
     for name, parameter in network.named_parameters():
         touched = parameter.grad is not None and float(parameter.grad.abs().max()) > 0
         assert touched == (not name.startswith("layer4")), name
 
 
+def test_branches_add_the_same_to_the_graph_for_any_number_of_timesteps(
+    make_network: Callable[..., SpikingNetwork],
+) -> None:
+    kept = []
+    for num_steps in (2, 8):
+        network, total = make_network(2, num_steps=num_steps).float(), 0
+        term = SelfDistillation(channels=8)
+        branches = term.heads(network, 10)
+
+        def count(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal total
+            total += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            labels = torch.arange(6)
+            RateBased().gradients(
+                network, torch.rand(6, 2, 5, 5), lambda o, y=labels, h=branches, t=term: t.loss(o, y, h)
+            )
+        kept.append(total)
+    assert kept[0] == kept[1]
+
+
 def test_building_branches_leaves_the_network_as_it_was(make_network: Callable[..., SpikingNetwork]) -> None:
     network = make_network(2).float()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    build_branches(network, SelfDistillation(), 10, seed=0)
+    build_branches(network, 32, 10)
     assert network.training
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())

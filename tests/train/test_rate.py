@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from lavatube.train.gradient import bptt_forward, rate_forward
-from lavatube.train.network import SpikingNetwork
-from lavatube.train.neuron import Lif, run_lif
-from lavatube.train.rate import RateStraightThrough, trace
+from lavatube.errors import LavatubeError
+from lavatube.train.gradients.bptt import Bptt
+from lavatube.train.gradients.online import Online
+from lavatube.train.gradients.rate import RateBased
+from lavatube.train.gradients.rule import GradientRule
+from lavatube.train.networks.network import SpikingNetwork
+from lavatube.train.passes.rate import RatePass, RateStraightThrough
+from lavatube.train.passes.through_time import ThroughTime
+from lavatube.train.seq import Outputs
 
 Make = Callable[..., SpikingNetwork]
+MULTI, SINGLE, BPTT, ONLINE = RateBased(), RateBased(form="single_step"), Bptt(), Online()
 LABELS = torch.arange(6)
+NORMS = [None, "pooled", "causal", "per_step", "running", "tse"]
+STEP_BY_STEP = [None, "causal", "per_step", "running", "tse"]
+NEURONS: list[dict[str, Any]] = [{}, {"reset": "subtract"}, {"detach_reset": False}, {"output": "graded"}]
 
 
 def inputs(*shape: int) -> torch.Tensor:
     return torch.rand(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
-def gradients(network: SpikingNetwork, x: torch.Tensor, forward: Callable[..., object]) -> dict[str, torch.Tensor]:
+def gradients(network: SpikingNetwork, x: torch.Tensor, rule: GradientRule) -> dict[str, torch.Tensor]:
     network.zero_grad()
-    F.cross_entropy(forward(network, x).logits, LABELS[: x.shape[-4]]).backward()  # type: ignore[attr-defined]
-    return {name: parameter.grad.clone() for name, parameter in network.named_parameters()}
+    loss = rule.gradients(network, x, lambda outputs: F.cross_entropy(outputs.logits, LABELS[: len(outputs.logits)]))
+    assert not loss.requires_grad
+    return {
+        name: parameter.grad.clone() for name, parameter in network.named_parameters() if parameter.grad is not None
+    }
 
 
 def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], names: list[str] | None = None) -> None:
@@ -33,71 +46,194 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], names: l
         torch.testing.assert_close(a[name], b[name], rtol=1e-10, atol=1e-14, msg=lambda text, n=name: f"{n}: {text}")
 
 
-@pytest.mark.parametrize("theta", [0.7, 1.0])
-@pytest.mark.parametrize("decay", [0.0, 0.2, 0.5, 1.0])
-@pytest.mark.parametrize("num_steps", [1, 2, 6])
-def test_the_eligibility_is_the_gradient_of_the_rate_by_a_constant_current(
-    theta: float, decay: float, num_steps: int
+@pytest.mark.parametrize("neuron", NEURONS, ids=str)
+@pytest.mark.parametrize("norm", NORMS)
+def test_with_one_timestep_every_rule_is_bptt_at_any_depth(
+    make_network: Make, norm: Any, neuron: dict[str, Any]
 ) -> None:
-    current = 2 * inputs(num_steps, 5, 40) - 0.3
-    lif = Lif(decay, theta, slope=4.0)
-    shift = torch.zeros(5, 40, dtype=torch.float64, requires_grad=True)
-    spikes = run_lif(current + shift, lif)
-    (oracle,) = torch.autograd.grad(spikes.mean(0).sum(), shift)
-    traced, eligibility = trace(current, lif, num_steps)
-    assert 0 < spikes.mean() < 1
-    assert torch.equal(traced, spikes)
-    torch.testing.assert_close(eligibility, oracle, rtol=1e-10, atol=1e-14)
+    def of(rule: GradientRule) -> dict[str, torch.Tensor]:
+        return gradients(make_network(3, num_steps=1, normalization=norm, **neuron), inputs(6, 2, 5, 5), rule)
+
+    wanted = of(BPTT)
+    assert_same(wanted, of(MULTI))
+    if norm in STEP_BY_STEP:
+        assert_same(wanted, of(SINGLE))
+        assert_same(wanted, of(ONLINE))
 
 
-@pytest.mark.parametrize("batch_norm", [True, False])
-def test_with_one_timestep_the_gradient_is_that_of_bptt_at_any_depth(make_network: Make, batch_norm: bool) -> None:
-    network, x = make_network(3, num_steps=1, batch_norm=batch_norm), inputs(6, 2, 5, 5)
-    assert_same(gradients(network, x, rate_forward), gradients(network, x, bptt_forward))
-
-
-@pytest.mark.parametrize("batch_norm", [True, False])
+@pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("decay", [0.5, 1.0])
 def test_with_one_spiking_layer_and_static_input_the_gradient_is_that_of_bptt(
-    make_network: Make, batch_norm: bool, decay: float
+    make_network: Make, norm: Any, decay: float
 ) -> None:
-    network, x = make_network(1, num_steps=6, decay=decay, batch_norm=batch_norm), inputs(6, 2, 5, 5)
-    assert_same(gradients(network, x, rate_forward), gradients(network, x, bptt_forward))
+    for neuron in NEURONS:
+
+        def of(rule: GradientRule, neuron: dict[str, Any] = neuron) -> dict[str, torch.Tensor]:
+            network = make_network(1, num_steps=6, decay=decay, normalization=norm, **neuron)
+            return gradients(network, inputs(6, 2, 5, 5), rule)
+
+        assert_same(of(BPTT), of(MULTI))
+        if norm in STEP_BY_STEP:
+            assert_same(of(BPTT), of(SINGLE))
 
 
-@pytest.mark.parametrize("batch_norm", [True, False])
+@pytest.mark.parametrize("norm", NORMS)
 def test_without_memory_and_with_static_input_the_gradient_is_that_of_bptt_at_any_depth(
-    make_network: Make, batch_norm: bool
+    make_network: Make, norm: Any
 ) -> None:
-    network, x = make_network(3, num_steps=5, decay=0.0, batch_norm=batch_norm), inputs(6, 2, 5, 5)
-    assert_same(gradients(network, x, rate_forward), gradients(network, x, bptt_forward))
+    def of(rule: GradientRule) -> dict[str, torch.Tensor]:
+        return gradients(make_network(3, num_steps=5, decay=0.0, normalization=norm), inputs(6, 2, 5, 5), rule)
+
+    assert_same(of(BPTT), of(MULTI))
+    if norm in STEP_BY_STEP:
+        assert_same(of(BPTT), of(SINGLE))
 
 
-@pytest.mark.parametrize("batch_norm", [True, False])
-def test_readout_and_last_bias_gradients_are_exact_for_any_input(make_network: Make, batch_norm: bool) -> None:
-    network, x = make_network(3, num_steps=5, batch_norm=batch_norm), 2 * inputs(5, 6, 2, 5, 5)
-    exact = ["layer4.synapse.weight", "layer4.synapse.bias"]
-    exact.append("layer3.norm.bias" if batch_norm else "layer3.synapse.bias")
-    rate, bptt = gradients(network, x, rate_forward), gradients(network, x, bptt_forward)
+@pytest.mark.parametrize("norm", NORMS)
+def test_readout_and_last_bias_gradients_are_exact_for_any_input(make_network: Make, norm: Any) -> None:
+    def of(rule: GradientRule) -> dict[str, torch.Tensor]:
+        return gradients(make_network(3, num_steps=5, normalization=norm), 2 * inputs(5, 6, 2, 5, 5), rule)
+
+    exact = ["layer4.synapse.weight", "layer4.synapse.bias", "layer3.norm.bias" if norm else "layer3.synapse.bias"]
+    rate, bptt = of(MULTI), of(BPTT)
     assert_same(rate, bptt, exact)
     difference = (rate["layer1.synapse.weight"] - bptt["layer1.synapse.weight"]).abs().max()
     assert difference > 1e-6, "the other gradients are approximations: this test would see a mix-up of the two rules"
 
 
+def test_what_the_rule_drops_are_the_two_covariances_over_time(make_network: Make) -> None:
+    network, x = make_network(2, num_steps=5, normalization=None), 2 * inputs(5, 6, 2, 5, 5)
+    seen: dict[str, torch.Tensor] = {}
+
+    class Watch(ThroughTime):
+        def linear(self, module: Any, value: Any) -> Any:
+            out = super().linear(module, value)
+            out.steps.retain_grad()
+            seen[f"in{len(seen) // 2}"], seen[f"current{len(seen) // 2}"] = value.steps, out.steps
+            return out
+
+    F.cross_entropy(network(x, Watch(5)).logits, LABELS).backward()
+    delta, spikes = seen["current2"].grad, seen["in2"].flatten(2)
+    assert delta is not None
+    kept = torch.einsum("bo,bi->oi", delta.sum(0), spikes.mean(0))
+    dropped = torch.einsum("tbo,tbi->oi", delta - delta.mean(0), spikes - spikes.mean(0))
+    weight = network.chain()[2][1].synapse.weight
+    torch.testing.assert_close(kept + dropped, weight.grad, rtol=1e-12, atol=1e-12)
+    # second identity, at the hidden layer: q[t] is the tangent of the output, epsilon[t] its gradient
+    from lavatube.train.neuron_run import Trace, at_rest
+
+    population = network.chain()[1][1].neurons
+    assert population is not None
+    current, epsilon = seen["current1"].detach(), torch.einsum("tbo,oi->tbi", delta, weight).detach()
+    running, q, before = Trace(population.spec, at_rest(population.spec, current[0])), [], 0.0
+    for value in current:
+        running.advance(value)
+        q.append(running.eligibility - before)
+        before = running.eligibility
+    tangent = torch.stack(q).flatten(2)
+    by_shift = (tangent.mean(0) * epsilon.sum(0)) + ((tangent - tangent.mean(0)) * (epsilon - epsilon.mean(0))).sum(0)
+    wanted = seen["current1"].grad
+    assert wanted is not None
+    torch.testing.assert_close(by_shift, wanted.sum(0).flatten(1), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("rule", "norm"), [(MULTI, "pooled"), (SINGLE, "causal"), (SINGLE, "tse")], ids=str)
+def test_directions_and_sizes_are_those_of_bptt_within_the_published_bounds(rule: RateBased, norm: str) -> None:
+    from lavatube.train.networks.build import build_network
+    from lavatube.train.recipe import parse_recipe
+
+    hidden = [{"dense": {"units": 64}}] * 3
+    recipe = parse_recipe(
+        {
+            "name": "t", "num_steps": 8, "data": {"name": "digits"},
+            "network": {"kind": "chain", "layers": [*hidden, {"dense": {"units": 10}}]},
+            "normalization": norm,
+            "neuron": {"decay": 0.2, "reset": "subtract"},
+            "optimizer": {"lr": 1, "epochs": 1, "batch_size": 1},
+        },
+        where="test",
+    )  # fmt: skip
+    x = torch.randn(128, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    labels = torch.randint(0, 10, (128,), generator=torch.Generator().manual_seed(1))
+    found = []
+    for each in (rule, BPTT):
+        network = build_network(recipe, (64,), 10).double()
+        each.gradients(network, x, lambda outputs: F.cross_entropy(outputs.logits, labels))
+        found.append({name: p.grad for name, p in network.named_parameters() if p.grad is not None and p.ndim > 1})
+    for name, wanted in found[1].items():
+        got = found[0][name]
+        cosine = float((got * wanted).sum() / got.norm() / wanted.norm())
+        assert cosine >= 0.97, (name, cosine)
+        assert 0.95 <= float(got.norm() / wanted.norm()) <= 1.05, name
+
+
 @pytest.mark.parametrize("shape", [(6, 2, 5, 5), (4, 6, 2, 5, 5)], ids=["static", "dynamic"])
-def test_values_in_rate_mode_are_those_of_the_spiking_network(make_network: Make, shape: tuple[int, ...]) -> None:
-    network, x = make_network(3), inputs(*shape)
-    rate, spiking = rate_forward(network, x), bptt_forward(network, x)
+@pytest.mark.parametrize("norm", NORMS)
+def test_values_in_rate_mode_are_those_of_the_spiking_network(
+    make_network: Make, shape: tuple[int, ...], norm: Any
+) -> None:
+    rate = make_network(3, normalization=norm)(inputs(*shape), RatePass(4))
+    spiking = make_network(3, normalization=norm)(inputs(*shape))
     torch.testing.assert_close(rate.logits, spiking.logits, rtol=0, atol=1e-12)
-    for a, b in zip(rate.rates, spiking.rates, strict=True):
-        assert 0 < a.mean() < 1
-        assert torch.equal(a, b)
-    for c, d in zip(rate.biases, spiking.biases, strict=True):
-        torch.testing.assert_close(c, d, rtol=0, atol=1e-12)
+    assert list(rate.taps) == ["layer1", "layer2", "layer3"]
+    for name, value in spiking.rates.items():
+        assert 0 < value.mean() < 1
+        torch.testing.assert_close(rate.rates[name], value, rtol=0, atol=1e-14)
+    for name, value in spiking.biases.items():
+        torch.testing.assert_close(rate.biases[name], value, rtol=0, atol=1e-12)
 
 
-def test_memory_kept_for_the_backward_pass_does_not_grow_with_timesteps(make_network: Make) -> None:
-    def saved_bytes(forward: Callable[..., object], num_steps: int) -> int:
+@pytest.mark.parametrize("norm", STEP_BY_STEP)
+def test_step_by_step_the_network_spikes_as_it_does_layer_by_layer(make_network: Make, norm: Any) -> None:
+    rates: list[Outputs] = []
+    for rule in (SINGLE, BPTT):
+        network = make_network(3, normalization=norm)
+        for _ in range(2):  # the second iteration uses what the first left in the normalisation
+            rule.gradients(network, 2 * inputs(4, 6, 2, 5, 5), lambda o: (rates.append(o), o.logits.square().mean())[1])
+    for single, bptt in zip(rates[:2], rates[2:], strict=True):
+        for name, value in bptt.rates.items():
+            torch.testing.assert_close(single.rates[name], value, rtol=0, atol=1e-14)
+        torch.testing.assert_close(single.logits, bptt.logits, rtol=0, atol=1e-12)
+
+
+def test_with_running_statistics_single_step_is_multi_step(make_network: Make) -> None:
+    single, multi = (
+        gradients(make_network(3, normalization="running"), 2 * inputs(4, 6, 2, 5, 5), rule) for rule in (SINGLE, MULTI)
+    )
+    assert_same(single, multi)
+
+
+def saved_bytes(run: Callable[[], object]) -> int:
+    """What autograd keeps for the backward pass."""
+    total = 0
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal total
+        total += tensor.numel() * tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        run()
+    return total
+
+
+@pytest.mark.parametrize(
+    ("rule", "norm"), [(MULTI, "pooled"), (MULTI, "running"), (SINGLE, "tse"), (SINGLE, "causal")], ids=str
+)
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_no_graph_over_time_is_kept(make_network: Make, rule: RateBased, norm: str, dynamic: bool) -> None:
+    def kept(num_steps: int, each: GradientRule) -> int:
+        x = inputs(*([num_steps] if dynamic else []), 6, 2, 5, 5)
+        return saved_bytes(lambda: gradients(make_network(3, num_steps=num_steps, normalization=norm), x, each))
+
+    assert kept(2, rule) == kept(8, rule)
+    assert kept(8, BPTT) > 2 * kept(2, BPTT)
+
+
+def test_online_learning_keeps_the_graph_of_one_timestep_only(make_network: Make) -> None:
+    def per_step(num_steps: int) -> float:
+        network, x = make_network(3, num_steps=num_steps, normalization="causal"), inputs(num_steps, 6, 2, 5, 5)
+        peaks: list[int] = []
         total = 0
 
         def count(tensor: torch.Tensor) -> torch.Tensor:
@@ -105,69 +241,99 @@ def test_memory_kept_for_the_backward_pass_does_not_grow_with_timesteps(make_net
             total += tensor.numel() * tensor.element_size()
             return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-            forward(make_network(3, num_steps=num_steps), inputs(6, 2, 5, 5))
-        return total
+        def backward(loss: torch.Tensor) -> None:
+            nonlocal total
+            peaks.append(total)
+            total = 0
+            loss.backward()  # type: ignore[no-untyped-call]
 
-    assert saved_bytes(rate_forward, 2) == saved_bytes(rate_forward, 8)
-    assert saved_bytes(bptt_forward, 8) > 2 * saved_bytes(bptt_forward, 2)
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            ONLINE.gradients(network, x, lambda o: F.cross_entropy(o.logits, LABELS), backward)
+        assert len(peaks) == num_steps
+        return max(peaks) / peaks[0]
+
+    assert per_step(6) < 1.1  # the rows of [C] moments are all that grows
 
 
 @pytest.mark.parametrize("shape", [(6, 2, 5, 5), (4, 6, 2, 5, 5)], ids=["static", "dynamic"])
-def test_running_statistics_move_once_per_batch_and_alike_in_both_rules(
-    make_network: Make, shape: tuple[int, ...]
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_state_after_a_step_is_the_same_for_every_rule(
+    make_network: Make, shape: tuple[int, ...], norm: Any
 ) -> None:
-    networks = make_network(2), make_network(2)
-    for network, forward in zip(networks, (rate_forward, bptt_forward), strict=True):
-        forward(network, inputs(*shape))
-    states = [network.state_dict() for network in networks]
-    assert not torch.equal(states[0]["layer1.norm.running_var"], torch.ones(4, dtype=torch.float64))
-    for name in states[0]:
-        torch.testing.assert_close(states[0][name], states[1][name], rtol=1e-12, atol=1e-14)
+    rules = [BPTT, MULTI, *([SINGLE, ONLINE] if norm in STEP_BY_STEP else [])]
+    states = []
+    for rule in rules:
+        network = make_network(2, normalization=norm)
+        gradients(network, inputs(*shape), rule)
+        states.append(network.state_dict())
+    if norm:
+        assert not torch.equal(states[0]["layer1.norm.running_var"], torch.ones(4, dtype=torch.float64))
+    for state in states[1:]:
+        assert list(state) == list(states[0])
+        for name in states[0]:
+            torch.testing.assert_close(state[name], states[0][name], rtol=1e-12, atol=1e-14)
 
 
-def test_running_statistics_are_those_of_torch_batch_norm_over_time_and_batch(make_network: Make) -> None:
-    network, x = make_network(2), inputs(6, 2, 5, 5)
-    current = network.layers()[0].current(x).detach()
-    oracle = torch.nn.BatchNorm2d(4).double()
-    oracle(current.repeat(4, 1, 1, 1))
-    rate_forward(network, x)
-    torch.testing.assert_close(network.layers()[0].norm.running_var, oracle.running_var, rtol=1e-12, atol=0)
-    torch.testing.assert_close(network.layers()[0].norm.running_mean, oracle.running_mean, rtol=1e-12, atol=1e-15)
+def test_the_published_gradient_scale_divides_by_the_number_of_timesteps(make_network: Make) -> None:
+    exact = gradients(make_network(2), inputs(6, 2, 5, 5), MULTI)
+    scaled = gradients(make_network(2), inputs(6, 2, 5, 5), RateBased(grad_scale="1/T"))
+    assert_same({name: value / 4 for name, value in exact.items()}, scaled)
 
 
-@pytest.mark.parametrize("bias", [-9.0, 9.0], ids=["silent", "always firing"])
-def test_saturated_layers_still_pass_a_finite_gradient(make_network: Make, bias: float) -> None:
-    network = make_network(1)
+@pytest.mark.parametrize("bias", [-50.0, 50.0], ids=["silent", "always spiking"])
+def test_silent_and_saturated_layers_give_finite_gradients(make_network: Make, bias: float) -> None:
+    network = make_network(2)
     with torch.no_grad():
-        network.layers()[0].norm.bias.fill_(bias)
-    rate = rate_forward(network, inputs(6, 2, 5, 5)).rates[0].detach()
+        norm = network.chain()[0][1].norm
+        assert norm is not None
+        norm.bias.fill_(bias / 20)
+        norm.weight.fill_(0.01)
+    rate = network(inputs(6, 2, 5, 5)).rates["layer1"].detach()
     assert torch.equal(rate, torch.full_like(rate, float(bias > 0)))
-    for name, gradient in gradients(network, inputs(6, 2, 5, 5), rate_forward).items():
+    for name, gradient in gradients(network, inputs(6, 2, 5, 5), MULTI).items():
         assert torch.isfinite(gradient).all(), name
         if name.startswith("layer1"):
             assert gradient.abs().max() > 0, name
 
 
+def test_permuted_frames_change_the_spikes_but_not_the_rate_pass_input(make_network: Make) -> None:
+    frames = 2 * inputs(4, 6, 2, 5, 5)
+    seen: list[torch.Tensor] = []
+
+    class Watch(RatePass):
+        def linear(self, module: Any, x: Any) -> Any:
+            seen.append(x.rate)
+            return super().linear(module, x)
+
+    for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
+        make_network(2)(frames[order], Watch(4))
+    torch.testing.assert_close(seen[0], seen[3])
+    assert not torch.equal(seen[1], seen[4])
+
+
+@pytest.mark.parametrize("rule", [MULTI, SINGLE])
 def test_an_exception_in_the_spiking_pass_leaves_autograd_on(
-    make_network: Make, monkeypatch: pytest.MonkeyPatch
+    make_network: Make, monkeypatch: pytest.MonkeyPatch, rule: RateBased
 ) -> None:
     def fail(*args: object) -> None:
         assert not torch.is_grad_enabled()
         raise ZeroDivisionError
 
-    monkeypatch.setattr("lavatube.train.rate.eligibility_step", fail)
+    monkeypatch.setattr("lavatube.train.neuron_run.partials", fail)
     with pytest.raises(ZeroDivisionError):
-        rate_forward(make_network(2), inputs(6, 2, 5, 5))
+        gradients(make_network(2, normalization="causal"), inputs(6, 2, 5, 5), rule)
     assert torch.is_grad_enabled()
 
 
 @pytest.mark.parametrize("num_steps", [1, 4])
-def test_one_sample_one_place_and_strided_inputs_give_finite_gradients(make_network: Make, num_steps: int) -> None:
+@pytest.mark.parametrize(("rule", "norm"), [(MULTI, "pooled"), (SINGLE, "tse"), (ONLINE, "causal")], ids=str)
+def test_one_sample_one_place_and_strided_inputs_give_finite_gradients(
+    make_network: Make, num_steps: int, rule: GradientRule, norm: str
+) -> None:
     x = inputs(1, 5, 5, 2).permute(0, 3, 1, 2)
     assert not x.is_contiguous()
-    network = make_network(3, num_steps=num_steps)  # layer3 is dense: with one sample and T = 1 its variance is zero
-    for name, gradient in gradients(network, x, rate_forward).items():
+    network = make_network(3, num_steps=num_steps, normalization=norm)  # layer3 is dense: its variance is zero at T = 1
+    for name, gradient in gradients(network, x, rule).items():
         assert torch.isfinite(gradient).all(), name
     assert all(torch.isfinite(value).all() for value in network.state_dict().values())
 
@@ -179,3 +345,9 @@ def test_the_straight_through_value_is_the_rate_and_its_slope_the_eligibility() 
     assert torch.equal(out, rate)
     (gradient,) = torch.autograd.grad((out * 3).sum(), current)
     assert torch.equal(gradient, 3 * eligibility)
+
+
+@pytest.mark.parametrize("rule", [SINGLE, ONLINE])
+def test_pooled_statistics_step_by_step_are_refused(make_network: Make, rule: GradientRule) -> None:
+    with pytest.raises(LavatubeError, match=r"pooled needs all timesteps at once.*tse"):
+        rule.check(make_network(2))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from lavatube.errors import LavatubeError
 from lavatube.train.checkpoint import checkpoint_path
-from lavatube.train.data import Dataset
+from lavatube.train.datasets.dataset import Dataset
 from lavatube.train.loop import evaluate
-from lavatube.train.network import load_network
+from lavatube.train.networks.build import load_network
 from lavatube.train.recipe import Recipe, load_recipe
 from lavatube.train.run import train
+from lavatube.train.samples import prepare
 from lavatube.trained import TrainedNetwork, load_trained
 
 pytestmark = pytest.mark.usefixtures("tiny_data")
@@ -51,7 +53,11 @@ def test_an_interrupted_run_resumes_to_the_same_bits(make_recipe: MakeRecipe, tm
     assert seen == [3, 4]
     assert_equal(straight, resumed)
     assert_equal(straight, load_trained(tmp_path / "run"))
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "config.json",
+        "history.csv",
+        "model.safetensors",
+    ]
 
 
 def test_a_restart_begins_at_the_first_epoch(make_recipe: MakeRecipe, tmp_path: Path) -> None:
@@ -98,37 +104,50 @@ def test_a_finished_run_is_kept_unless_told_otherwise(make_recipe: MakeRecipe, t
     assert_equal(other, load_trained(tmp_path))
 
 
-@pytest.mark.parametrize("gradient", ["rate", "bptt"])
-@pytest.mark.parametrize("self_distillation", [None, {"channels": 8}])
-def test_every_method_trains_and_leaves_a_plain_network(
-    make_recipe: MakeRecipe, tiny_data: Dataset, gradient: str, self_distillation: dict[str, int] | None
+@pytest.mark.parametrize(
+    ("gradient", "normalization"),
+    [("rate", "pooled"), ("bptt", "pooled"), ("online", "tse"), ({"kind": "rate", "form": "single_step"}, "tse")],
+)
+@pytest.mark.parametrize("distilled", [False, True])
+def test_every_rule_trains_and_leaves_a_plain_network(
+    make_recipe: MakeRecipe, tiny_data: Dataset, gradient: Any, normalization: str, distilled: bool
 ) -> None:
-    recipe = make_recipe(method={"gradient": gradient, "self_distillation": self_distillation, "bias_limit": {}})
+    objective = ["cross_entropy", "bias_limit", *([{"kind": "self_distillation", "channels": 8}] if distilled else [])]
+    recipe = make_recipe(gradient=gradient, normalization=normalization, objective=objective)
     losses: list[float] = []
     trained = train(recipe, progress=lambda epoch, epochs, loss, accuracy: losses.append(loss))
     assert losses[-1] < losses[0]
     assert {name.split(".")[0] for name in trained.tensors} == {"layer1", "layer2", "layer3"}
-    network = load_network(trained, tiny_data.input_shape, tiny_data.classes)
-    again = evaluate(network, tiny_data.test, tiny_data.input_scale)
+    assert not any("recent" in name for name in trained.tensors)
+    data = prepare(recipe)
+    again = evaluate(load_network(trained, data.shape, data.classes), data, data.dataset.test)
     assert again.accuracy == trained.metrics["test_accuracy"]
     assert again.rates == trained.metrics["firing_rate"]
 
 
-def test_weights_of_another_recipe_or_with_nan_are_refused(make_recipe: MakeRecipe, tiny_data: Dataset) -> None:
+def test_weights_of_another_recipe_or_with_nan_are_refused(make_recipe: MakeRecipe) -> None:
     trained = train(make_recipe())
     wider = make_recipe(({"conv2d": {"channels": 5, "kernel": 3}},)).model_dump(mode="json")
     with pytest.raises(LavatubeError, match="do not fit"):
-        load_network(TrainedNetwork(wider, trained.tensors, {}), tiny_data.input_shape, 10)
+        load_network(TrainedNetwork(wider, trained.tensors, {}), (1, 8, 8), 10)
     broken = {name: np.full_like(value, np.nan) for name, value in trained.tensors.items()}
     with pytest.raises(LavatubeError, match="NaN"):
-        load_network(TrainedNetwork(trained.recipe, broken, {}), tiny_data.input_shape, 10)
+        load_network(TrainedNetwork(trained.recipe, broken, {}), (1, 8, 8), 10)
 
 
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        ({"layers": [{"dense": {"units": 4}}]}, "expected 10 units"),
-        ({"layers": [{"conv2d": {"channels": 2, "kernel": 9}}, {"dense": {"units": 10}}]}, "layer1.*kernel"),
+        ({"kind": "chain", "layers": [{"dense": {"units": 4}}]}, "expected 10 units"),
+        (
+            {"kind": "chain", "layers": [{"conv2d": {"channels": 2, "kernel": 9}}, {"dense": {"units": 10}}]},
+            "layer1.*kernel",
+        ),
+        (
+            {"kind": "chain", "layers": [{"avg_pool2d": {"kernel": 3}}, {"dense": {"units": 10}}]},
+            "average pooling.*divisible by 3",
+        ),
+        ({"kind": "vgg"}, "layer7.*divisible by 2"),
     ],
 )
 def test_a_network_that_does_not_fit_the_data_is_refused(
@@ -139,15 +158,15 @@ def test_a_network_that_does_not_fit_the_data_is_refused(
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(make_recipe: MakeRecipe) -> None:
-    with pytest.raises(LavatubeError, match=r"not finite.*optimizer\.lr"):
+    with pytest.raises(LavatubeError, match=r"layer1.*epoch 1, step 2.*not finite.*optimizer\.lr"):
         train(make_recipe(optimizer={"name": "sgd", "lr": 1e30, "epochs": 3, "batch_size": 32}))
 
 
 def test_the_bias_limit_holds_the_folded_biases(make_recipe: MakeRecipe) -> None:
     settings = {"name": "adam", "lr": 0.01, "epochs": 30, "batch_size": 32}
-    method = {"bias_limit": {"limit": 0.3, "weight": 1.0}}
-    limited = train(make_recipe(optimizer=settings, method=method)).metrics["largest_bias"]
-    free = train(make_recipe(optimizer=settings, method={})).metrics["largest_bias"]
+    objective = ["cross_entropy", {"kind": "bias_limit", "limit": 0.3, "weight": 1.0}]
+    limited = train(make_recipe(optimizer=settings, objective=objective)).metrics["largest_bias"]
+    free = train(make_recipe(optimizer=settings, objective=["cross_entropy"])).metrics["largest_bias"]
     assert max(limited.values()) < 0.4 < max(free.values())
 
 

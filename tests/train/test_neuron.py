@@ -1,0 +1,120 @@
+"""Neurons: every gradient rule uses the same derivatives, and they are those of the definition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+
+import pytest
+import torch
+
+from lavatube.errors import LavatubeError
+from lavatube.train.neuron import NeuronSpec
+from lavatube.train.neuron_run import BLOCK, at_rest, run_through_time, step, trace
+from lavatube.train.recipe import Recipe
+from lavatube.train.surrogates import SURROGATES, SuperSpike, Surrogate
+
+KINDS = [
+    NeuronSpec(reset=reset, output=output, refractory=rest, detach_reset=detach, decay=0.5)
+    for reset, output, rest, detach in product(
+        ("zero", "subtract"), ("binary", "signed", "graded"), (0, 2), (True, False)
+    )
+    if (reset, output) != ("subtract", "graded")
+]
+NUMBERS = list(product((0.0, 0.2, 0.5, 1.0), (0.7, 1.0), (0.0, 0.3)))
+
+
+def by_definition(current: torch.Tensor, spec: NeuronSpec) -> torch.Tensor:
+    """Operation by operation, by autograd. current: [T, ...]."""
+    state, spikes = at_rest(spec, current[0]), []
+    for step_current in current:
+        s, state, _ = step(spec, state, step_current, differentiable=True)
+        spikes.append(s)
+    return torch.stack(spikes)
+
+
+def currents(num_steps: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(num_steps)
+    return 1.5 * torch.randn(num_steps, 3, 8, dtype=torch.float64, generator=generator)
+
+
+def specs(kind: NeuronSpec) -> list[NeuronSpec]:
+    return [
+        NeuronSpec.model_validate(
+            {**kind.model_dump(), "dv": -1, "decay": decay, "v_threshold": threshold, "v_initial": initial}
+        )
+        for decay, threshold, initial in NUMBERS
+    ]
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 6])
+@pytest.mark.parametrize(
+    "kind", KINDS, ids=lambda spec: f"{spec.reset}-{spec.output}-{spec.refractory}-{spec.detach_reset}"
+)
+def test_the_eligibility_is_the_gradient_of_the_rate_by_a_constant_current(kind: NeuronSpec, num_steps: int) -> None:
+    for spec in specs(kind):
+        shift = torch.zeros(3, 8, dtype=torch.float64, requires_grad=True)
+        spikes = by_definition(currents(num_steps) + shift, spec)
+        (oracle,) = torch.autograd.grad(spikes.mean(0).sum(), shift)
+        traced, rate, eligibility = trace(currents(num_steps), spec, num_steps)
+        assert torch.equal(traced, spikes)
+        torch.testing.assert_close(rate, spikes.mean(0).detach(), rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(eligibility, oracle, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "kind", KINDS, ids=lambda spec: f"{spec.reset}-{spec.output}-{spec.refractory}-{spec.detach_reset}"
+)
+def test_the_written_backward_through_time_is_autograd_of_the_definition(kind: NeuronSpec) -> None:
+    for spec in specs(kind):
+        current = currents(6).requires_grad_()
+        slow, fast = by_definition(current, spec), run_through_time(current, spec)
+        assert torch.equal(slow, fast)
+        g = torch.linspace(-1, 1, slow.numel(), dtype=torch.float64).reshape(slow.shape)
+        (wanted,), (got,) = (torch.autograd.grad(spikes, current, g) for spikes in (slow, fast))
+        torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-14)
+        with torch.no_grad():
+            assert torch.equal(run_through_time(current, spec), slow)
+
+
+def test_neurons_are_independent_of_the_blocks_they_are_stepped_in() -> None:
+    spec, count = NeuronSpec(decay=0.5), BLOCK + 37
+    current = torch.randn(3, count, generator=torch.Generator().manual_seed(0))
+    spikes, rate, eligibility = trace(current, spec, 3)
+    ends = slice(BLOCK - 5, None)
+    for whole, part in zip(
+        (spikes[:, ends], rate[ends], eligibility[ends]), trace(current[:, ends], spec, 3), strict=True
+    ):
+        assert torch.equal(whole, part)
+
+
+def test_a_voltage_at_the_threshold_does_not_spike_and_a_refractory_neuron_rests() -> None:
+    drive = torch.tensor([1.0, 0.5, 9.0, 9.0, 9.0, 9.0]).reshape(6, 1)
+    spikes = run_through_time(drive, NeuronSpec(decay=0.0, refractory=2))
+    assert spikes.flatten().tolist() == [0, 0, 1, 0, 0, 1]
+
+
+def test_reset_by_subtraction_keeps_the_rest_and_signed_neurons_fire_both_ways() -> None:
+    soft = run_through_time(torch.tensor([[2.5], [0.0], [0.0]]), NeuronSpec(decay=1.0, reset="subtract"))
+    assert soft.flatten().tolist() == [1, 1, 0]
+    signed = run_through_time(torch.tensor([[-1.5], [0.0], [1.5]]), NeuronSpec(decay=1.0, output="signed"))
+    assert signed.flatten().tolist() == [-1, 0, 1]
+    graded = run_through_time(torch.tensor([[0.5], [0.75], [0.5]]), NeuronSpec(decay=1.0, output="graded"))
+    assert graded.flatten().tolist() == [0, 1.25, 0]
+
+
+@pytest.mark.parametrize("row", SURROGATES, ids=lambda row: row.__name__)
+def test_a_surrogate_is_symmetric_peaks_at_the_threshold_and_has_its_stated_integral(row: type[Surrogate]) -> None:
+    surrogate = row()
+    x = torch.linspace(-2000, 2000, 4_000_001, dtype=torch.float64)
+    y = surrogate.derivative(x)
+    integral = 2 / surrogate.slope if isinstance(surrogate, SuperSpike) else 1.0
+    assert float(torch.trapezoid(y, x)) == pytest.approx(integral, rel=1e-3)
+    assert float(y.max()) == pytest.approx(float(surrogate.derivative(torch.zeros(1))))
+    torch.testing.assert_close(y, y.flip(0), rtol=1e-9, atol=1e-12)
+    assert surrogate.source
+
+
+def test_a_graded_neuron_with_reset_by_subtraction_is_refused(make_recipe: Callable[..., Recipe]) -> None:
+    with pytest.raises(LavatubeError, match="reset zero with a graded output"):
+        make_recipe(neuron={"decay": 0.5, "output": "graded", "reset": "subtract"})
