@@ -47,7 +47,7 @@ def network(seed=0, *, bits=8, dv=2048, inhibition=0.0, message_bits=8, headroom
         layer.synapse.weight.data.copy_(torch.tensor(values.weight))
         layer.bias.data.copy_(torch.tensor(values.bias))
     tensors = {name: value.detach().numpy() for name, value in module.state_dict().items()}
-    return QuantizedNetwork({"method": {"gradient": "rate"}}, layout, tensors, (), {})
+    return QuantizedNetwork({"gradient": {"kind": "rate"}}, layout, tensors, (), {})
 
 
 def both(quantized, events, tmp_path, steps=None, record=("u", "v")):

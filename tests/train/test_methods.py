@@ -1,0 +1,213 @@
+"""What every method promises, whatever its extension point. Parametrized over the table: a new row is tested here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lavatube.convert.export import export
+from lavatube.convert.quantize import quantize
+from lavatube.deploy.lower import lower
+from lavatube.errors import LavatubeError, UnsupportedError
+from lavatube.sim.parity import parity
+from lavatube.train.datasets import catalog
+from lavatube.train.datasets.dataset import Dataset, Split
+from lavatube.train.datasets.digits import load_digits
+from lavatube.train.extension_points import EXTENSION_POINTS
+from lavatube.train.loop import Trainee, train_epoch
+from lavatube.train.networks.build import load_network
+from lavatube.train.networks.network import SpikingNetwork
+from lavatube.train.optimization import make_optimizer
+from lavatube.train.processes import Processes
+from lavatube.train.recipe import Recipe
+from lavatube.train.recipe_model import Strict, kind_of
+from lavatube.train.run import train
+from lavatube.train.samples import prepare
+from lavatube.trained import TrainedNetwork
+
+CONVS = [{"conv2d": {"channels": 4, "kernel": 3, "padding": 1}}, {"conv2d": {"channels": 6, "kernel": 3, "stride": 2}}]
+NETWORKS: dict[str, dict[str, Any]] = {
+    "chain": {"layers": [*CONVS, {"avg_pool2d": {"kernel": 7}}, {"dense": {"units": 10}}]},
+    "vgg": {"width": 2},
+    "resnet": {"width": 2},
+    "sew_resnet": {"width": 2},
+    "preact_resnet": {"width": 2},
+    "recurrent": {"units": [12]},
+}
+ZERO: dict[str, dict[str, Any]] = {
+    "self_distillation": {"form": "final", "alpha": 0.0, "beta": 0.0, "channels": 8},
+    "bias_limit": {"weight": 0.0},
+}
+ROWS = [(point, row) for point, rows in EXTENSION_POINTS.items() for row in rows]
+CASES = [pytest.param(point, row, id=f"{point}-{kind_of(row)}") for point, row in ROWS]
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data set `tiny`: digits drawn 16 pixels wide."""
+    digits = load_digits(None, 1)
+    parts = [
+        Split(np.kron(split.samples[:size], np.ones((1, 1, 2, 2), np.uint8)), split.label[:size].copy())
+        for split, size in ((digits.train, 64), (digits.validation, 20), (digits.test, 20))
+    ]
+    monkeypatch.setitem(catalog.DATASETS, "tiny", lambda *_: Dataset("tiny", 10, False, *parts))  # type: ignore[arg-type]
+
+
+def recipe_with(make_recipe: Callable[..., Recipe], point: str, row: type[Strict]) -> Recipe:
+    kind = kind_of(row)
+    changes: dict[str, Any] = {
+        "network": {"kind": "chain", **NETWORKS["chain"]},
+        "objective": ["cross_entropy"],
+        "data": {"name": "tiny"},
+        "optimizer": {"lr": 0.02, "epochs": 2, "batch_size": 32},
+        "num_steps": 3,
+    }
+    if point == "surrogate":
+        changes["neuron"] = {"decay": 0.5, "surrogate": kind}
+    elif point == "objective":
+        changes["objective"] = list(dict.fromkeys(["cross_entropy", kind]))
+    elif point == "network":
+        changes[point] = {"kind": kind, **NETWORKS[kind]}
+        changes["gradient"] = "bptt"
+    else:
+        changes[point] = kind
+    if kind == "online":
+        changes["normalization"] = "tse"
+    return make_recipe(**changes)
+
+
+def trained(recipe: Recipe) -> Trainee:
+    data = prepare(recipe)
+    trainee = Trainee(recipe, data)
+    optimizer = make_optimizer(trainee, recipe.optimizer)
+    for epoch in range(2):
+        train_epoch(trainee, recipe, data, optimizer, epoch, Processes())
+    return trainee
+
+
+def plain_names(recipe: Recipe) -> set[str]:
+    data = prepare(recipe)
+    return set(Trainee(recipe, data).network.finalize().state_dict())
+
+
+def outputs(network: SpikingNetwork) -> torch.Tensor:
+    with torch.no_grad():
+        return network.eval()(torch.rand(8, 1, 16, 16, generator=torch.Generator().manual_seed(0))).logits
+
+
+@pytest.mark.parametrize(("point", "row"), CASES)
+def test_finalizing_keeps_the_outputs_and_leaves_nothing_behind(
+    make_recipe: Callable[..., Recipe], point: str, row: type[Strict]
+) -> None:
+    recipe = recipe_with(make_recipe, point, row)
+    network = trained(recipe).network
+    before = outputs(network)
+    assert torch.equal(outputs(network.finalize()), before)
+    assert torch.equal(outputs(network.finalize()), before)
+    assert set(network.state_dict()) == plain_names(recipe)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+
+
+@pytest.mark.parametrize(("point", "row"), CASES)
+def test_finalizing_and_saving_commute_and_seeds_reproduce(
+    make_recipe: Callable[..., Recipe], point: str, row: type[Strict]
+) -> None:
+    recipe = recipe_with(make_recipe, point, row)
+    first, second = trained(recipe), trained(recipe)
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name]), name
+    third = Trainee(recipe, prepare(recipe))
+    third.load_state_dict(first.state_dict())  # saved in the middle of training, then finalized
+    plain = {name: value.numpy() for name, value in first.network.finalize().state_dict().items()}
+    loaded = load_network(TrainedNetwork(recipe.model_dump(mode="json"), plain, {}), (1, 16, 16), 10)
+    assert torch.equal(outputs(third.network.finalize()), outputs(loaded))
+
+
+@pytest.mark.parametrize(
+    "kind", [kind_of(row) for row in EXTENSION_POINTS["objective"] if kind_of(row) != "cross_entropy"]
+)
+def test_a_term_of_weight_zero_changes_no_bit_of_the_gradients(make_recipe: Callable[..., Recipe], kind: str) -> None:
+    def gradients(*terms: Any) -> dict[str, torch.Tensor]:
+        recipe = make_recipe(
+            network={"kind": "chain", **NETWORKS["chain"]}, data={"name": "tiny"}, objective=["cross_entropy", *terms]
+        )
+        data = prepare(recipe)
+        trainee = Trainee(recipe, data)
+        inputs, labels = next(data.batches(data.dataset.train, 32, torch.device("cpu")))
+        recipe.gradient.gradients(trainee.network, inputs, lambda o: trainee.objective(o, labels))
+        return {name: p.grad for name, p in trainee.network.named_parameters() if p.grad is not None}
+
+    baseline, with_term = gradients(), gradients({"kind": kind, **ZERO[kind]})
+    assert baseline
+    for name, value in baseline.items():
+        assert torch.equal(value, with_term[name]), name
+
+
+@pytest.mark.parametrize(("point", "row"), CASES)
+def test_what_is_declared_is_what_lowering_finds_and_what_lowers_is_equal_in_every_spike(
+    make_recipe: Callable[..., Recipe], point: str, row: type[Strict], tmp_path: Path
+) -> None:
+    recipe = recipe_with(make_recipe, point, row)
+    train(recipe, out=tmp_path)
+    needs = Trainee(recipe, prepare(recipe)).network.needs
+    if needs:
+        with pytest.raises(UnsupportedError, match=sorted(needs)[0]):
+            quantize(tmp_path, epochs=0)
+        return
+    quantize(tmp_path, epochs=1)
+    export(tmp_path)
+    program = lower(tmp_path / "model.nir", out=tmp_path / "program.safetensors")
+    graded = {"graded input"} if recipe.encoder.message_bits > 1 else set()
+    assert program.needs() == needs | graded
+    report = parity(tmp_path, against=["torch", "fast"])
+    assert report.equal
+
+
+NEURONS: dict[str, dict[str, Any]] = {
+    "soft reset": {"reset": "subtract"},
+    "initial potential": {"v_initial": 0.5},
+    "signed spikes": {"output": "signed"},
+    "graded spikes": {"output": "graded"},
+    "refractory period": {"refractory": 2},
+}
+
+
+@pytest.mark.parametrize("need", NEURONS)
+def test_a_neuron_that_does_not_deploy_trains_and_is_refused_by_name(
+    make_recipe: Callable[..., Recipe], need: str, tmp_path: Path
+) -> None:
+    recipe = make_recipe(neuron={"decay": 0.5, **NEURONS[need]}, data={"name": "tiny"}, objective=["cross_entropy"])
+    train(recipe, out=tmp_path)
+    with pytest.raises(UnsupportedError, match=need):
+        quantize(tmp_path, epochs=0)
+
+
+@pytest.mark.parametrize("gradient", ["rate", {"kind": "rate", "form": "single_step"}])
+def test_recurrence_is_refused_by_rules_on_averages(make_recipe: Callable[..., Recipe], gradient: Any) -> None:
+    network = {"kind": "recurrent", "units": [8]}
+    with pytest.raises(LavatubeError, match=r"recurrent network cannot be trained on time averages.*bptt"):
+        train(make_recipe(network=network, gradient=gradient, normalization="tse", data={"name": "tiny"}))
+
+
+@pytest.mark.parametrize("kind", ["vgg", "resnet", "sew_resnet", "preact_resnet"])
+@pytest.mark.parametrize("gradient", ["rate", {"kind": "rate", "form": "single_step"}, "online"], ids=str)
+def test_every_feed_forward_network_trains_by_every_rule(
+    make_recipe: Callable[..., Recipe], kind: str, gradient: Any
+) -> None:
+    recipe = make_recipe(
+        network={"kind": kind, **NETWORKS[kind]},
+        gradient=gradient,
+        normalization="pooled" if gradient == "rate" else "tse",
+        objective=["cross_entropy", {"kind": "self_distillation", "channels": 4}],
+        data={"name": "tiny"},
+        num_steps=2,
+    )
+    before = Trainee(recipe, prepare(recipe)).state_dict()
+    after = trained(recipe).state_dict()
+    unchanged = [name for name in before if torch.equal(before[name], after[name])]
+    assert unchanged == []
