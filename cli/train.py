@@ -14,7 +14,9 @@ def train(
     recipe: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe (see --list).")] = "",
     out: Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/NAME.")] = None,
     resume: Annotated[bool, typer.Option("--resume/--restart", help="Go on from the checkpoint in the folder.")] = True,
-    list_: Annotated[bool, typer.Option("--list", help="Show the shipped recipes.")] = False,
+    list_: Annotated[
+        bool, typer.Option("--list", help="Show the shipped recipes, what they reach, and whether they deploy.")
+    ] = False,
     seed: Annotated[int | None, typer.Option("--seed", help="Replace the recipe's seed.")] = None,
     device: Device = "cpu",
     data_dir: DataDir = None,
@@ -28,8 +30,9 @@ def train(
     from lavatube.train.run import train as train_recipe
 
     if list_:
-        for name in list_recipes():
-            print(name)
+        from lavatube.cli.recipe_table import print_recipes
+
+        print_recipes(as_json=json)
         return 0
     if not recipe:
         raise LavatubeError("no recipe", expected="a YAML file or one of: " + ", ".join(list_recipes()))

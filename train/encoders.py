@@ -18,6 +18,10 @@ class Encoder(Plugin):
         """Width of one event: 1 for spikes."""
         return 1
 
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset() if self.message_bits == 1 else frozenset({"graded input"})
+
     def out_shape(self, sample_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Of the events of one sample at one timestep."""
         return sample_shape

@@ -53,6 +53,13 @@ def _only_labels() -> list[Term]:
     return [CrossEntropy()]
 
 
+class Expected(Strict):
+    """What the recipe should reach: accuracy in %, and where that number comes from."""
+
+    test_accuracy: Annotated[Number, Field(ge=0, le=100)]
+    source: str
+
+
 class Recipe(Strict):
     """A complete training run; `model_dump(mode="json")` is the resolved recipe that the artifacts carry."""
 
@@ -68,6 +75,7 @@ class Recipe(Strict):
     objective: Annotated[list[Annotated[Term, OneOf(TERMS)]], Field(min_length=1)] = Field(default_factory=_only_labels)
     optimizer: Optimizer
     precision: Literal["float32", "bf16", "fp16"] = "float32"
+    expected: Expected | None = None
 
     @field_validator("objective")
     @classmethod
@@ -79,6 +87,11 @@ class Recipe(Strict):
         if "cross_entropy" not in kinds:
             raise PydanticCustomError("no_labels", "cross_entropy among the terms")
         return terms
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Every capability that a target has to offer to the network of this recipe."""
+        return frozenset(self.encoder.needs | self.network.needs | self.neuron.needs)
 
     def digest(self) -> str:
         """SHA-256 of the resolved recipe, in hex."""

@@ -20,8 +20,12 @@ class Recurrent(Architecture):
     kind: Literal["recurrent"] = "recurrent"
     units: Annotated[list[Positive], Field(min_length=1)]
 
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"recurrence"})
+
     def build(self, parts: Parts, where: str) -> SpikingNetwork:
-        return RecurrentNetwork(parts, self.units)
+        return RecurrentNetwork(parts, self)
 
 
 class RecurrentLayer(nn.Module):
@@ -42,12 +46,11 @@ class RecurrentLayer(nn.Module):
 
 
 class RecurrentNetwork(SpikingNetwork):
-    own_needs = frozenset({"recurrence"})
-
-    def __init__(self, parts: Parts, units: list[int]) -> None:
+    def __init__(self, parts: Parts, settings: Recurrent) -> None:
         super().__init__(parts)
+        self.own_needs = settings.needs
         shape, self.hidden = parts.shape, nn.ModuleList()
-        for count in units:
+        for count in settings.units:
             self.hidden.append(RecurrentLayer(shape, count, parts))
             shape = (count,)
         self.readout = dense_layer(shape, parts.classes, parts.readout)

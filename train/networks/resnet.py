@@ -82,7 +82,7 @@ class ResidualNetwork(SpikingNetwork):
 
     def __init__(self, parts: Parts, settings: ResNet, block: type[Block]) -> None:
         super().__init__(parts)
-        self.own_needs = frozenset(settings.own_needs)
+        self.own_needs = settings.needs
         stages = STAGES[settings.depth]
         stem = Conv(stages[0][0] * settings.width, *((3, 1, 1) if settings.stem == "small" else (7, 2, 3)))
         cell = parts.current if block is PreActBlock else parts.hidden
@@ -133,6 +133,10 @@ class ResNet(Architecture):
     depth: Literal[18, 19, 34] = 18
     width: Positive = 64
     stem: Literal["small", "imagenet"] = "small"
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset(self.own_needs)
 
     def build(self, parts: Parts, where: str) -> SpikingNetwork:
         return ResidualNetwork(parts, self, CurrentBlock)
