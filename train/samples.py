@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lavatube.errors import LavatubeError
 from lavatube.train.datasets.catalog import load_data
 from lavatube.train.datasets.dataset import Dataset, Split
 from lavatube.train.encoders import Encoder
@@ -48,7 +49,8 @@ class EncodedData:
     def events(self, split: Split) -> NDArray[np.uint8]:
         """Events of a whole split for evaluation: [N, ...] if the same at every timestep, else [T, N, ...]."""
         samples = torch.from_numpy(split.samples.copy())
-        encoded = self.encoder(samples, self.num_steps, torch.Generator().manual_seed(EVALUATION_SEED))
+        generator = torch.Generator().manual_seed(EVALUATION_SEED)
+        encoded = self.encoder(samples, self.num_steps, generator, is_sequence=self.dataset.is_sequence)
         return (encoded[0] if len(encoded) == 1 else encoded).numpy()
 
     def batches(self, split: Split, size: int, device: torch.device) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -83,15 +85,22 @@ class EncodedData:
             x = shifted(samples[rows], settings.shift, generator)
             x = mirrored(x, generator) if settings.flip else x
             mine = slice(rank, len(rows) // processes * processes, processes)
-            events = self.encoder(x, self.num_steps, generator)[:, mine].to(device)
-            yield events.to(torch.float32) * self.input_scale, labels[rows][mine].to(device)
+            events = self.encoder(x, self.num_steps, generator, is_sequence=self.dataset.is_sequence)[:, mine]
+            yield events.to(device).to(torch.float32) * self.input_scale, labels[rows][mine].to(device)
 
 
 def prepare(recipe: Recipe, data_dir: Path | None = None) -> EncodedData:
-    """The data of a recipe. raises: LavatubeError for an unknown or absent data set."""
-    return EncodedData(
-        load_data(recipe.data.name, data_dir, num_steps=recipe.num_steps), recipe.encoder, recipe.num_steps
-    )
+    """The data of a recipe.
+
+    raises: LavatubeError for an unknown or absent data set, or an encoder or augmentation that does not fit it.
+    """
+    dataset = load_data(recipe.data.name, data_dir, num_steps=recipe.num_steps)
+    kind, encoder = ("sequences", recipe.encoder) if dataset.is_sequence else ("static samples", recipe.encoder)
+    if not (encoder.for_sequences if dataset.is_sequence else encoder.for_static):
+        raise LavatubeError(f"encoder {encoder.kind} is not for {kind}", where=f"data {dataset.name}")
+    if len(dataset.sample_shape) < 3 and (recipe.data.shift or recipe.data.flip):
+        raise LavatubeError("shift and flip are for images", where="recipe data", got=f"data {dataset.name}")
+    return EncodedData(dataset, encoder, recipe.num_steps)
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:

@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lavatube.errors import LavatubeError
+from lavatube.train.datasets.cifar import load_cifar10, load_cifar100
 from lavatube.train.datasets.dataset import Dataset
 from lavatube.train.datasets.digits import load_digits
+from lavatube.train.datasets.event_sets import load_cifar10_dvs, load_dvs_gesture, load_nmnist, load_shd
 from lavatube.train.datasets.mnist import load_fashion_mnist, load_fashion_mnist_10k, load_mnist, load_mnist_10k
+from lavatube.train.datasets.sequences import load_imu, load_spoken_digits
 
 Loader = Callable[[Path | None, int], Dataset]
 
@@ -19,6 +22,14 @@ DATASETS: Mapping[str, Loader] = {
     "mnist-10k": load_mnist_10k,
     "fashion-mnist": load_fashion_mnist,
     "fashion-mnist-10k": load_fashion_mnist_10k,
+    "cifar10": load_cifar10,
+    "cifar100": load_cifar100,
+    "spoken-digits": load_spoken_digits,
+    "imu": load_imu,
+    "n-mnist": load_nmnist,
+    "dvs-gesture": load_dvs_gesture,
+    "cifar10-dvs": load_cifar10_dvs,
+    "shd": load_shd,
 }
 
 

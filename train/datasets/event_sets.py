@@ -1,0 +1,115 @@
+"""Labelled event data sets, read by the package tonic from the files of their authors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lavatube.errors import LavatubeError
+from lavatube.train.datasets.dataset import Dataset, Split
+from lavatube.train.datasets.events import events_to_frames
+
+SPLIT_SEED = 0
+DVS_SIZE = 48  # CIFAR10-DVS is resized from 128 x 128, as in arXiv 2410.11488's code
+SHD_CHANNELS, SHD_GROUP = 700, 5
+
+
+def load_nmnist(folder: Path | None, num_steps: int) -> Dataset:
+    """N-MNIST (Orchard et al. 2015): frames [T, 2, 34, 34] of equally many events. A tenth of training validates."""
+    make = _tonic("NMNIST", folder)
+    return _split("n-mnist", 10, num_steps, make(train=True), make(train=False), partial(_frames, size=(34, 34)))
+
+
+def load_dvs_gesture(folder: Path | None, num_steps: int) -> Dataset:
+    """DVS128 Gesture (Amir et al. 2017): frames [T, 2, 128, 128] of equally many events, 11 classes."""
+    make = _tonic("DVSGesture", folder)
+    return _split("dvs-gesture", 11, num_steps, make(train=True), make(train=False), partial(_frames, size=(128, 128)))
+
+
+def load_cifar10_dvs(folder: Path | None, num_steps: int) -> Dataset:
+    """CIFAR10-DVS (Li et al. 2017): frames [T, 2, 48, 48] of equally many events. Every tenth sample tests."""
+    everything = _tonic("CIFAR10DVS", folder)()
+    rows = np.arange(len(everything))
+    train, test = _Subset(everything, rows[rows % 10 != 0]), _Subset(everything, rows[rows % 10 == 0])
+    return _split("cifar10-dvs", 10, num_steps, train, test, partial(_frames, size=(128, 128), resize=DVS_SIZE))
+
+
+def load_shd(folder: Path | None, num_steps: int) -> Dataset:
+    """Spiking Heidelberg Digits (Cramer et al. 2020): counts [T, 140], five channels added up, 20 classes."""
+    make = _tonic("SHD", folder)
+    return _split("shd", 20, num_steps, make(train=True), make(train=False), _channels)
+
+
+class _Subset:
+    def __init__(self, whole: Any, rows: NDArray[np.int64]) -> None:
+        self.whole, self.rows = whole, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.whole[int(self.rows[index])]
+
+
+def _tonic(name: str, folder: Path | None) -> Callable[..., Any]:
+    try:
+        from tonic import datasets
+    except ImportError as error:
+        raise LavatubeError(
+            "event data sets need a package", where=f"data {name}", remedy="pip install tonic"
+        ) from error
+    if folder is None:
+        remedy = "name a data folder by --data-dir or LAVATUBE_DATA; tonic downloads into it"
+        raise LavatubeError("no data folder", where=f"data {name}", remedy=remedy)
+
+    def make(**options: Any) -> Any:
+        try:
+            return getattr(datasets, name)(save_to=str(folder), **options)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise LavatubeError("not readable", where=f"{folder} ({name})", got=str(error)) from error
+
+    return make
+
+
+def _split(
+    name: str, classes: int, num_steps: int, train: Any, test: Any, convert: Callable[[Any, int], NDArray[np.uint8]]
+) -> Dataset:
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(train))
+    held_out = max(1, len(train) // 10)
+    chosen = (_Subset(train, np.sort(order[held_out:])), _Subset(train, np.sort(order[:held_out])), test)
+    return Dataset(name, classes, True, *(_read(part, num_steps, convert) for part in chosen))
+
+
+def _read(part: Any, num_steps: int, convert: Callable[[Any, int], NDArray[np.uint8]]) -> Split:
+    samples, label = [], []
+    for index in range(len(part)):
+        events, kind = part[index]
+        samples.append(convert(events, num_steps))
+        label.append(int(kind))
+    return Split(np.stack(samples), np.array(label, np.int64))
+
+
+def _frames(events: Any, num_steps: int, *, size: tuple[int, int], resize: int | None = None) -> NDArray[np.uint8]:
+    order = np.argsort(events["t"], kind="stable")
+    columns = {key: np.asarray(events[key])[order].astype(np.int64) for key in ("t", "x", "y", "p")}
+    if resize is not None:  # nearest place: events are moved, none is lost
+        height, width = size
+        columns["x"], columns["y"], size = (
+            columns["x"] * resize // width,
+            columns["y"] * resize // height,
+            (resize,) * 2,
+        )
+    return events_to_frames(columns, size, num_steps, by="count")[0]
+
+
+def _channels(events: Any, num_steps: int) -> NDArray[np.uint8]:
+    order = np.argsort(events["t"], kind="stable")
+    place = np.asarray(events["x"])[order].astype(np.int64) // SHD_GROUP
+    width, zero = SHD_CHANNELS // SHD_GROUP, np.zeros(len(place), np.int64)
+    columns = {"t": np.asarray(events["t"])[order], "x": place, "y": zero, "p": zero}
+    return events_to_frames(columns, (1, width), num_steps)[0][:, 0, 0]

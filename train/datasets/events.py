@@ -1,0 +1,70 @@
+"""Event-camera recordings: from events (t, x, y, p) to frames, and the files they come in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lavatube.errors import LavatubeError
+from lavatube.trace import read_npz
+
+COUNT_MAX = 255
+
+
+def events_to_frames(
+    events: dict[str, NDArray],
+    size: tuple[int, int],
+    num_steps: int,
+    *,
+    by: Literal["time", "count"] = "time",
+) -> tuple[NDArray[np.uint8], int]:
+    """Count events per bin, place and polarity: frames [T, 2, H, W], negative polarity first.
+
+    events: "t", "x", "y", "p" (0 or 1), in order of time; size: (H, W). Bins are equally long ("time") or hold equally
+    many events ("count"). returns: (frames, how many events were lost because a count stops at 255).
+    raises: LavatubeError for no events, events out of order or outside the frame.
+    """
+    t, x, y, p = (np.asarray(events[key]).astype(np.int64) for key in ("t", "x", "y", "p"))
+    height, width = size
+    if not len(t) or (np.diff(t) < 0).any():
+        raise LavatubeError("events", where="frames", expected="at least one, in order of time", got=f"{len(t)} events")
+    for name, value, limit in (("x", x, width), ("y", y, height), ("p", p, 2)):
+        if value.min() < 0 or value.max() >= limit:
+            got = f"{value.min()}..{value.max()}"
+            raise LavatubeError(f"events outside the frame, {name}", expected=f"0..{limit - 1}", got=got)
+    if by == "time":
+        span = max(int(t[-1] - t[0]) + 1, 1)
+        step = (t - t[0]) * num_steps // span
+    else:
+        step = np.arange(len(t)) * num_steps // len(t)
+    flat = ((step * 2 + p) * height + y) * width + x
+    counts = np.bincount(flat, minlength=num_steps * 2 * height * width).reshape(num_steps, 2, height, width)
+    kept = np.minimum(counts, COUNT_MAX)
+    return kept.astype(np.uint8), int((counts - kept).sum())
+
+
+def read_event_npz(path: Path) -> dict[str, NDArray]:
+    """Arrays t (microseconds), x, y, p of an .npz file. raises: LavatubeError."""
+    arrays = read_npz(path, kind="events t, x, y, p")
+    if missing := [key for key in ("t", "x", "y", "p") if key not in arrays]:
+        raise LavatubeError("not a recording", where=str(path), expected="t, x, y, p", got=f"no {missing[0]}")
+    return {key: arrays[key] for key in ("t", "x", "y", "p")}
+
+
+def read_aedat4(path: Path) -> dict[str, NDArray]:
+    """Events of an .aedat4 recording, by the package aedat. raises: LavatubeError if it is absent or cannot read it."""
+    try:
+        import aedat
+    except ImportError as error:
+        raise LavatubeError("reading aedat4 needs a package", where=str(path), remedy="pip install aedat") from error
+    try:
+        parts = [packet["events"] for packet in aedat.Decoder(str(path)) if "events" in packet]
+    except Exception as error:  # the decoder raises its own types
+        raise LavatubeError("not readable", where=str(path), expected="an aedat4 file", got=str(error)) from error
+    if not parts:
+        raise LavatubeError("no events", where=str(path), expected="an aedat4 file with events")
+    whole = np.concatenate(parts)
+    return {"t": whole["t"], "x": whole["x"], "y": whole["y"], "p": whole["on"].astype(np.int64)}
