@@ -17,7 +17,10 @@ def print_recipes(*, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    table = Table("recipe", "data", "network", "T", "gradient", "should reach", "deploys")
+    table = Table()
+    table.add_column("recipe", no_wrap=True)
+    for title in ("data", "network", "T", "gradient", "should reach", "deploys"):
+        table.add_column(title)
     for row in rows:
         table.add_row(
             *(str(row[key]) for key in ("name", "data", "network", "num_steps", "gradient", "expected", "deploys"))

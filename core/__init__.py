@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 _CALLS = {  # name: (module, attribute)
     "LavatubeError": ("lavatube.errors", "LavatubeError"),
-    "load_data": ("lavatube.train.data", "load_data"),
+    "load_data": ("lavatube.train.datasets.catalog", "load_data"),
     "load_program": ("lavatube.program_file", "load_program"),
     "load_trace": ("lavatube.trace", "load_trace"),
     "train_network": ("lavatube.train.run", "train"),

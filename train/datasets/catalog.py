@@ -33,8 +33,8 @@ DATASETS: Mapping[str, Loader] = {
 }
 
 
-def load_data(name: str, data_dir: Path | None = None, *, num_steps: int) -> Dataset:
-    """A data set by name. data_dir: default LAVATUBE_DATA; num_steps: of sequences.
+def load_data(name: str, data_dir: Path | None = None, *, num_steps: int = 1) -> Dataset:
+    """A data set by name. data_dir: default LAVATUBE_DATA; num_steps: timesteps of sequences.
 
     raises: LavatubeError for an unknown name, or files that are absent or damaged.
     """
