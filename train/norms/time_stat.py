@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from lavatube.train.norms.all_reduce import mean_and_variance
+from lavatube.train.norms.all_reduce import mean_and_variance, processes
 from lavatube.train.norms.estimators import Estimator, Known, Moments, pooled
 
 
@@ -112,7 +112,8 @@ class TimeStatNorm(nn.Module):
         self._update(*pooled(mean, var), count)
 
     @torch.no_grad()
-    def _update(self, mean: torch.Tensor, var: torch.Tensor, count: int) -> None:
+    def _update(self, mean: torch.Tensor, var: torch.Tensor, own_count: int) -> None:
+        count = own_count * processes()
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
         self.running_var.lerp_((var * (count / max(count - 1, 1))).to(self.running_var.dtype), self.momentum)
 

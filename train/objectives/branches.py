@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lavatube.train.networks.network import SpikingNetwork
+from lavatube.train.norms.head_norm import HeadNorm
 
 
 class SeparableBlock(nn.Module):
@@ -23,13 +24,13 @@ class SeparableBlock(nn.Module):
         self.body = nn.Sequential(
             nn.Conv2d(c_in, c_in, 3, stride=2, padding=1, groups=c_in, bias=False),
             nn.Conv2d(c_in, c_in, 1, bias=False),
-            nn.BatchNorm2d(c_in),
+            HeadNorm(c_in),
             nn.ReLU(),
             nn.Conv2d(c_in, c_in, 3, padding=1, groups=c_in, bias=False),
             nn.Conv2d(c_in, c_out, 1, bias=False),
-            nn.BatchNorm2d(c_out),
+            HeadNorm(c_out),
         )
-        self.shortcut = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride=2, bias=False), nn.BatchNorm2d(c_out))
+        self.shortcut = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride=2, bias=False), HeadNorm(c_out))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.relu(self.body(x) + self.shortcut(x))
@@ -44,7 +45,7 @@ def map_branch(c_in: int, c_out: int, n_down: int, classes: int) -> nn.Sequentia
 
 def flat_branch(n_in: int, hidden: int, classes: int) -> nn.Sequential:
     """A classifier on the rates [B, n_in] of a dense layer."""
-    layers = [nn.Linear(n_in, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, classes)]
+    layers = [nn.Linear(n_in, hidden, bias=False), HeadNorm(hidden), nn.ReLU(), nn.Linear(hidden, classes)]
     return nn.Sequential(*layers)
 
 

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import nn
 
 from lavatube.train.networks.network import SpikingNetwork
+from lavatube.train.norms.all_reduce import mean_over_processes
 from lavatube.train.objectives.branches import build_branches
 from lavatube.train.objectives.term import Term
 from lavatube.train.recipe_model import Number, Positive
@@ -72,4 +73,5 @@ def distillation_loss(heads: torch.Tensor, labels: torch.Tensor, temperature: fl
     log_target = F.log_softmax(target / temperature, -1)
     log_heads = F.log_softmax(heads / temperature, -1)
     divergence = (log_target.exp() * (log_target - log_heads)).sum(-1)
-    return temperature**2 * (divergence * valid).sum() / valid.sum().clamp(min=1)
+    count = mean_over_processes(valid.sum().to(heads.dtype))  # of samples with a teacher, per process
+    return temperature**2 * (divergence * valid).sum() / torch.where(count > 0, count, 1.0)

@@ -160,9 +160,10 @@ def test_an_aedat4_recording_gives_back_what_was_written(tmp_path: Path) -> None
     path.write_bytes(aedat4(written, 260, 346))
     read = read_aedat4(path)
     np.testing.assert_array_equal(np.stack([read[key].astype(np.int64) for key in "txyp"], 1), written)
-    path.write_bytes(b"#!AER-DAT4.0\r\n" + bytes(8))
-    with pytest.raises(LavatubeError, match=r"recording\.aedat4.*an aedat4 file"):
-        read_aedat4(path)
+    for damaged in (b"", b"no recording", aedat4(written, 260, 346)[:-5]):
+        path.write_bytes(damaged)
+        with pytest.raises(LavatubeError, match=r"recording\.aedat4.*an aedat4 file"):
+            read_aedat4(path)
 
 
 @pytest.mark.parametrize("name", ["n-mnist", "dvs-gesture", "cifar10-dvs", "shd"])

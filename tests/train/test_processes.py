@@ -1,0 +1,90 @@
+"""Several processes compute what one does; mixed precision trains; what is not here is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from lavatube.errors import LavatubeError
+from lavatube.train.recipe import load_recipe
+from lavatube.train.run import train
+from lavatube.trained import TrainedNetwork, load_trained
+
+# Sums over a batch are added up in another order by two processes, so weights differ by float32 rounding; over a few
+# steps of plain SGD this grows to about 1e-6, while a norm or gradient that were not shared would show at 1e-2.
+TOLERANCE = 2e-5
+
+
+def short_recipe(**changes: Any) -> dict[str, Any]:
+    value = load_recipe("digits").model_dump(mode="json")
+    layers = [{"conv2d": {"channels": 6, "kernel": 3, "stride": 2}}, {"dense": {"units": 16}}, {"dense": {"units": 10}}]
+    optimizer = {"name": "sgd", "lr": 0.01, "epochs": 1, "batch_size": 250}
+    network = {"kind": "chain", "layers": layers}
+    return {**value, "network": network, "optimizer": optimizer, "num_steps": 2, **changes}
+
+
+def idx(array: np.ndarray) -> bytes:
+    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return bytes([0, 0, 8, array.ndim]) + sizes + array.astype(np.uint8).tobytes()
+
+
+@pytest.fixture
+def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MNIST's files with 1000 samples to train on: batches of 250 divide among two processes."""
+    folder, rng = tmp_path / "mnist", np.random.default_rng(0)
+    folder.mkdir()
+    for part, count in (("train", 6000), ("t10k", 50)):
+        (folder / f"{part}-images-idx3-ubyte").write_bytes(idx(rng.integers(0, 256, (count, 8, 8))))
+        (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx(np.arange(count) % 10))
+    monkeypatch.setenv("LAVATUBE_DATA", str(tmp_path))
+
+
+def by_torchrun(recipe: dict[str, Any], folder: Path, processes: int) -> TrainedNetwork:
+    folder.mkdir()
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    command = [
+        sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--master-port=0",
+        "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0",
+        "-m", "lavatube", "train", str(folder / "recipe.yaml"), "--out", str(folder / "run"),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return load_trained(folder / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("data_folder")
+@pytest.mark.parametrize(
+    ("gradient", "normalization"),
+    [("rate", "pooled"), ("bptt", "causal"), ({"kind": "rate", "form": "single_step"}, "tse")],
+    ids=["rate", "bptt", "single_step"],
+)
+def test_two_processes_train_what_one_does(tmp_path: Path, gradient: Any, normalization: str) -> None:
+    pytest.importorskip("accelerate", reason="accelerate is not installed")
+    recipe = short_recipe(data={"name": "mnist", "shift": 1}, gradient=gradient, normalization=normalization)
+    one, two = by_torchrun(recipe, tmp_path / "one", 1), by_torchrun(recipe, tmp_path / "two", 2)
+    assert set(one.tensors) == set(two.tensors)
+    for name, value in one.tensors.items():
+        np.testing.assert_allclose(two.tensors[name], value, rtol=0, atol=TOLERANCE, err_msg=name)
+
+
+def test_bf16_trains_and_float32_state_stays_float32() -> None:
+    pytest.importorskip("accelerate", reason="accelerate is not installed")
+    from lavatube.train.recipe import parse_recipe
+
+    losses: list[float] = []
+    recipe = parse_recipe(short_recipe(precision="bf16"), where="test")
+    trained = train(recipe, progress=lambda epoch, epochs, loss, accuracy: losses.append(loss))
+    assert np.isfinite(losses).all()
+    assert {value.dtype for value in trained.tensors.values()} == {np.dtype(np.float32)}
+
+
+def test_a_device_that_is_not_here_is_refused() -> None:
+    with pytest.raises(LavatubeError, match="device"):
+        train("digits", device="cuda:99")
