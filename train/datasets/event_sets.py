@@ -17,6 +17,7 @@ from lavatube.train.datasets.events import events_to_frames
 SPLIT_SEED = 0
 DVS_SIZE = 48  # CIFAR10-DVS is resized from 128 x 128, as in arXiv 2410.11488's code
 SHD_CHANNELS, SHD_GROUP = 700, 5
+SHD_WINDOW = 1_400_000  # microseconds, the same for every digit: how long it takes is part of it
 
 
 def load_nmnist(folder: Path | None, num_steps: int) -> Dataset:
@@ -69,9 +70,11 @@ def _tonic(name: str, folder: Path | None) -> Callable[..., Any]:
 
     def make(**options: Any) -> Any:
         try:
-            return getattr(datasets, name)(save_to=str(folder), **options)
+            found = getattr(datasets, name)(save_to=str(folder), **options)
         except (OSError, RuntimeError, ValueError) as error:
             raise LavatubeError("not readable", where=f"{folder} ({name})", got=str(error)) from error
+        in_order = sorted(range(len(found)), key=lambda row: str(found.data[row])) if found.data else range(len(found))
+        return _Subset(found, np.array(in_order, np.int64))  # tonic's own order is that of the file system
 
     return make
 
@@ -112,4 +115,4 @@ def _channels(events: Any, num_steps: int) -> NDArray[np.uint8]:
     place = np.asarray(events["x"])[order].astype(np.int64) // SHD_GROUP
     width, zero = SHD_CHANNELS // SHD_GROUP, np.zeros(len(place), np.int64)
     columns = {"t": np.asarray(events["t"])[order], "x": place, "y": zero, "p": zero}
-    return events_to_frames(columns, (1, width), num_steps)[0][:, 0, 0]
+    return events_to_frames(columns, (1, width), num_steps, window=SHD_WINDOW)[0][:, 0, 0]

@@ -20,12 +20,14 @@ def events_to_frames(
     num_steps: int,
     *,
     by: Literal["time", "count"] = "time",
+    window: int | None = None,
 ) -> tuple[NDArray[np.uint8], int]:
     """Count events per bin, place and polarity: frames [T, 2, H, W], negative polarity first.
 
     events: "t", "x", "y", "p" (0 or 1), in order of time; size: (H, W). Bins are equally long ("time") or hold equally
-    many events ("count"). returns: (frames, how many events were lost because a count stops at 255).
-    raises: LavatubeError for no events, events out of order or outside the frame.
+    many events ("count"). window: what the time bins divide, from t = 0; default: from the first event to the last.
+    returns: (frames, how many events were lost because a count stops at 255).
+    raises: LavatubeError for no events, events out of order, outside the frame or outside the window.
     """
     t, x, y, p = (np.asarray(events[key]).astype(np.int64) for key in ("t", "x", "y", "p"))
     height, width = size
@@ -35,7 +37,11 @@ def events_to_frames(
         if value.min() < 0 or value.max() >= limit:
             got = f"{value.min()}..{value.max()}"
             raise LavatubeError(f"events outside the frame, {name}", expected=f"0..{limit - 1}", got=got)
-    if by == "time":
+    if window is not None and not 0 <= t[0] <= t[-1] < window:
+        raise LavatubeError("events outside the window", expected=f"0..{window - 1}", got=f"{t[0]}..{t[-1]}")
+    if by == "time" and window is not None:
+        step = t * num_steps // window
+    elif by == "time":
         span = max(int(t[-1] - t[0]) + 1, 1)
         step = (t - t[0]) * num_steps // span
     else:
@@ -62,7 +68,9 @@ def read_aedat4(path: Path) -> dict[str, NDArray]:
         raise LavatubeError("reading aedat4 needs a package", where=str(path), remedy="pip install aedat") from error
     try:
         parts = [packet["events"] for packet in aedat.Decoder(str(path)) if "events" in packet]
-    except Exception as error:  # the decoder raises its own types
+    except BaseException as error:  # on some damaged files the decoder's Rust panics, which is no Exception
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
         raise LavatubeError("not readable", where=str(path), expected="an aedat4 file", got=str(error)) from error
     if not parts:
         raise LavatubeError("no events", where=str(path), expected="an aedat4 file with events")
