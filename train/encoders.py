@@ -101,7 +101,7 @@ class Latency(Encoder):
 class Delta(Encoder):
     """Send on delta: an "on" or "off" spike when a value has moved by `threshold` or more since its last spike.
 
-    Values start from 0 and the reference moves by one threshold per spike. Channels double: on first, then off.
+    The reference starts at the first frame and moves by one threshold per spike. Channels double: on first, then off.
     """
 
     kind: Literal["delta"] = "delta"
@@ -116,7 +116,7 @@ class Delta(Encoder):
         self, samples: torch.Tensor, num_steps: int, generator: torch.Generator, *, is_sequence: bool
     ) -> torch.Tensor:
         frames = samples.transpose(0, 1).to(torch.int16)
-        reference, events = torch.zeros_like(frames[0]), []
+        reference, events = frames[0], []
         for frame in frames:
             on = frame - reference >= self.threshold
             off = reference - frame >= self.threshold

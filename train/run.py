@@ -102,6 +102,7 @@ def _finish(trainee: Trainee, recipe: Recipe, data: EncodedData, *, seconds: flo
         "test_accuracy": test.accuracy,
         "firing_rate": test.rates,
         "largest_bias": _largest_bias(network),
+        "clipped_input_values": data.dataset.clipped,
         "seconds": round(seconds, 2),
         "device": str(next(network.parameters()).device),
         "torch": torch.__version__,

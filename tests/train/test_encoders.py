@@ -71,7 +71,7 @@ def test_delta_events_rebuild_the_reference_and_fire_only_when_it_is_off_by_a_th
     events = Delta(threshold=threshold)(samples, 6, seeded(), is_sequence=True).to(torch.int64)
     on, off = events.chunk(2, 2)
     assert not (on & off).any()
-    reference = torch.zeros(3, 2, dtype=torch.int64)
+    reference = samples[:, 0].to(torch.int64)
     for t in range(6):
         error = samples[:, t].to(torch.int64) - reference
         assert torch.equal(on[t] == 1, error >= threshold)

@@ -14,25 +14,23 @@ from lavatube.errors import LavatubeError
 class Split:
     """samples: uint8, images [N, C, H, W] or features [N, F]; sequences [N, T, ...]. label: [N] int64.
 
-    length: [N] valid timesteps of sequences, which are zero after it. The arrays become read-only.
+    Sequences that are shorter than T repeat their last frame; every timestep counts. The arrays become read-only.
     """
 
     samples: NDArray[np.uint8]
     label: NDArray[np.int64]
-    length: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if len(self.samples) != len(self.label) or len(self.label) == 0:
             got = f"{len(self.samples)} samples, {len(self.label)} labels"
             raise LavatubeError("a split", where="data", expected="as many labels as samples, at least one", got=got)
-        for array in (self.samples, self.label, self.length):
-            if array is not None:
-                array.setflags(write=False)
+        for array in (self.samples, self.label):
+            array.setflags(write=False)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """raises: LavatubeError if a label is out of range."""
+    """clipped: values of all splits that did not fit 8 bits and were clamped. raises: LavatubeError for odd labels."""
 
     name: str
     classes: int
@@ -40,6 +38,7 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+    clipped: int = 0
 
     def __post_init__(self) -> None:
         for name in ("train", "validation", "test"):

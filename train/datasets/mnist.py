@@ -26,6 +26,9 @@ def load_idx_images(folder: Path | None, num_steps: int, *, name: str, subset: b
     if folder is None or not (folder / name).is_dir():
         folder = _download(folder, name)
     images, labels = _read(folder / name, "train")
+    if len(labels) <= VALIDATION:
+        got = f"{len(labels)} images"
+        raise LavatubeError("too few images", where=str(folder / name), expected=f"over {VALIDATION}", got=got)
     order = np.random.default_rng(SPLIT_SEED).permutation(len(labels))
     validation, train = np.sort(order[-VALIDATION:]), order[:-VALIDATION]
     if subset:
@@ -52,6 +55,9 @@ load_fashion_mnist_10k = partial(load_idx_images, name="fashion-mnist", subset=T
 def _read(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     images = read_idx(_find(folder, f"{part}-images-idx3-ubyte"), rank=3)
     labels = read_idx(_find(folder, f"{part}-labels-idx1-ubyte"), rank=1)
+    if len(images) != len(labels):
+        got = f"{len(images)} images, {len(labels)} labels"
+        raise LavatubeError("images and labels", where=f"{folder} ({part})", expected="as many", got=got)
     return images[:, None], labels.astype(np.int64)
 
 
@@ -63,9 +69,24 @@ def _find(folder: Path, name: str) -> Path:
 
 
 def _download(folder: Path | None, name: str) -> Path:
-    raise LavatubeError(
+    """The four files from torchvision's mirrors, with its MD5 sums, into folder/name."""
+    problem = LavatubeError(
         f"no files of {name}",
         where=str(folder / name) if folder else "data",
         expected=f"a data folder with {name}/train-images-idx3-ubyte.gz and the other three IDX files",
-        remedy="name the folder by --data-dir or LAVATUBE_DATA",
+        remedy="name the folder by --data-dir or LAVATUBE_DATA; with torchvision they are fetched into it",
     )
+    if folder is None:
+        raise problem
+    try:
+        from torchvision import datasets
+        from torchvision.datasets.utils import download_url
+    except ImportError:
+        raise problem from None
+    source = datasets.FashionMNIST if name.startswith("fashion") else datasets.MNIST
+    try:
+        for file, md5 in source.resources:
+            download_url(source.mirrors[0] + file, str(folder / name), file, md5)
+    except (OSError, RuntimeError) as error:
+        raise problem from error
+    return folder

@@ -10,16 +10,14 @@ CENTRE, PER_DEVIATION = 128, 40
 
 def to_uint8(
     values: NDArray[np.floating], mean: NDArray[np.floating], deviation: NDArray[np.floating]
-) -> NDArray[np.uint8]:
-    """clip(round(128 + 40 z)), z the standardised value: three standard deviations each way fit. Features are last."""
-    z = (values - mean) / np.maximum(deviation, 1e-12)
-    clipped: NDArray[np.uint8] = np.clip(np.rint(CENTRE + PER_DEVIATION * z), 0, 255).astype(np.uint8)
-    return clipped
+) -> tuple[NDArray[np.uint8], int]:
+    """(clip(round(128 + 40 z)), how many were clipped), z the standardised value: 3 deviations fit. Features last."""
+    scaled = np.rint(CENTRE + PER_DEVIATION * (values - mean) / np.maximum(deviation, 1e-12))
+    clipped = np.clip(scaled, 0, 255)
+    return clipped.astype(np.uint8), int((clipped != scaled).sum())
 
 
-def packed(sequences: list[NDArray[np.uint8]], num_steps: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """([N, T, F], length [N]): each sequence [t, F] cut to num_steps, or followed by zeros."""
-    out = np.zeros((len(sequences), num_steps, sequences[0].shape[1]), np.uint8)
-    for row, sequence in zip(out, sequences, strict=True):
-        row[: len(sequence)] = sequence[:num_steps]
-    return out, np.array([min(len(sequence), num_steps) for sequence in sequences], np.int64)
+def packed(sequences: list[NDArray[np.uint8]], num_steps: int) -> NDArray[np.uint8]:
+    """[N, T, F]: each sequence [t, F] cut to num_steps, or followed by its last frame."""
+    rows = [np.minimum(np.arange(num_steps), len(sequence) - 1) for sequence in sequences]
+    return np.stack([sequence[row] for sequence, row in zip(sequences, rows, strict=True)])

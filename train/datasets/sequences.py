@@ -16,7 +16,8 @@ SPLIT_SEED = 0
 
 
 def load_spoken_digits(folder: Path | None, num_steps: int) -> Dataset:
-    """Free Spoken Digit Dataset as 13 MFCC per frame, 6 to 92 frames (mean 18): [N, T, 13], cut or zero-padded to T.
+    """Free Spoken Digit Dataset as 13 MFCC per frame, 6 to 92 frames (mean 18): [N, T, 13], cut to T
+    or followed by the last one.
 
     Split 2400 / 300 / 300, stratified. There are no speaker ids, so speakers are in all splits: the accuracy is
     speaker-dependent. Standardised by the training split. Data: CC BY-SA 4.0. raises: LavatubeError if it is absent.
@@ -70,12 +71,13 @@ def _dataset(
     num_steps: int,
 ) -> Dataset:
     seen = np.concatenate([sequences[row] for row in splits[0]])
-    mean, deviation = seen.mean(0), seen.std(0)
-    made = []
+    mean, deviation, clipped, made = seen.mean(0), seen.std(0), 0, list[Split]()
     for rows in splits:
-        samples, length = packed([to_uint8(sequences[row], mean, deviation) for row in rows], num_steps)
-        made.append(Split(samples, label[rows], length))
-    return Dataset(name, classes, True, *made)
+        values = [to_uint8(sequences[row], mean, deviation) for row in rows]
+        clipped += sum(count for _, count in values)
+        made.append(Split(packed([value for value, _ in values], num_steps), label[rows]))
+    train, validation, test = made
+    return Dataset(name, classes, True, train, validation, test, clipped)
 
 
 def _cut(values: NDArray[np.floating], lengths: NDArray[np.integer]) -> list[NDArray[np.floating]]:
@@ -90,6 +92,10 @@ def _read(folder: Path | None, name: str, keys: tuple[str, ...]) -> dict[str, ND
     arrays = read_npz(path, kind="a data set")
     if missing := [key for key in keys if key not in arrays]:
         raise LavatubeError("not this data set", where=str(path), expected=", ".join(keys), got=f"no {missing[0]}")
-    if int(arrays["lengths"].sum()) != len(arrays[keys[0]]):
-        raise LavatubeError("lengths do not add up", where=str(path), expected=str(len(arrays[keys[0]])))
+    frames, lengths = arrays[keys[0]], arrays["lengths"]
+    if frames.ndim != 2 or lengths.ndim != 1 or lengths.min(initial=1) < 1 or lengths.sum() != len(frames):
+        got = f"shape {frames.shape}, {len(lengths)} lengths that add up to {lengths.sum()}"
+        raise LavatubeError("frames and lengths", where=str(path), expected="[sum of lengths, features]", got=got)
+    if any(len(arrays[key]) != len(lengths) for key in keys[2:]) or not np.isfinite(frames).all():
+        raise LavatubeError("not this data set", where=str(path), expected="finite frames, one label per sequence")
     return arrays
