@@ -21,5 +21,6 @@ def load_digits(folder: Path | None, num_steps: int) -> Dataset:
     label = digits.target.astype(np.int64)
     rest, test = train_test_split(np.arange(len(label)), test_size=360, random_state=SPLIT_SEED, stratify=label)
     train, validation = train_test_split(rest, test_size=360, random_state=SPLIT_SEED, stratify=label[rest])
-    splits = [Split(samples[np.sort(rows)], label[np.sort(rows)]) for rows in (train, validation, test)]
-    return Dataset("digits", 10, False, *splits)
+    parts = (Split(samples[np.sort(rows)], label[np.sort(rows)]) for rows in (train, validation, test))
+    learn, validate, final = parts
+    return Dataset("digits", 10, False, learn, validate, final)
