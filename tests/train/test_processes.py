@@ -62,8 +62,7 @@ def by_torchrun(recipe: dict[str, Any], folder: Path, processes: int) -> Trained
 @pytest.mark.usefixtures("data_folder")
 @pytest.mark.parametrize(
     ("gradient", "normalization"),
-    [("rate", "pooled"), ("bptt", "causal"), ({"kind": "rate", "form": "single_step"}, "tse")],
-    ids=["rate", "bptt", "single_step"],
+    [("rate", "pooled"), ("bptt", "causal")],
 )
 def test_two_processes_train_what_one_does(tmp_path: Path, gradient: Any, normalization: str) -> None:
     pytest.importorskip("accelerate", reason="accelerate is not installed")
