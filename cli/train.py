@@ -21,6 +21,7 @@ def train(
     device: Device = "cpu",
     data_dir: DataDir = None,
     overwrite: Overwrite = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Curves in TensorBoard as well as CSV.")] = False,
     json: Json = False,
 ) -> int:
     """Train a spiking network by a recipe. Writes model.safetensors and config.json; an interrupted run resumes."""
@@ -40,6 +41,13 @@ def train(
     if seed is not None:
         loaded = parse_recipe({**loaded.model_dump(mode="json"), "seed": seed}, where="--seed")
     folder = out or Path("runs") / loaded.name
+    note = "first epoch"
+
+    def after_epoch(epoch: int, epochs: int, loss: float, accuracy: float | None) -> None:
+        nonlocal note
+        note = f"epoch {epoch}/{epochs}, loss {loss:.3f}"
+        note += f", validation {accuracy:.1f} %" if accuracy is not None else ""
+
     with progress_bar("training") as update:
         network = train_recipe(
             loaded,
@@ -47,13 +55,10 @@ def train(
             resume=resume,
             device=device,
             overwrite=overwrite,
+            tensorboard=tensorboard,
             data_dir=data_dir,
-            progress=lambda epoch, epochs, loss, accuracy: update(
-                epoch,
-                epochs,
-                f"epoch {epoch}/{epochs}, loss {loss:.3f}"
-                + (f", validation {accuracy:.1f} %" if accuracy is not None else ""),
-            ),
+            progress=after_epoch,
+            on_samples=lambda done, total: update(done, total, note),
         )
     say(f"wrote {folder / 'model.safetensors'}")
     if json:

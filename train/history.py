@@ -1,10 +1,12 @@
-"""The training curve of a run: one row of CSV per epoch."""
+"""The training curve of a run: one row of CSV per epoch, and on request the same in TensorBoard."""
 
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
+from lavatube.errors import LavatubeError
 from lavatube.files import whole_file
 
 HISTORY = "history.csv"
@@ -29,3 +31,21 @@ def read_history(folder: Path) -> list[dict[str, str]]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         return [row for row in csv.DictReader(file) if (row.get("epoch") or "").isdigit()]
+
+
+def write_tensorboard(folder: Path) -> None:
+    """The whole history as TensorBoard scalars in folder/tensorboard, replacing what was there.
+
+    raises: LavatubeError if tensorboard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise LavatubeError("no tensorboard", where=str(folder), remedy="pip install 'lavatube[train]'") from error
+    log = folder / "tensorboard"
+    shutil.rmtree(log, ignore_errors=True)
+    with SummaryWriter(str(log)) as writer:
+        for row in read_history(folder):
+            for name in COLUMNS[1:]:
+                if row[name]:
+                    writer.add_scalar(name, float(row[name]), int(row["epoch"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -43,9 +44,11 @@ def train_epoch(
     optimizer: torch.optim.Optimizer,
     epoch: int,
     processes: Processes,
+    advance: Callable[[int], object] = lambda samples: None,
 ) -> float:
     """One pass over the training split; epoch counts from 0 and decides order, augmentation and learning rate.
 
+    advance: called after each step with the number of samples in it.
     returns: mean loss. raises: LavatubeError, naming the layer, if the loss or a gradient is not finite; then the
     parameters are those of the step before.
     """
@@ -73,6 +76,7 @@ def train_epoch(
         processes.step(optimizer)
         losses.append(loss)
         sizes.append(len(labels))
+        advance(len(labels) * processes.share[1])
     weights = torch.tensor(sizes, dtype=torch.float32, device=losses[0].device)
     return processes.mean(float((torch.stack(losses) * weights).sum() / weights.sum()))
 

@@ -11,7 +11,7 @@ import torch
 
 from lavatube.errors import LavatubeError
 from lavatube.train.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
-from lavatube.train.history import HISTORY, append_history
+from lavatube.train.history import HISTORY, append_history, write_tensorboard
 from lavatube.train.loop import Trainee, evaluate, train_epoch
 from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.networks.spiking_layer import SpikingLayer
@@ -34,6 +34,8 @@ def train(
     data_dir: Path | None = None,
     progress: Progress | None = None,
     overwrite: bool = False,
+    tensorboard: bool = False,
+    on_samples: Callable[[int, int], object] | None = None,
 ) -> TrainedNetwork:
     """Train a spiking network. The weights of the last epoch are kept; the test split decides nothing.
 
@@ -41,7 +43,9 @@ def train(
     out:       run folder: checkpoint/ after every epoch; at the end model.safetensors and config.json. None: no files.
     resume:    go on from the checkpoint in `out`; on the CPU the result is that of an uninterrupted run, bit for bit.
     progress:  called after each epoch with (epoch, epochs, loss, validation accuracy in % or None).
+    on_samples: called after each step with (samples seen, samples of the whole run).
     overwrite: train again where a finished run is.
+    tensorboard: write the curves of history.csv to `out`/tensorboard as well.
     raises:    LavatubeError for a bad recipe, data set or device, a finished folder, or another recipe's checkpoint.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
@@ -58,14 +62,24 @@ def train(
         if checkpoint_path(folder).is_file():
             start, before = load_checkpoint(checkpoint_path(folder), trainee, optimizer, digest=recipe.digest())
     began = time.perf_counter()
-    epochs = recipe.optimizer.epochs
+    epochs, size = recipe.optimizer.epochs, len(data.dataset.train.label)
+    seen = start * size
+
+    def advance(samples: int) -> None:
+        nonlocal seen
+        seen += samples
+        if on_samples is not None:
+            on_samples(min(seen, epochs * size), epochs * size)
+
     for epoch in range(start, epochs):
-        loss = train_epoch(trainee, recipe, data, optimizer, epoch, processes)
+        loss = train_epoch(trainee, recipe, data, optimizer, epoch, processes, advance)
         validate = (epoch + 1) % VALIDATE_EVERY == 0 or epoch + 1 == epochs
         accuracy = evaluate(trainee.network, data, data.dataset.validation).accuracy if validate else None
         if folder is not None and processes.is_main:
             spent = before + time.perf_counter() - began
             append_history(folder, epoch + 1, loss, accuracy, spent)
+            if tensorboard:
+                write_tensorboard(folder)
             save_checkpoint(
                 checkpoint_path(folder), trainee, optimizer, epoch=epoch + 1, digest=recipe.digest(), seconds=spent
             )

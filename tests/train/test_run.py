@@ -12,6 +12,7 @@ import pytest
 from lavatube.errors import LavatubeError
 from lavatube.train.checkpoint import checkpoint_path
 from lavatube.train.datasets.dataset import Dataset
+from lavatube.train.history import read_history
 from lavatube.train.loop import evaluate
 from lavatube.train.networks.build import load_network
 from lavatube.train.recipe import Recipe, load_recipe
@@ -58,6 +59,22 @@ def test_an_interrupted_run_resumes_to_the_same_bits(make_recipe: MakeRecipe, tm
         "history.csv",
         "model.safetensors",
     ]
+
+
+def test_the_curve_of_a_resumed_run_has_every_epoch_once_in_csv_and_tensorboard(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed"
+    )
+    with pytest.raises(Interrupted):
+        train(make_recipe(), out=tmp_path, progress=interrupt_after(2), tensorboard=True)
+    train(make_recipe(), out=tmp_path, tensorboard=True)
+    rows = read_history(tmp_path)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [point.step for point in events.Scalars("loss")] == [1, 2, 3, 4]
+    assert [point.value for point in events.Scalars("loss")] == pytest.approx([float(row["loss"]) for row in rows])
 
 
 def test_a_restart_begins_at_the_first_epoch(make_recipe: MakeRecipe, tmp_path: Path) -> None:
