@@ -9,6 +9,8 @@ import torch
 
 from lavatube import fixed_point as fp
 
+BLOCK = 1 << 16  # neurons that are stepped together on a CPU
+
 
 def int32(value: torch.Tensor) -> torch.Tensor:
     """`fixed_point.int32` for int64 tensors."""
@@ -63,11 +65,22 @@ def run_lif(
     spikes = torch.empty_like(activation, dtype=torch.bool)
     states = {name: torch.empty_like(activation) for name in keep}
     wrapped, saturated = torch.zeros(2, steps, batch, dtype=torch.int64, device=activation.device)
-    u = v = torch.zeros_like(activation[0])
-    for t in range(steps):
-        u, v, spikes[t], membrane, wraps, clips = step_cuba_lif(u, v, activation[t], bias, du=du, dv=dv, vth=vth)
-        wrapped[t], saturated[t] = wraps.flatten(1).sum(1), clips.flatten(1).sum(1)
-        for name, value in (("u", u), ("v", v), ("membrane", membrane)):
-            if name in states:
-                states[name][t] = value
+    for rows in sample_blocks(activation):
+        u = v = torch.zeros_like(activation[0, rows])
+        for t in range(steps):
+            now = t, rows
+            u, v, spikes[now], membrane, wraps, clips = step_cuba_lif(
+                u, v, activation[now], bias, du=du, dv=dv, vth=vth
+            )
+            wrapped[now], saturated[now] = wraps.flatten(1).sum(1), clips.flatten(1).sum(1)
+            for name, value in (("u", u), ("v", v), ("membrane", membrane)):
+                if name in states:
+                    states[name][now] = value
     return LifRun(spikes, states, wrapped, saturated)
+
+
+def sample_blocks(activation: torch.Tensor) -> list[slice]:
+    """Ranges of samples of [T, B, ...] to step together: on a CPU their state stays in the cache."""
+    batch, neurons = activation.shape[1], activation[0, :1].numel()
+    size = max(1, BLOCK // max(neurons, 1)) if activation.device.type == "cpu" else max(batch, 1)
+    return [slice(start, start + size) for start in range(0, batch, size)]
