@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -35,10 +36,10 @@ class Outputs:
     logits: [B, classes], the read-out's mean over timesteps.
     taps:   per stage, mean spikes (or currents) [B, ...], in the order of the network.
     rates:  per population, mean spikes [B, ...].
-    biases: per normalisation, [C]: what folding this batch's statistics would add to the current.
+    biases: per normalisation, a function that gives [C]: what folding this batch's statistics would add to the current.
     """
 
     logits: torch.Tensor
     taps: dict[str, torch.Tensor] = field(default_factory=dict)
     rates: dict[str, torch.Tensor] = field(default_factory=dict)
-    biases: dict[str, torch.Tensor] = field(default_factory=dict)
+    biases: dict[str, Callable[[], torch.Tensor]] = field(default_factory=dict)

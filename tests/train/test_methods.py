@@ -18,6 +18,7 @@ from lavatube.sim.parity import parity
 from lavatube.train.datasets import catalog
 from lavatube.train.datasets.dataset import Dataset, Split
 from lavatube.train.datasets.digits import load_digits
+from lavatube.train.encoders import Encoder
 from lavatube.train.extension_points import EXTENSION_POINTS
 from lavatube.train.loop import Trainee, train_epoch
 from lavatube.train.networks.build import load_network
@@ -49,12 +50,16 @@ CASES = [pytest.param(point, row, id=f"{point}-{kind_of(row)}") for point, row i
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A data set `tiny`: digits drawn 16 pixels wide."""
+    """A data set `tiny`: digits drawn 16 pixels wide; and `tiny-sequence`: the same, brighter at each timestep."""
     digits = load_digits(None, 1)
     parts = [
         Split(np.kron(split.samples[:size], np.ones((1, 1, 2, 2), np.uint8)), split.label[:size].copy())
         for split, size in ((digits.train, 64), (digits.validation, 20), (digits.test, 20))
     ]
+    brighter = (np.arange(1, 4, dtype=np.uint8) / 3).reshape(1, 3, 1, 1, 1)
+    sequences = [Split((part.samples[:, None] * brighter).astype(np.uint8), part.label.copy()) for part in parts]
+    sequence = Dataset("tiny-sequence", 10, True, sequences[0], sequences[1], sequences[2])
+    monkeypatch.setitem(catalog.DATASETS, "tiny-sequence", lambda *_: sequence)  # type: ignore[arg-type]
     monkeypatch.setitem(catalog.DATASETS, "tiny", lambda *_: Dataset("tiny", 10, False, *parts))  # type: ignore[arg-type]
 
 
@@ -76,6 +81,8 @@ def recipe_with(make_recipe: Callable[..., Recipe], point: str, row: type[Strict
         changes["gradient"] = "bptt"
     else:
         changes[point] = kind
+        if issubclass(row, Encoder) and not row.for_static:
+            changes["data"] = {"name": "tiny-sequence"}
     if kind == "online":
         changes["normalization"] = "tse"
     return make_recipe(**changes)
@@ -97,7 +104,7 @@ def plain_names(recipe: Recipe) -> set[str]:
 
 def outputs(network: SpikingNetwork) -> torch.Tensor:
     with torch.no_grad():
-        return network.eval()(torch.rand(8, 1, 16, 16, generator=torch.Generator().manual_seed(0))).logits
+        return network.eval()(torch.rand(8, *network.input_shape, generator=torch.Generator().manual_seed(0))).logits
 
 
 @pytest.mark.parametrize(("point", "row"), CASES)
@@ -124,7 +131,8 @@ def test_finalizing_and_saving_commute_and_seeds_reproduce(
     third = Trainee(recipe, prepare(recipe))
     third.load_state_dict(first.state_dict())  # saved in the middle of training, then finalized
     plain = {name: value.numpy() for name, value in first.network.finalize().state_dict().items()}
-    loaded = load_network(TrainedNetwork(recipe.model_dump(mode="json"), plain, {}), (1, 16, 16), 10)
+    shape = third.network.input_shape
+    loaded = load_network(TrainedNetwork(recipe.model_dump(mode="json"), plain, {}), shape, 10)
     assert torch.equal(outputs(third.network.finalize()), outputs(loaded))
 
 

@@ -180,7 +180,7 @@ def test_values_in_rate_mode_are_those_of_the_spiking_network(
         assert 0 < value.mean() < 1
         torch.testing.assert_close(rate.rates[name], value, rtol=0, atol=1e-14)
     for name, value in spiking.biases.items():
-        torch.testing.assert_close(rate.biases[name], value, rtol=0, atol=1e-12)
+        torch.testing.assert_close(rate.biases[name](), value(), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("norm", STEP_BY_STEP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,35 +14,36 @@ from lavatube.train.norms.time_stat import TimeStatNorm
 
 def normalize_with_rate(
     norm: TimeStatNorm, steps: torch.Tensor, rate: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, Callable[[], torch.Tensor]]:
     """Normalize the spiking pass, and its time mean with the exact Jacobian in a shift of the mean current.
 
     steps: [T or 1, B, C, ...], without gradient; rate: [B, C, ...], their mean, with gradient. Statistics that are the
     same at every timestep need one saved tensor. Others (estimators per_step, causal, tse) need one per timestep, so
     there the graph grows with T.
-    returns: (steps, rate, bias [C] that folding these statistics would add).
+    returns: (steps, rate, function that gives the bias [C] that folding these statistics would add).
     source: values as in arXiv 2410.11488's code; the Jacobian is that of the time mean of the norm.
     """
     constant_in_time = not norm.estimator.online or norm.estimator.kind == "running"
     if norm.training and not constant_in_time and (len(steps) > 1 or norm.estimator.by_time):
-        shifted = steps + (rate - rate.detach())
-        statistics = norm.statistics(shifted)
-        normal = norm.normalize(shifted, statistics)
-        return normal.detach(), normal.mean(0), norm.folded_bias(statistics)
+        normal = norm.normalized(steps + (rate - rate.detach()))
+        return normal.steps.detach(), normal.steps.mean(0), normal.bias
     with torch.no_grad():
-        mean, var = norm.statistics(steps)
-        normal = norm.normalize(steps, (mean, var))
-    return normal, *rate_of_normalized(norm, rate, (mean[0], var[0]))
+        normal = norm.normalized(steps)
+    mean, var = normal.statistics
+    return normal.steps, *rate_of_normalized(norm, rate, (mean[0], var[0]))
 
 
 def rate_of_normalized(
     norm: TimeStatNorm, rate: torch.Tensor, statistics: Moments
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(normalised mean current [B, C, ...], folded bias [C]) by statistics [C] of the whole sequence."""
+) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
+    """(normalised mean current [B, C, ...], its folded bias) by statistics [C] of the whole sequence."""
     if not norm.training or norm.estimator.kind == "running":
-        return norm.normalize(rate, statistics), norm.folded_bias(statistics)
-    own_mean = mean_over_processes(rate.mean([axis for axis in range(rate.ndim) if axis != 1]))
-    return batch_norm_of_rate(norm, rate, statistics), norm.folded_bias((own_mean, statistics[1]))
+        return norm.normalize(rate, statistics), lambda: norm.folded_bias(statistics)
+    axes = [axis for axis in range(rate.ndim) if axis != 1]
+    return (
+        batch_norm_of_rate(norm, rate, statistics),
+        lambda: norm.folded_bias((mean_over_processes(rate.mean(axes)), statistics[1])),
+    )
 
 
 def batch_norm_of_rate(norm: TimeStatNorm, rate: torch.Tensor, statistics: Moments) -> torch.Tensor:

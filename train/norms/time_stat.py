@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -17,6 +18,15 @@ class SequenceRows:
 
     mean: list[torch.Tensor] = field(default_factory=list)
     var: list[torch.Tensor] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Normalized:
+    """steps: [T or 1, B, C, ...]; statistics: [T or 1, C]; bias: gives [C], what folding the statistics would add."""
+
+    steps: torch.Tensor
+    statistics: Moments
+    bias: Callable[[], torch.Tensor]
 
 
 class TimeStatNorm(nn.Module):
@@ -41,6 +51,25 @@ class TimeStatNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
         self.recent: nn.Module | None = RecentRows(num_steps, channels) if estimator.keeps_rows else None
+
+    def normalized(self, current: torch.Tensor) -> Normalized:
+        """Normalise all timesteps.
+
+        current: as for `statistics`. One mean and variance for all in a single process is torch's own batch norm, three
+        to four times faster than the operations that it fuses.
+        """
+        if not (
+            self.training and not self.estimator.online and processes() == 1 and current.dtype == self.weight.dtype
+        ):
+            statistics = self.statistics(current)
+            return Normalized(self.normalize(current, statistics), statistics, lambda: self.folded_bias(statistics))
+        flat = current.flatten(0, 1)
+        normal, mean, inverse = torch.native_batch_norm(flat, self.weight, self.bias, None, None, True, 0.0, self.eps)
+        mean, var = mean.detach(), inverse.detach() ** -2 - self.eps
+        self._update(mean, var, flat.numel() // len(mean) * self.num_steps // len(current))
+        axes = [axis for axis in range(flat.ndim) if axis != 1]
+        statistics = mean.unsqueeze(0), var.unsqueeze(0)
+        return Normalized(normal.reshape(current.shape), statistics, lambda: self.folded_bias((flat.mean(axes), var)))
 
     def statistics(self, current: torch.Tensor) -> Moments:
         """For all timesteps: (mean, variance), [T, C], or [1, C] where every timestep has the same.

@@ -25,6 +25,6 @@ class BiasLimit(Term):
     weight: Annotated[Number, Field(ge=0)] = 1.0
 
     def loss(self, outputs: Outputs, labels: torch.Tensor, heads: nn.ModuleDict) -> torch.Tensor:
-        excess = [torch.relu(bias.abs() - self.limit) for bias in outputs.biases.values()]
+        excess = [torch.relu(bias().abs() - self.limit) for bias in outputs.biases.values()]
         total = torch.stack([(e**2).sum() for e in excess]).sum() if excess else outputs.logits.new_zeros(())
         return self.weight * total

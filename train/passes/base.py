@@ -28,7 +28,7 @@ class Pass:
     def __init__(self) -> None:
         self.taps: dict[str, torch.Tensor] = {}
         self.rates: dict[str, torch.Tensor] = {}
-        self.biases: dict[str, torch.Tensor] = {}
+        self.biases: dict[str, Callable[[], torch.Tensor]] = {}
 
     def linear(self, module: Linear, x: Seq) -> Seq:
         """A map that is linear in its input [N, ...]: convolution, dense, average pooling, flatten."""

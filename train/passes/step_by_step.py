@@ -64,7 +64,7 @@ class OnlineStep(Pass):
         current, record = x.steps[0], self.state.norms.setdefault(norm, NormRecord())
         record.samples_and_places = current.numel() // current.shape[1]
         mean, var = norm.statistics_at(current, record.rows)
-        self.biases[norm.name] = norm.folded_bias((mean, var))
+        self.biases[norm.name] = lambda: norm.folded_bias((mean, var))
         record.mean = record.mean + mean.detach()
         record.inverse = record.inverse + torch.rsqrt(var.detach() + norm.eps)
         return Seq(norm.normalize(current, (mean, var)).unsqueeze(0))

@@ -22,9 +22,10 @@ class ThroughTime(Pass):
         return Seq(fold_time(module, x.steps))
 
     def norm(self, norm: TimeStatNorm, x: Seq) -> Seq:
-        statistics = norm.statistics(x.steps)
-        self.biases[norm.name] = norm.folded_bias(statistics)
-        return Seq(norm.normalize(x.steps, statistics))
+        normal = norm.normalized(x.steps)
+        if norm.training:  # in evaluation nobody asks, and the function would keep the currents alive
+            self.biases[norm.name] = normal.bias
+        return Seq(normal.steps)
 
     def neurons(self, population: Neurons, x: Seq) -> Seq:
         current = x.steps.expand(self.num_steps, *x.steps.shape[1:])
