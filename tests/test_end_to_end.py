@@ -25,8 +25,10 @@ def folder(tmp_path_factory):
     """A run of the shipped recipe, cut to a few epochs, up to the program."""
     base = tmp_path_factory.mktemp("end to end")
     text = (Path(lavatube.train.__file__).parent / "recipes" / "digits.yaml").read_text()
-    assert "epochs: 80" in text
-    (base / "short.yaml").write_text(text.replace("epochs: 80", "epochs: 6"))
+    assert "\n  epochs: 80" in text
+    assert "warmup_epochs: 5" in text
+    short = text.replace("\n  epochs: 80", "\n  epochs: 6").replace("warmup_epochs: 5", "warmup_epochs: 0")
+    (base / "short.yaml").write_text(short)
     out = base / "run"
     assert invoke(["train", str(base / "short.yaml"), "--out", str(out)]) == 0
     assert invoke(["quantize", str(out), "--epochs", "2"]) == 0
