@@ -196,7 +196,7 @@ def _lower(out: Path) -> str:
 def _samples(out: Path) -> str:
     from lavatube.inputs import save_inputs
     from lavatube.program_file import load_program
-    from lavatube.sim.parity import samples_for
+    from lavatube.sim.parity_samples import samples_for
 
     batch = samples_for(load_program(out / "program.safetensors"), out)
     save_inputs(batch, out / "input.npz")

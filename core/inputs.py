@@ -31,10 +31,10 @@ class InputBatch:
     def batch(self) -> int:
         return int(self.events.shape[1])
 
-    def samples(self, count: int) -> InputBatch:
-        """The first `count` samples."""
-        label = None if self.label is None else self.label[:count]
-        return InputBatch(self.events[:, :count], self.length[:count], label)
+    def samples(self, stop: int, start: int = 0) -> InputBatch:
+        """The samples from `start` up to `stop`; by default the first `stop`."""
+        label = None if self.label is None else self.label[start:stop]
+        return InputBatch(self.events[:, start:stop], self.length[start:stop], label)
 
 
 def load_inputs(path: Path, node: InputNode, *, default_steps: int, steps: int | None = None) -> InputBatch:

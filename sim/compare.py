@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,9 @@ class LayerComparison:
     total_b: int
     mismatches: int
     first: Mismatch | None
+
+
+SUMS = ("compared", "total_a", "total_b", "mismatches")
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,21 @@ def compare(a: SpikeTrace, b: SpikeTrace, *, names: tuple[str, str] = ("a", "b")
                 rows.append(_compare_layer(name, quantity, left[name], right[name], a.length))
     rows.append(_compare_readout(a.readout, b.readout))
     return TraceComparison(*names, tuple(rows))
+
+
+def joined(parts: Sequence[tuple[int, TraceComparison]]) -> TraceComparison:
+    """One comparison of many samples from those of its parts: (number of the part's first sample, comparison)."""
+    rows = []
+    for same in zip(*(part.rows for _, part in parts), strict=True):
+        firsts = [
+            replace(row.first, sample=row.first.sample + start)
+            for row, (start, _) in zip(same, parts, strict=True)
+            if row.first is not None
+        ]
+        sums = {name: sum(getattr(row, name) for row in same) for name in SUMS}
+        first = min(firsts, key=lambda m: (m.step, m.sample), default=None)
+        rows.append(LayerComparison(same[0].layer, same[0].quantity, **sums, first=first))
+    return replace(parts[0][1], rows=tuple(rows))
 
 
 def _compare_layer(name: str, quantity: str, a: np.ndarray, b: np.ndarray, length: np.ndarray) -> LayerComparison:

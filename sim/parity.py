@@ -8,18 +8,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lavatube.errors import LavatubeError
-from lavatube.inputs import InputBatch, load_inputs, make_inputs
+from lavatube.inputs import InputBatch
 from lavatube.program import LoihiProgram
 from lavatube.program_file import load_program, program_sha256
 from lavatube.sim.compare import compare
 from lavatube.sim.counts import count
 from lavatube.sim.parity_report import INDEPENDENCE, EngineParity, ParityReport, save_parity
+from lavatube.sim.parity_samples import samples_for
+from lavatube.sim.parity_tally import Tally, independence_of
 from lavatube.sim.run import program_path, run
 from lavatube.trace import load_trace
-from lavatube.trained import load_quantized
 
 Progress = Callable[[int, int, str], None]
+NEURON_STEPS_AT_ONCE = 1 << 27  # of the samples that are compared together; bounds the memory
 
 
 def parity(
@@ -53,33 +57,46 @@ def parity(
     unknown = [name for name in engines if name not in INDEPENDENCE]
     if unknown:
         raise LavatubeError("unknown engine", expected=", ".join(INDEPENDENCE), got=", ".join(unknown))
-    batch = samples_for(program, folder, data, data_dir)
-    batch = batch if samples is None else batch.samples(samples)
-    note = progress or (lambda done, total, what: None)
-    note(0, len(engines) + 1, "reference")
-    reference = run(program, batch, backend="reference", record=record)
-    counts = count(program, reference)
-    found = []
-    for index, name in enumerate(engines):
-        note(index + 1, len(engines) + 1, name)
-        origin: Any = folder if name == "torch" else program
-        started = time.perf_counter()
-        trace = run(
-            origin,
-            batch,
-            backend=name,
-            record=record,
-            conv=conv,
-            timeout=timeout,
-            device=_device(name, device),
-            progress=partial(_inner, note, index + 1, len(engines) + 1, name),
-        )
-        comparison = compare(reference, trace, names=("reference", name))
-        seconds = round(time.perf_counter() - started, 3)
-        equal_counts = count(program, trace).layers == counts.layers
-        found.append(EngineParity(name, comparison, equal_counts, _independence(name, trace.meta), trace.meta, seconds))
+    batch = samples_for(program, folder, data, data_dir, samples)
+    starts = range(0, batch.batch, _chunk(program, batch))
+    tallies = {name: Tally() for name in engines}
+    correct = 0
+    stages = len(starts) * (len(engines) + 1)
+    for number, start in enumerate(starts):
+        part = batch.samples(start + starts.step, start)
+        if batch.length.any() and not part.length.any():
+            continue  # nothing in it to compare
+        done, which = number * (len(engines) + 1), f"samples {start}..{start + part.batch - 1}, "
+        note = partial(_inner, progress, stages, which if len(starts) > 1 else "")
+        note(done, "reference", 0, 1)
+        reference = run(program, part, backend="reference", record=record, progress=partial(note, done, "reference"))
+        counts = count(program, reference)
+        correct += 0 if part.label is None else int((reference.prediction == part.label).sum())
+        for index, name in enumerate(engines, start=done + 1):
+            note(index, name, 0, 1)
+            origin: Any = folder if name == "torch" else program
+            started = time.perf_counter()
+            trace = run(
+                origin,
+                part,
+                backend=name,
+                record=record,
+                conv=conv,
+                timeout=timeout,
+                device=_device(name, device),
+                progress=partial(note, index, name),
+            )
+            comparison = compare(reference, trace, names=("reference", name))
+            seconds = time.perf_counter() - started
+            tallies[name].add(start, comparison, count(program, trace).layers == counts.layers, trace.meta, seconds)
+    accuracy = None if batch.label is None else 100.0 * correct / batch.batch
     report = ParityReport(
-        "reference", tuple(found), batch.batch, batch.num_steps, program_sha256(program), _accuracy(reference, batch)
+        "reference",
+        tuple(tally.result(name) for name, tally in tallies.items()),
+        batch.batch,
+        batch.num_steps,
+        program_sha256(program),
+        accuracy,
     )
     if out is None and folder is not None and samples is None and against is None:
         out = folder / "parity.json"  # a partial comparison does not replace the full one
@@ -96,7 +113,7 @@ def parity_of_traces(a: Path | str, b: Path | str | None, *, out: Path | str | N
     comparison = compare(left, right, names=(Path(a).name, Path(b).name))
     hashes = [str(trace.meta["program_sha256"]) for trace in (left, right) if "program_sha256" in trace.meta]
     name = str(right.meta.get("engine", Path(b).name))
-    independence = "made by two programs" if len(set(hashes)) > 1 else _independence(name, right.meta)
+    independence = "made by two programs" if len(set(hashes)) > 1 else independence_of(name, right.meta)
     engine = EngineParity(name, comparison, None, independence, right.meta, 0.0)
     reference = str(left.meta.get("engine", Path(a).name))
     report = ParityReport(reference, (engine,), left.batch, left.num_steps, hashes[0] if hashes else "")
@@ -105,48 +122,17 @@ def parity_of_traces(a: Path | str, b: Path | str | None, *, out: Path | str | N
     return report
 
 
-def _inner(note: Progress, stage: int, stages: int, name: str, done: int, total: int) -> None:
+def _chunk(program: LoihiProgram, batch: InputBatch) -> int:
+    """Samples to compare at once; the reference engine holds some ten int64 per neuron and the traces one byte."""
+    neurons = sum(int(np.prod(synapse.out_shape)) for synapse, _ in program.layers)
+    return max(1, NEURON_STEPS_AT_ONCE // (neurons * batch.num_steps))
+
+
+def _inner(progress: Progress | None, stages: int, which: str, stage: int, name: str, done: int, total: int) -> None:
     """Progress inside one engine's run, as a share of that stage."""
-    note(stage, stages, f"{name} {100 * done // max(total, 1)} %")
+    if progress is not None:
+        progress(stage, stages, f"{which}{name} {100 * done // max(total, 1)} %")
 
 
 def _device(engine: str, device: str) -> str:
     return device if engine in ("torch", "fast") else "cpu"
-
-
-def _independence(engine: str, meta: Any) -> str:
-    rows = (meta.get("processes") or {}).values()
-    own = [row for row in rows if isinstance(row, dict) and row.get("stock") is False]
-    return "own Lava processes" if own else INDEPENDENCE.get(engine, "unknown")
-
-
-def _accuracy(trace: Any, batch: InputBatch) -> float | None:
-    return None if batch.label is None else float(100 * (trace.prediction == batch.label).mean())
-
-
-def samples_for(
-    program: LoihiProgram, folder: Path | None, data: str | Path | None = None, data_dir: Path | None = None
-) -> InputBatch:
-    """Samples to compare on: X.npz, a data set's test split, or the test split that a run folder was trained beside."""
-    if data is not None and (str(data).endswith(".npz") or Path(data).is_file()):
-        return load_inputs(Path(data), program.input, default_steps=program.num_steps)
-    from lavatube.train.datasets.catalog import load_data
-    from lavatube.train.encoders import Direct
-    from lavatube.train.recipe import parse_recipe
-    from lavatube.train.samples import EncodedData, prepare
-
-    if data is not None:
-        encoded = EncodedData(load_data(str(data), data_dir, num_steps=program.num_steps), Direct(), program.num_steps)
-    elif folder is not None:
-        recipe = load_quantized(folder / "quantized.safetensors").recipe
-        encoded = prepare(parse_recipe(dict(recipe), where=str(folder)), data_dir)
-    else:
-        raise LavatubeError("no samples", where="parity", expected="--data NAME or --data X.npz")
-    split = encoded.dataset.test
-    return make_inputs(
-        encoded.events(split),
-        program.input,
-        default_steps=program.num_steps,
-        label=split.label,
-        where=f"data {encoded.dataset.name}",
-    )

@@ -97,7 +97,7 @@ def test_any_input_gives_the_same_trace_on_every_engine(folder):
 def test_energy_of_a_torch_trace_equals_that_of_a_run(folder, tmp_path, capsys):
     from lavatube.inputs import save_inputs
     from lavatube.program_file import load_program
-    from lavatube.sim.parity import samples_for
+    from lavatube.sim.parity_samples import samples_for
 
     batch = samples_for(load_program(folder / "program.safetensors"), folder).samples(20)
     save_inputs(batch, tmp_path / "x.npz")

@@ -1,0 +1,46 @@
+"""Samples to compare engines on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lavatube.errors import LavatubeError
+from lavatube.inputs import InputBatch, load_inputs, make_inputs
+from lavatube.program import LoihiProgram
+from lavatube.trained import load_quantized
+
+
+def samples_for(
+    program: LoihiProgram,
+    folder: Path | None,
+    data: str | Path | None = None,
+    data_dir: Path | None = None,
+    count: int | None = None,
+) -> InputBatch:
+    """Samples to compare on: X.npz, a data set's test split, or the test split that a run folder was trained beside.
+
+    count: only the first so many.
+    """
+    if data is not None and (str(data).endswith(".npz") or Path(data).is_file()):
+        batch = load_inputs(Path(data), program.input, default_steps=program.num_steps)
+        return batch if count is None else batch.samples(count)
+    from lavatube.train.datasets.catalog import load_data
+    from lavatube.train.encoders import Direct
+    from lavatube.train.recipe import parse_recipe
+    from lavatube.train.samples import EncodedData, prepare
+
+    if data is not None:
+        encoded = EncodedData(load_data(str(data), data_dir, num_steps=program.num_steps), Direct(), program.num_steps)
+    elif folder is not None:
+        recipe = load_quantized(folder / "quantized.safetensors").recipe
+        encoded = prepare(parse_recipe(dict(recipe), where=str(folder)), data_dir)
+    else:
+        raise LavatubeError("no samples", where="parity", expected="--data NAME or --data X.npz")
+    split = encoded.dataset.test
+    return make_inputs(
+        encoded.events(split, count),
+        program.input,
+        default_steps=program.num_steps,
+        label=split.label[:count],
+        where=f"data {encoded.dataset.name}",
+    )
