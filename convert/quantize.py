@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +11,10 @@ import torch.nn.functional as F
 
 from lavatube.bounds import bound_layer
 from lavatube.convert.fold import fold
+from lavatube.convert.lossy import rounding, snapped
 from lavatube.convert.registers import ChosenLayer, choose_registers
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.files import sha256_of_file
-from lavatube.fixed_point import BIAS_MANTISSA_MAX, BIAS_MANTISSA_MIN, INT32_MAX
 from lavatube.integer_layer import IntegerLayer, mantissas
 from lavatube.program import Conv2dNode, DenseNode, LifNode
 from lavatube.train.datasets.dataset import Split
@@ -80,7 +79,7 @@ def quantize(
         recipe=recipe.model_dump(mode="json"),
         layout=module.layout,
         tensors={name: value.detach().cpu().numpy().copy() for name, value in module.state_dict().items()},
-        lossy=tuple(_lossy(chosen, module)),
+        lossy=(*snapped(recipe), *rounding(chosen, module)),
         metrics={
             "float_test_accuracy": evaluate(network, dataset, dataset.dataset.test).accuracy,
             "rounded_validation_accuracy": rounded,
@@ -178,38 +177,3 @@ def _refuse_overflow(layers: Sequence[IntegerLayer], max_event: int, num_steps: 
                 remedy="fine-tuning grew the weights: quantize with a smaller --headroom",
             )
         max_event = 1
-
-
-def _lossy(chosen: Sequence[ChosenLayer], module: QuantizedModule) -> list[dict[str, Any]]:
-    """What rounding and clamping does: to the folded floats before fine-tuning, and to the master weights after it."""
-    records = []
-    for values, layer, made in zip(chosen, module.chain(), module.integer_layers(), strict=True):
-        limit = 2 ** (made.num_weight_bits - 1) - 1
-        bias_range = (BIAS_MANTISSA_MIN, BIAS_MANTISSA_MAX) if made.neuron else (-INT32_MAX, INT32_MAX)
-        master = layer.synapse.weight.detach().cpu().numpy(), layer.bias.detach().cpu().numpy()
-        for when, (weight, bias) in (
-            ("before fine-tuning", (values.weight, values.bias)),
-            ("after fine-tuning", master),
-        ):
-            records.append(
-                {
-                    "stage": "quantize",
-                    "layer": made.name,
-                    "when": when,
-                    "what": f"weights rounded to {made.num_weight_bits} bits, biases to their register",
-                    **_rounding("weight", weight, made.scale, (-limit, limit)),
-                    **_rounding("bias", bias, made.bias_scale, bias_range),
-                }
-            )
-    return records
-
-
-def _rounding(what: str, value: np.ndarray, scale: float, limits: tuple[int, int]) -> dict[str, Any]:
-    exact = value.astype(np.float64) / scale
-    integers = np.clip(np.rint(exact), *limits)
-    return {
-        f"{what}_largest": int(np.abs(integers).max()),
-        f"{what}_to_zero": int(((integers == 0) & (exact != 0)).sum()),
-        f"{what}_clamped": int((np.rint(exact) != integers).sum()),
-        f"{what}_largest_error": float(np.abs(integers - exact).max() * scale),
-    }

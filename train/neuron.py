@@ -8,7 +8,7 @@ its input, keeps v and is silent.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -23,6 +23,7 @@ class NeuronSpec(Strict):
     """One population's neuron.
 
     decay:        fraction of the voltage that stays each timestep, snapped to what the chip holds (1: no leak).
+    decay_asked:  the decay before snapping; filled in where they differ, and reported as lossy.
     dv:           the chip's register, decay = 1 - dv / 4096; filled in, so that a resolved recipe has it.
     v_threshold:  in units of the synaptic current.
     reset:        "zero" (v = 0 after a spike) or "subtract" (v = u - v_threshold s).
@@ -33,6 +34,7 @@ class NeuronSpec(Strict):
     """
 
     decay: Annotated[Number, Field(ge=0, le=1)]
+    decay_asked: Number | None = None
     dv: Annotated[int, Field(validate_default=True)] = -1
     v_threshold: Annotated[Number, Field(gt=0)] = 1.0
     reset: Literal["zero", "subtract"] = "zero"
@@ -41,6 +43,14 @@ class NeuronSpec(Strict):
     refractory: Annotated[int, Field(ge=0, le=63)] = 0
     detach_reset: bool = True
     surrogate: Annotated[Surrogate, OneOf(SURROGATES)] = Sigmoid()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_what_was_asked(cls, value: Any) -> Any:
+        decay = value.get("decay") if isinstance(value, dict) else None
+        if isinstance(decay, (int, float)) and 0 <= decay <= 1 and decay != 1 - _decay_register(decay) / DECAY_ONE:
+            return {**value, "decay_asked": float(decay)}
+        return value
 
     @field_validator("decay")
     @classmethod

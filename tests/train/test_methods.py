@@ -176,6 +176,17 @@ def test_what_is_declared_is_what_lowering_finds_and_what_lowers_is_equal_in_eve
     assert report.equal
 
 
+def test_a_decay_that_the_register_cannot_hold_is_on_record_from_the_recipe_to_the_program(
+    make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    train(make_recipe(neuron={"decay": 0.3}, objective=["cross_entropy"]), out=tmp_path)
+    quantize(tmp_path, epochs=0)
+    export(tmp_path)
+    program = lower(tmp_path / "model.nir", out=tmp_path / "program.safetensors")
+    [record] = [record for record in program.lossy if record["stage"] == "train"]
+    assert (record["asked"], record["used"], record["dv"]) == (0.3, 1 - 2867 / 4096, 2867)
+
+
 NEURONS: dict[str, dict[str, Any]] = {
     "soft reset": {"reset": "subtract"},
     "initial potential": {"v_initial": 0.5},

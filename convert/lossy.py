@@ -1,0 +1,57 @@
+"""Records of what a quantization changed; they travel with the network, its NIR file and its program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lavatube.convert.registers import ChosenLayer
+from lavatube.fixed_point import BIAS_MANTISSA_MAX, BIAS_MANTISSA_MIN, INT32_MAX
+from lavatube.train.quantized import QuantizedModule
+from lavatube.train.recipe import Recipe
+
+
+def snapped(recipe: Recipe) -> list[dict[str, Any]]:
+    """What the recipe asked for and the chip's registers cannot hold; training already used the register's value."""
+    neuron = recipe.neuron
+    if neuron.decay_asked is None:
+        return []
+    what = "decay snapped to the register dv, before training"
+    return [{"stage": "train", "what": what, "asked": neuron.decay_asked, "used": neuron.decay, "dv": neuron.dv}]
+
+
+def rounding(chosen: Sequence[ChosenLayer], module: QuantizedModule) -> list[dict[str, Any]]:
+    """What rounding and clamping does: to the folded floats before fine-tuning, and to the master weights after it."""
+    records = []
+    for values, layer, made in zip(chosen, module.chain(), module.integer_layers(), strict=True):
+        limit = 2 ** (made.num_weight_bits - 1) - 1
+        bias_range = (BIAS_MANTISSA_MIN, BIAS_MANTISSA_MAX) if made.neuron else (-INT32_MAX, INT32_MAX)
+        master = layer.synapse.weight.detach().cpu().numpy(), layer.bias.detach().cpu().numpy()
+        for when, (weight, bias) in (
+            ("before fine-tuning", (values.weight, values.bias)),
+            ("after fine-tuning", master),
+        ):
+            records.append(
+                {
+                    "stage": "quantize",
+                    "layer": made.name,
+                    "when": when,
+                    "what": f"weights rounded to {made.num_weight_bits} bits, biases to their register",
+                    **_range_of("weight", weight, made.scale, (-limit, limit)),
+                    **_range_of("bias", bias, made.bias_scale, bias_range),
+                }
+            )
+    return records
+
+
+def _range_of(what: str, value: np.ndarray, scale: float, limits: tuple[int, int]) -> dict[str, Any]:
+    exact = value.astype(np.float64) / scale
+    integers = np.clip(np.rint(exact), *limits)
+    return {
+        f"{what}_largest": int(np.abs(integers).max()),
+        f"{what}_to_zero": int(((integers == 0) & (exact != 0)).sum()),
+        f"{what}_clamped": int((np.rint(exact) != integers).sum()),
+        f"{what}_largest_error": float(np.abs(integers - exact).max() * scale),
+    }
