@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from lavatube.train.augment import Augment
 from lavatube.train.encoders import ENCODERS, Direct, Encoder
 from lavatube.train.extension_points import ARCHITECTURES, EXTENSION_POINTS, GRADIENTS, TERMS
 from lavatube.train.gradients.rate import RateBased
@@ -23,12 +24,10 @@ from lavatube.train.recipe_file import list_recipes, parse, read_recipe_file
 from lavatube.train.recipe_model import Number, OneOf, Positive, Strict, kind_of
 
 
-class Data(Strict):
-    """shift: pixels by which training images move at random each way; flip: whether half of them are mirrored."""
+class Data(Augment):
+    """A data set by name, and how its training images change at random."""
 
     name: str
-    shift: Annotated[int, Field(ge=0)] = 0
-    flip: bool = False
 
 
 class Optimizer(Strict):

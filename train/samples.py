@@ -17,6 +17,7 @@ from lavatube.train.datasets.dataset import Dataset, Split
 from lavatube.train.encoders import Encoder
 from lavatube.train.recipe import Data, Recipe
 
+CHUNK = 500  # samples that are encoded together for evaluation
 EVALUATION_SEED = 0  # of encoders that draw at random: the same events for every evaluation and every engine
 
 
@@ -46,21 +47,29 @@ class EncodedData:
         """Float value of one integer step of the input: spikes are 1, graded events are below 1."""
         return 1.0 if self.message_bits == 1 else 2.0**-self.message_bits
 
-    def events(self, split: Split) -> NDArray[np.uint8]:
-        """Events of a whole split for evaluation: [N, ...] if the same at every timestep, else [T, N, ...]."""
-        samples = torch.from_numpy(split.samples.copy())
-        generator = torch.Generator().manual_seed(EVALUATION_SEED)
-        encoded = self.encoder(samples, self.num_steps, generator, is_sequence=self.dataset.is_sequence)
+    def events(self, split: Split, count: int | None = None) -> NDArray[np.uint8]:
+        """Events for evaluation of the first `count` samples: [N, ...] if all timesteps are equal, else [T, N, ...].
+
+        What an encoder draws at random depends only on the sample's place in the split.
+        """
+        stop = len(split.label) if count is None else min(count, len(split.label))
+        encoded = torch.cat([self._encode(split, start, stop) for start in range(0, stop, CHUNK)], 1)
         return (encoded[0] if len(encoded) == 1 else encoded).numpy()
 
     def batches(self, split: Split, size: int, device: torch.device) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """A split in order: (inputs [T or 1, B, ...] float32, labels [B])."""
-        events = self.events(split)
-        steps = events[None] if events.ndim == len(self.shape) + 1 else events
-        for start in range(0, len(split.label), size):
-            chosen = torch.from_numpy(np.ascontiguousarray(steps[:, start : start + size])).to(device)
-            labels = torch.from_numpy(split.label[start : start + size].copy()).to(device)
-            yield chosen.to(torch.float32) * self.input_scale, labels
+        """A split in order: (inputs [T or 1, B, ...] float32, labels [B]); batches of at most `size`."""
+        for start in range(0, len(split.label), CHUNK):
+            events = self._encode(split, start, len(split.label))
+            labels = torch.from_numpy(split.label[start : start + CHUNK].copy())
+            for x, y in zip(torch.split(events, size, 1), torch.split(labels, size), strict=True):
+                yield x.to(device).to(torch.float32) * self.input_scale, y.to(device)
+
+    def _encode(self, split: Split, start: int, stop: int) -> torch.Tensor:
+        """One chunk of the split, with a generator of its own: [T or 1, N, ...] uint8."""
+        rows = np.arange(start, min(start + CHUNK, stop))
+        generator = torch.Generator().manual_seed(EVALUATION_SEED + start)
+        samples = torch.from_numpy(split.take(rows))
+        return self.encoder(samples, self.num_steps, generator, is_sequence=self.dataset.is_sequence)
 
     def training_batches(
         self,
@@ -70,21 +79,20 @@ class EncodedData:
         device: torch.device,
         share: tuple[int, int] = (0, 1),
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """The training split in random order, moved and mirrored at random: as `batches`.
+        """The training split in random order, changed at random: as `batches`.
 
         size: of a batch over all processes; share: (rank, processes), which rows of each batch are ours. What does not
         divide among the processes is left out of that epoch.
         """
         rank, processes = share
         split = self.dataset.train
-        samples, labels = torch.from_numpy(split.samples.copy()), torch.from_numpy(split.label.copy())
+        labels = torch.from_numpy(split.label.copy())
         chosen = list(torch.split(torch.randperm(len(labels), generator=generator), size))
         if len(chosen) > 1 and len(chosen[-1]) < 2 * processes:  # one sample has no variance to normalize by
             chosen[-2:] = [torch.cat(chosen[-2:])]
         for rows in chosen:
-            x = shifted(samples[rows], settings.shift, generator)
-            x = mirrored(x, generator) if settings.flip else x
             mine = slice(rank, len(rows) // processes * processes, processes)
+            x = settings(torch.from_numpy(split.take(rows.numpy(), generator)), generator)
             events = self.encoder(x, self.num_steps, generator, is_sequence=self.dataset.is_sequence)[:, mine]
             yield events.to(device).to(torch.float32) * self.input_scale, labels[rows][mine].to(device)
 
@@ -98,8 +106,7 @@ def prepare(recipe: Recipe, data_dir: Path | None = None) -> EncodedData:
     kind, encoder = ("sequences", recipe.encoder) if dataset.is_sequence else ("static samples", recipe.encoder)
     if not (encoder.for_sequences if dataset.is_sequence else encoder.for_static):
         raise LavatubeError(f"encoder {encoder.kind} is not for {kind}", where=f"data {dataset.name}")
-    if len(dataset.sample_shape) < 3 and (recipe.data.shift or recipe.data.flip):
-        raise LavatubeError("shift and flip are for images", where="recipe data", got=f"data {dataset.name}")
+    recipe.data.check(dataset.sample_shape, is_sequence=dataset.is_sequence, where=f"data {dataset.name}")
     return EncodedData(dataset, encoder, recipe.num_steps)
 
 
@@ -107,22 +114,3 @@ def epoch_generator(seed: int, epoch: int) -> torch.Generator:
     """Randomness of one epoch, the same whether or not the run was interrupted before it, on every device."""
     digest = hashlib.sha256(f"{seed}/{epoch}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-
-
-def shifted(images: torch.Tensor, pixels: int, generator: torch.Generator) -> torch.Tensor:
-    """Each image (or sequence of images) [B, ..., H, W] moved by its own -pixels..pixels in x and y, zero filled."""
-    if pixels == 0:
-        return images
-    height, width = images.shape[-2:]
-    moves = torch.randint(0, 2 * pixels + 1, (len(images), 2), generator=generator)
-    flat = torch.nn.functional.pad(images.reshape(len(images), -1, height, width), (pixels,) * 4).permute(0, 2, 3, 1)
-    rows = moves[:, 0, None, None] + torch.arange(height)[None, :, None]
-    columns = moves[:, 1, None, None] + torch.arange(width)[None, None, :]
-    sample = torch.arange(len(images))[:, None, None]
-    return flat[sample, rows, columns].permute(0, 3, 1, 2).reshape(images.shape)
-
-
-def mirrored(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Half of the images [B, ..., H, W], chosen at random, mirrored left to right."""
-    chosen = torch.rand(len(images), generator=generator) < 0.5
-    return torch.where(chosen.reshape(-1, *(1,) * (images.ndim - 1)), images.flip(-1), images)

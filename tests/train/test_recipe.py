@@ -24,6 +24,11 @@ def test_the_decay_is_snapped_to_the_chips_register() -> None:
     neuron = parse_recipe(value, where="test").neuron
     assert neuron.dv == 3277
     assert neuron.decay == 1 - 3277 / 4096
+    assert neuron.decay_asked == 0.2
+    again = parse_recipe(value | {"neuron": neuron.model_dump(mode="json")}, where="test").neuron
+    assert again == neuron
+    value["neuron"] = {"decay": 0.5}
+    assert parse_recipe(value, where="test").neuron.decay_asked is None
 
 
 @pytest.mark.parametrize("name", list_recipes())

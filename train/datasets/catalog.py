@@ -11,6 +11,7 @@ from lavatube.train.datasets.cifar import load_cifar10, load_cifar100
 from lavatube.train.datasets.dataset import Dataset
 from lavatube.train.datasets.digits import load_digits
 from lavatube.train.datasets.event_sets import load_cifar10_dvs, load_dvs_gesture, load_nmnist, load_shd
+from lavatube.train.datasets.image_files import load_imagenet
 from lavatube.train.datasets.mnist import load_fashion_mnist, load_fashion_mnist_10k, load_mnist, load_mnist_10k
 from lavatube.train.datasets.sequences import load_imu, load_spoken_digits
 
@@ -24,6 +25,7 @@ DATASETS: Mapping[str, Loader] = {
     "fashion-mnist-10k": load_fashion_mnist_10k,
     "cifar10": load_cifar10,
     "cifar100": load_cifar100,
+    "imagenet": load_imagenet,
     "spoken-digits": load_spoken_digits,
     "imu": load_imu,
     "n-mnist": load_nmnist,

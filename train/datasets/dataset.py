@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lavatube.errors import LavatubeError
+
+
+class Samples(Protocol):
+    """Samples that are not all in memory: `shape` as of the array, `read` gives some of them."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, rows: NDArray[np.int64], generator: torch.Generator | None) -> NDArray[np.uint8]: ...
 
 
 @dataclass(frozen=True)
@@ -17,15 +30,22 @@ class Split:
     Sequences that are shorter than T repeat their last frame; every timestep counts. The arrays become read-only.
     """
 
-    samples: NDArray[np.uint8]
+    samples: NDArray[np.uint8] | Samples
     label: NDArray[np.int64]
+
+    def take(self, rows: NDArray[np.int64], generator: torch.Generator | None = None) -> NDArray[np.uint8]:
+        """A copy of some samples. generator: for training, where reading may draw at random (crops of image files)."""
+        if isinstance(self.samples, np.ndarray):
+            return self.samples[rows]
+        return self.samples.read(rows, generator)
 
     def __post_init__(self) -> None:
         if len(self.samples) != len(self.label) or len(self.label) == 0:
             got = f"{len(self.samples)} samples, {len(self.label)} labels"
             raise LavatubeError("a split", where="data", expected="as many labels as samples, at least one", got=got)
         for array in (self.samples, self.label):
-            array.setflags(write=False)
+            if isinstance(array, np.ndarray):
+                array.setflags(write=False)
 
 
 @dataclass(frozen=True)

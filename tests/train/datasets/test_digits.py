@@ -11,7 +11,7 @@ from lavatube.files import sha256_of_arrays
 from lavatube.train.datasets.catalog import load_data
 from lavatube.train.encoders import Direct
 from lavatube.train.recipe import Data
-from lavatube.train.samples import EncodedData, mirrored, shifted
+from lavatube.train.samples import EncodedData
 
 SPLIT_SHA256 = "bf14a33d01d207d8ce14164ab28dd33390d541445865b636770cd89debfd01c9"
 
@@ -62,27 +62,6 @@ def test_several_processes_share_out_the_batches_of_one() -> None:
     for whole, a, b in zip(labels((0, 1)), labels((0, 2)), labels((1, 2)), strict=True):
         even = len(whole) // 2 * 2
         assert torch.equal(torch.stack([a, b], 1).flatten(), whole[:even])
-
-
-def test_half_of_the_images_are_mirrored_and_no_other_changes() -> None:
-    image = torch.arange(12, dtype=torch.uint8).reshape(1, 1, 3, 4)
-    out = mirrored(image.repeat(400, 1, 1, 1), torch.Generator().manual_seed(0))
-    flipped = (out == image.flip(-1)).flatten(1).all(1)
-    kept = (out == image).flatten(1).all(1)
-    assert torch.equal(flipped, ~kept)
-    assert 150 < int(flipped.sum()) < 250
-
-
-def test_shifts_reach_all_nine_places_and_fill_with_zeros() -> None:
-    image = torch.zeros(1, 2, 5, 5)
-    image[0, 0, 2, 2], image[0, 1, 0, 0] = 1, 2
-    moved = shifted(image.repeat(200, 1, 1, 1), 1, torch.Generator().manual_seed(0))
-    assert set(moved[:, 0].sum((1, 2)).tolist()) == {1.0}
-    places = {divmod(int(flat), 5) for flat in moved[:, 0].flatten(1).argmax(1)}
-    assert places == {(row, column) for row in (1, 2, 3) for column in (1, 2, 3)}
-    # channels move together, so a corner pixel is lost exactly when its image moves up or left
-    up_or_left = (moved[:, 0, 1].sum(1) + moved[:, 0, :, 1].sum(1)) > 0
-    assert torch.equal(moved[:, 1].sum((1, 2)) == 0, up_or_left)
 
 
 def test_an_unknown_data_set_lists_the_known_ones() -> None:
