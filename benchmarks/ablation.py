@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", default=["mnist-10k", "fashion-mnist-10k"])
     parser.add_argument("--data-dir", type=Path, default=None, help="default: LAVATUBE_DATA")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--lr", type=float, default=0.005)
     parser.add_argument("--threads", type=int, default=0, help="0: as torch chooses")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"))

@@ -98,7 +98,7 @@ def compare(a: SpikeTrace, b: SpikeTrace, *, names: tuple[str, str] = ("a", "b")
         for name in a.spikes:
             if name in left and name in right:
                 rows.append(_compare_layer(name, quantity, left[name], right[name], a.length))
-    rows.append(_compare_readout(a.readout, b.readout))
+    rows.append(_compare_readout(a.readout, b.readout, a.length))
     return TraceComparison(*names, tuple(rows))
 
 
@@ -130,12 +130,13 @@ def _compare_layer(name: str, quantity: str, a: np.ndarray, b: np.ndarray, lengt
     return LayerComparison(name, quantity, compared, total_a, total_b, int(differs.sum()), first)
 
 
-def _compare_readout(a: np.ndarray, b: np.ndarray) -> LayerComparison:
+def _compare_readout(a: np.ndarray, b: np.ndarray, length: np.ndarray) -> LayerComparison:
     differs, first = a != b, None
     if differs.any():
         sample, unit = (int(i) for i in np.unravel_index(int(differs.argmax()), differs.shape))
         first = Mismatch("readout", "readout", sample, -1, (unit,), int(a[sample, unit]), int(b[sample, unit]))
-    return LayerComparison("readout", "readout", a.size, int(a.sum()), int(b.sum()), int(differs.sum()), first)
+    compared = int((length > 0).sum()) * a.shape[1]
+    return LayerComparison("readout", "readout", compared, int(a.sum()), int(b.sum()), int(differs.sum()), first)
 
 
 def _refuse_incomparable(a: SpikeTrace, b: SpikeTrace) -> None:

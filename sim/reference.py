@@ -22,12 +22,12 @@ def activation(synapse: Synapse, events: np.ndarray) -> np.ndarray:
     (pad_y, pad_x), (stride_y, stride_x) = synapse.padding, synapse.stride
     padded = np.pad(events, ((0, 0), (0, 0), (pad_y, pad_y), (pad_x, pad_x)))
     channels, height, width = synapse.out_shape
-    total = np.zeros((len(events), channels, height, width), np.int64)
+    total = np.zeros((len(events), channels, height * width), np.int64)
     for y in range(weight.shape[2]):
         for x in range(weight.shape[3]):
             seen = padded[:, :, y : y + stride_y * height : stride_y, x : x + stride_x * width : stride_x]
-            total += np.einsum("oi,bihw->bohw", weight[:, :, y, x], seen)
-    return fixed_point.activation(total, synapse.weight_exp)
+            total += weight[:, :, y, x] @ seen.reshape(*seen.shape[:2], -1)  # NumPy's own int64 loop, no floats
+    return fixed_point.activation(total.reshape(-1, *synapse.out_shape), synapse.weight_exp)
 
 
 def run_reference(
