@@ -29,7 +29,7 @@ ARMS: dict[str, dict[str, Any]] = {
         "gradient": SINGLE, "normalization": "tse", "extra": [DISTILLATION],
     },
 }  # fmt: skip
-POPULATIONS = {"layer0": 16 * 28 * 28, "layer1": 32 * 14 * 14}  # neurons
+POPULATIONS = {"layer1": 16 * 28 * 28, "layer2": 32 * 14 * 14}  # neurons
 
 
 def recipe(data: str, arm: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
