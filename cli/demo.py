@@ -26,7 +26,12 @@ class Stage:
     title: str
     artifact: str
     work: Callable[[Path], str]
-    fits: Callable[[Path], bool]
+    fits: Callable[[Path], bool] | None = None  # default: made from the file before it
+
+    def is_done(self, out: Path) -> bool:
+        from lavatube.convert.lineage import is_current
+
+        return (out / self.artifact).exists() and (self.fits(out) if self.fits else is_current(out, self.artifact))
 
 
 def demo(
@@ -46,21 +51,21 @@ def demo(
         _clear(out)
     stages = (
         Stage("train: rate-based backpropagation with self-distillation", "config.json", _train, _fits_recipe),
-        Stage("quantize: Brevitas, 8 bits, integer timestep", "quantized.safetensors", _quantize, _fits_model),
-        Stage("export: NIR", "model.nir", _export, _fits_quantized),
-        Stage("lower: Loihi program", "program.safetensors", _lower, _fits_nir),
+        Stage("quantize: Brevitas, 8 bits, integer timestep", "quantized.safetensors", _quantize),
+        Stage("export: NIR", "model.nir", _export),
+        Stage("lower: Loihi program", "program.safetensors", _lower),
         Stage("samples: the test split", "input.npz", _samples, _fits_always),
         Stage(
             "parity: torch, reference, fast, Lava", "parity.json", lambda folder: _parity(folder, timeout), _fits_parity
         ),
         Stage("energy: counts and price tables", "energy.json", _energy, _fits_energy),
     )
-    if all((out / stage.artifact).exists() and stage.fits(out) for stage in stages):
+    if all(stage.is_done(out) for stage in stages):
         raise LavatubeError("this demo is finished", where=str(out), remedy="choose another --out, or give --overwrite")
     seconds: dict[str, float] = {}
     for number, stage in enumerate(stages, 1):
         head = f"[{number}/{len(stages)}] {stage.title}"
-        if (out / stage.artifact).exists() and stage.fits(out):
+        if stage.is_done(out):
             say(f"{head}: done before")
             continue
         say(head)
@@ -86,28 +91,6 @@ def _fits_recipe(out: Path) -> bool:
             "the run here is not the demo's", where=str(out), remedy="choose another --out, or --overwrite"
         )
     return True
-
-
-def _fits_model(out: Path) -> bool:
-    from lavatube.files import sha256_of_file
-    from lavatube.trained import load_quantized
-
-    made_from = load_quantized(out / "quantized.safetensors").metrics.get("model_sha256")
-    return bool(made_from == sha256_of_file(out / "model.safetensors"))
-
-
-def _fits_quantized(out: Path) -> bool:
-    from lavatube.convert.from_nir import read_quantized_nir
-    from lavatube.files import sha256_of_file
-
-    return read_quantized_nir(out / "model.nir").source_sha256 == sha256_of_file(out / "quantized.safetensors")
-
-
-def _fits_nir(out: Path) -> bool:
-    from lavatube.files import sha256_of_file
-    from lavatube.program_file import load_program
-
-    return load_program(out / "program.safetensors").source["sha256"] == sha256_of_file(out / "model.nir")
 
 
 def _fits_always(out: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -60,6 +61,8 @@ def train(
             progress=after_epoch,
             on_samples=lambda done, total: update(done, total, note),
         )
+    if int(os.environ.get("RANK", "0")):
+        return 0  # of several processes, the first one reports
     say(f"wrote {folder / 'model.safetensors'}")
     if json:
         print_json({"folder": str(folder), "metrics": dict(network.metrics)})

@@ -9,8 +9,6 @@ from lavatube.errors import UnsupportedError
 from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.networks.spiking_layer import SpikingLayer
 
-QUANTIZED_NEURONS = frozenset[str]()  # capabilities beyond a leaky neuron with binary spikes and reset to zero
-
 
 def fold(network: SpikingNetwork, input_scale: float) -> list[FoldedLayer]:
     """Layers with threshold 1 and integer events; in eval mode the folded network spikes as the trained one.
@@ -19,13 +17,13 @@ def fold(network: SpikingNetwork, input_scale: float) -> list[FoldedLayer]:
     raises: UnsupportedError naming what in the network cannot be quantized yet.
     """
     chain = network.chain()
-    for need in sorted(network.needs - QUANTIZED_NEURONS):
+    for need in sorted(network.needs):
         raise UnsupportedError(
             f"the network needs {need}",
             where="quantize",
             expected="leaky neurons with binary spikes and reset to zero",
             got=need,
-            remedy="train with neuron: {reset: zero, output: binary}, no v_initial and no refractory period",
+            remedy="train with decay < 1, reset: zero, output: binary, no v_initial and no refractory period",
         )
     layers, event_scale = [], input_scale
     for name, layer in chain:

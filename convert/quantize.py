@@ -15,11 +15,11 @@ from lavatube.convert.lossy import rounding, snapped
 from lavatube.convert.registers import ChosenLayer, choose_registers
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.files import sha256_of_file
-from lavatube.integer_layer import IntegerLayer, mantissas
+from lavatube.integer_layer import mantissas
 from lavatube.program import Conv2dNode, DenseNode, LifNode
 from lavatube.train.datasets.dataset import Split
 from lavatube.train.device import torch_device
-from lavatube.train.loop import evaluate, first_argmax
+from lavatube.train.loop import evaluate
 from lavatube.train.networks.build import load_network
 from lavatube.train.quantized import QuantizedModule
 from lavatube.train.recipe import Recipe, parse_recipe
@@ -46,9 +46,10 @@ def quantize(
     """Quantize a run folder; write quantized.safetensors to `out`, by default the same folder.
 
     weight_bits: 2..8, signed. headroom: share of the registers' proven range that is used before fine-tuning.
-    epochs:      of fine-tuning; the epoch with the best validation accuracy is kept (0: rounding only).
+    epochs:      of fine-tuning; of those after which no register can overflow, the best by validation accuracy is kept
+                 (0: rounding only).
     raises:      LavatubeError for a folder that is not a finished run, a finished `out` without overwrite, or registers
-                 that fine-tuning made overflow.
+                 that rounding made overflow.
     """
     if Path(source).is_file():
         raise UnsupportedError(
@@ -72,9 +73,9 @@ def quantize(
     chosen = choose_registers(folded, message_bits=dataset.message_bits, weight_bits=weight_bits, headroom=headroom)
     module = _module(chosen, recipe, dataset).to(torch_device(device))
     rounded = accuracy(module, dataset, dataset.dataset.validation)
+    if found := overflow(module):
+        raise LavatubeError(found, where="quantize", remedy="quantize with a smaller --headroom")
     best = _fine_tune(module, recipe, dataset, epochs, rounded, progress)
-    layers = module.integer_layers()
-    _refuse_overflow(layers, module.max_input, recipe.num_steps)
     quantized = QuantizedNetwork(
         recipe=recipe.model_dump(mode="json"),
         layout=module.layout,
@@ -99,16 +100,10 @@ def accuracy(module: QuantizedModule, data: EncodedData, split: Split, batch_siz
     """Accuracy in % of the integer network: read-out summed over the timesteps, the lowest class wins ties."""
     device = next(module.parameters()).device
     correct = 0
-    for inputs, labels in data.batches(split, batch_size, device):
-        readout = module.run(integer_events(inputs, data))[-1].activation.sum(0)
-        correct += int((first_argmax(readout) == labels).sum())
+    for events, labels in data.batches(split, batch_size, device):
+        readout = module.run(data.as_integers(events))[-1].activation.sum(0)
+        correct += int((readout.argmax(-1) == labels).sum())
     return 100.0 * correct / len(split.label)
-
-
-def integer_events(inputs: torch.Tensor, data: EncodedData) -> torch.Tensor:
-    """The events that a batch of float inputs [T or 1, B, ...] stands for: [T, B, ...] int64."""
-    events = torch.round(inputs / data.input_scale).to(torch.int64)
-    return events.expand(data.num_steps, *events.shape[1:])
 
 
 def _module(chosen: Sequence[ChosenLayer], recipe: Recipe, data: EncodedData) -> QuantizedModule:
@@ -141,24 +136,27 @@ def _fine_tune(
     device = next(module.parameters()).device
     for epoch in range(epochs):
         generator = epoch_generator(recipe.seed, FIRST_EPOCH + epoch)
-        for inputs, labels in data.training_batches(recipe.data, recipe.optimizer.batch_size, generator, device):
-            logits = module.rate_logits(integer_events(inputs, data), recipe.neuron.surrogate)
+        for events, labels in data.training_batches(recipe.data, recipe.optimizer.batch_size, generator, device):
+            logits = module.rate_logits(data.as_integers(events), recipe.neuron)
             loss = F.cross_entropy(logits * logit_scale, labels)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         schedule.step()
-        found = accuracy(module, data, data.dataset.validation)
-        if found >= best:
+        found, problem = accuracy(module, data, data.dataset.validation), overflow(module)
+        if found >= best and not problem:
             best, kept = found, {name: value.clone() for name, value in module.state_dict().items()}
         if progress is not None:
-            progress(epoch + 1, epochs, f"epoch {epoch + 1}/{epochs}, integer validation accuracy {found:.1f} %")
+            note = f", not kept: {problem}" if problem else ""
+            progress(epoch + 1, epochs, f"epoch {epoch + 1}/{epochs}, integer validation accuracy {found:.1f} %{note}")
     module.load_state_dict(kept)
     return best
 
 
-def _refuse_overflow(layers: Sequence[IntegerLayer], max_event: int, num_steps: int) -> None:
-    for layer in layers:
+def overflow(module: QuantizedModule) -> str:
+    """What could overflow for some input within the encoding, in words; "" if nothing can."""
+    max_event, num_steps = module.max_input, int(module.layout["num_steps"])
+    for layer in module.integer_layers():
         if layer.neuron is None:
             continue
         weight = mantissas(layer.weight, layer.num_weight_bits, layer.headroom)
@@ -171,9 +169,6 @@ def _refuse_overflow(layers: Sequence[IntegerLayer], max_event: int, num_steps: 
         bias = np.broadcast_to(neuron.bias_mant.reshape(-1, *(1,) * (len(layer.out_shape) - 1)), layer.out_shape)
         target = LifNode(layer.name, layer.out_shape, neuron.du, neuron.dv, neuron.vth, bias, neuron.bias_exp)
         if found := bound_layer(synapse, target, max_event, num_steps).violations():
-            raise LavatubeError(
-                "; ".join(found),
-                where=layer.name,
-                remedy="fine-tuning grew the weights: quantize with a smaller --headroom",
-            )
+            return f"{layer.name}: {'; '.join(found)}"
         max_event = 1
+    return ""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lavatube.convert.lineage import refuse_stale
 from lavatube.errors import LavatubeError
 from lavatube.inputs import InputBatch
 from lavatube.program import LoihiProgram
@@ -47,9 +48,12 @@ def parity(
     source:  a program file or a run folder.  data: a data set name (its test split) or X.npz; by default the data
              that the run folder was trained on.  against: by default fast, lava, and torch for a run folder.
     samples: only the first so many.
-    raises:  LavatubeError for bad input, an unknown engine, or an engine that cannot run.
+    raises:  LavatubeError for bad input, an unknown engine, an engine that cannot run, or a folder whose files were not
+             made from one another.
     """
     folder = Path(source) if Path(source).is_dir() else None
+    if folder is not None:
+        refuse_stale(folder)
     program = load_program(program_path(source))
     if samples is not None and samples < 1:
         raise LavatubeError("--samples", expected="at least 1", got=str(samples))

@@ -19,21 +19,24 @@ def samples_for(
 ) -> InputBatch:
     """Samples to compare on: X.npz, a data set's test split, or the test split that a run folder was trained beside.
 
-    count: only the first so many.
+    count: only the first so many. A data set goes through the encoder of the run folder's recipe; a program alone does
+    not know its encoder, so there it is `direct`.
     """
     if data is not None and (str(data).endswith(".npz") or Path(data).is_file()):
         batch = load_inputs(Path(data), program.input, default_steps=program.num_steps)
         return batch if count is None else batch.samples(count)
     from lavatube.train.datasets.catalog import load_data
     from lavatube.train.encoders import Direct
-    from lavatube.train.recipe import parse_recipe
+    from lavatube.train.recipe import Data, parse_recipe
     from lavatube.train.samples import EncodedData, prepare
 
-    if data is not None:
+    if folder is not None:
+        recipe = parse_recipe(dict(load_quantized(folder / "quantized.safetensors").recipe), where=str(folder))
+        if data is not None:
+            recipe = recipe.model_copy(update={"data": Data(name=str(data))})
+        encoded = prepare(recipe, data_dir)
+    elif data is not None:
         encoded = EncodedData(load_data(str(data), data_dir, num_steps=program.num_steps), Direct(), program.num_steps)
-    elif folder is not None:
-        recipe = load_quantized(folder / "quantized.safetensors").recipe
-        encoded = prepare(parse_recipe(dict(recipe), where=str(folder)), data_dir)
     else:
         raise LavatubeError("no samples", where="parity", expected="--data NAME or --data X.npz")
     split = encoded.dataset.test

@@ -10,7 +10,7 @@ from torch import nn
 
 from lavatube.errors import LavatubeError
 from lavatube.train.datasets.dataset import Split
-from lavatube.train.networks.build import build_network
+from lavatube.train.networks.build import build_network, finalized
 from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.objectives.objective import Objective
 from lavatube.train.optimization import learning_rate
@@ -24,9 +24,14 @@ class Trainee(nn.Module):
 
     def __init__(self, recipe: Recipe, data: EncodedData) -> None:
         super().__init__()
-        self.network = build_network(recipe, data.shape, data.classes)
-        recipe.gradient.check(self.network)
+        self.network, self.recipe = build_network(recipe, data.shape, data.classes), recipe
+        for method in recipe.methods:
+            method.attach(self.network)
         self.objective = Objective(recipe.objective, self.network, data.classes, recipe.seed)
+
+    def finalize(self) -> SpikingNetwork:
+        """The plain network: nothing is left of what only training needs."""
+        return finalized(self.network, self.recipe)
 
 
 @dataclass(frozen=True)
@@ -60,12 +65,12 @@ def train_epoch(
     trainee.train()
     losses: list[torch.Tensor] = []
     sizes: list[int] = []
-    for step, (inputs, labels) in enumerate(batches):
+    for step, (events, labels) in enumerate(batches):
         optimizer.zero_grad(set_to_none=True)
         with processes.autocast():
             loss = recipe.gradient.gradients(
                 network,
-                inputs,
+                data.as_floats(events),
                 lambda outputs, labels=labels: trainee.objective(outputs, labels),  # type: ignore[misc]
                 processes.backward,
             )
@@ -102,21 +107,16 @@ def refuse_non_finite(trainee: Trainee, loss: torch.Tensor, where: str, *, scale
 
 @torch.no_grad()
 def evaluate(network: SpikingNetwork, data: EncodedData, split: Split, batch_size: int = 256) -> Evaluation:
-    """The plain network, every timestep, running statistics. The lowest class index wins ties."""
+    """The plain network, every timestep, running statistics. The lowest class index wins ties (as torch.argmax)."""
     was_training = network.training
     network.eval()
     device = next(network.parameters()).device
     correct, sums = 0, dict[str, float]()
-    for inputs, labels in data.batches(split, batch_size, device):
-        outputs = network(inputs)
-        correct += int((first_argmax(outputs.logits) == labels).sum())
+    for events, labels in data.batches(split, batch_size, device):
+        outputs = network(data.as_floats(events))
+        correct += int((outputs.logits.argmax(-1) == labels).sum())
         for name, rate in outputs.rates.items():
             sums[name] = sums.get(name, 0.0) + float(rate.mean()) * len(labels)
     network.train(was_training)
     count = len(split.label)
     return Evaluation(100.0 * correct / count, {name: total / count for name, total in sums.items()})
-
-
-def first_argmax(logits: torch.Tensor) -> torch.Tensor:
-    """The lowest index among the largest logits; torch.argmax promises none."""
-    return (logits == logits.amax(-1, keepdim=True)).int().argmax(-1)

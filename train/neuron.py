@@ -78,6 +78,7 @@ class NeuronSpec(Strict):
     def needs(self) -> frozenset[str]:
         """Capabilities that a target must offer, beyond a leaky neuron with binary spikes and reset to zero."""
         found = {
+            "no leak": self.dv == 0,
             "soft reset": self.reset == "subtract",
             "initial potential": self.v_initial != 0,
             "signed spikes": self.output == "signed",

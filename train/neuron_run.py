@@ -61,6 +61,11 @@ class Trace:
         """One timestep; returns s [B, ...]. Call without autograd."""
         resting = self.state.resting
         s, self.state, u = step(self.spec, self.state, current)
+        self.follow(u, s, resting)
+        return s
+
+    def follow(self, u: torch.Tensor, s: torch.Tensor, resting: torch.Tensor | None = None) -> None:
+        """Take in a timestep that was computed elsewhere. u: before the reset; resting: before the timestep."""
         gain, carry = partials(self.spec, u, s)
         moved = 1 + self.spec.decay * self.tangent
         q, tangent = gain * moved, carry * moved
@@ -70,7 +75,6 @@ class Trace:
         self.tangent = tangent
         self.spikes, self.eligibility = self.spikes + s, self.eligibility + q
         self.steps += 1
-        return s
 
     def means(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(rate [B, ...], eligibility [B, ...] = d(rate) / d(mean current))."""

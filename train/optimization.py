@@ -17,7 +17,7 @@ def learning_rate(settings: Optimizer, epoch: int) -> float:
     if settings.schedule == "constant":
         return settings.lr
     if settings.schedule == "step":
-        return settings.lr * settings.step_factor ** (epoch // settings.step_epochs)
+        return settings.lr * settings.step_factor ** ((epoch - settings.warmup_epochs) // settings.step_epochs)
     done = (epoch - settings.warmup_epochs) / max(settings.epochs - settings.warmup_epochs, 1)
     return settings.lr * 0.5 * (1 + math.cos(math.pi * done))
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from lavatube.train.recipe_model import Strict
+
+if TYPE_CHECKING:
+    from lavatube.train.networks.network import SpikingNetwork
 
 
 class Plugin(Strict):
@@ -13,8 +16,8 @@ class Plugin(Strict):
     kind:    the name in a recipe.
     source:  paper and equation, or who chose it.
     needs:   capabilities that the *exported* network has to find on the target because of this method.
-    Whatever a method adds for training (heads, statistics tables, masks) is gone after `SpikingNetwork.finalize`; the
-    network's outputs in evaluation mode do not change by it.
+    A method may hook into the network in `attach`. Whatever it adds for training (heads, statistics tables, masks) is
+    gone after `finalize`; the network's outputs in evaluation mode do not change by it.
     """
 
     kind: str
@@ -23,3 +26,9 @@ class Plugin(Strict):
     @property
     def needs(self) -> frozenset[str]:
         return frozenset()
+
+    def attach(self, network: SpikingNetwork) -> None:
+        """Before training, once; raises: LavatubeError if the method is not for such a network."""
+
+    def finalize(self, network: SpikingNetwork) -> None:
+        """After training: fold or drop whatever `attach` added. Doing it twice changes nothing."""

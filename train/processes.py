@@ -64,12 +64,21 @@ class AcceleratedProcesses(Processes):
             raise LavatubeError(
                 "mixed precision and several processes need accelerate", remedy="pip install 'lavatube[train]'"
             ) from error
+        wanted = torch_device(device)
         mode = "no" if precision == "float32" else precision
         try:
             self.accelerator = Accelerator(mixed_precision=mode, cpu=device == "cpu")
         except (ValueError, RuntimeError) as error:
             raise LavatubeError("precision", where="train", expected="one this device has", got=str(error)) from error
         super().__init__(str(self.accelerator.device))
+        if self.device.type != wanted.type or (wanted.index is not None and wanted.index != self.device.index):
+            raise LavatubeError(
+                "accelerate chose another device",
+                where="train",
+                expected=device,
+                got=str(self.device),
+                remedy="name cuda, and choose the GPU by CUDA_VISIBLE_DEVICES",
+            )
         self.share = self.accelerator.process_index, self.accelerator.num_processes
         self.scales_loss = self.accelerator.scaler is not None
 

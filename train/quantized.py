@@ -20,8 +20,9 @@ from lavatube.integer_layer import IntegerLayer, IntegerNeuron
 from lavatube.train.exact_sums import exact_conv2d, exact_linear
 from lavatube.train.integer_step import LifRun, run_lif
 from lavatube.train.layout import check_layout
+from lavatube.train.neuron import NeuronSpec
+from lavatube.train.neuron_run import Trace, at_rest
 from lavatube.train.passes.rate import RateStraightThrough
-from lavatube.train.surrogates import Surrogate
 
 
 class PopulationWeightQuant(Int8WeightPerTensorFloat):  # type: ignore[misc]
@@ -126,18 +127,17 @@ class QuantizedLayer(nn.Module):
         exponent = neuron["bias_exp"] - fp.ACTIVATION_SHIFT if neuron else 0
         return float(self.activation_scale * 2.0**exponent)
 
-    def eligibility(self, lif: LifRun, surrogate: Surrogate) -> torch.Tensor:
-        """d(rate)/d(mean current / threshold) of the integer neurons, truncation ignored. Returns [B, ...]."""
-        neuron = self.layout["neuron"]
-        full = neuron["vth"] << fp.ACTIVATION_SHIFT
-        decay = 1 - neuron["dv"] / fp.DECAY_ONE
-        tangent, total = torch.zeros(2, *lif.spikes.shape[1:], device=lif.spikes.device)
-        for membrane, spikes in zip(lif.states["membrane"], lif.spikes, strict=True):
-            moved = 1 + decay * tangent
-            total = total + surrogate.derivative((membrane - full).to(torch.float32) / full) * moved
-            tangent = moved * ~spikes
-        mean: torch.Tensor = total / len(lif.spikes)
-        return mean
+    def rates(self, lif: LifRun, spec: NeuronSpec) -> tuple[torch.Tensor, torch.Tensor]:
+        """(rate, eligibility) [B, ...] of the integer neurons, in units where their threshold is that of `spec`.
+
+        The eligibility is that of the trained neuron at the integer voltages; the truncation by the leak is ignored.
+        """
+        unit = spec.v_threshold / (self.layout["neuron"]["vth"] << fp.ACTIVATION_SHIFT)
+        voltages = lif.states["membrane"]
+        running = Trace(spec, at_rest(spec, voltages[0].to(torch.float32)))
+        for voltage, spikes in zip(voltages, lif.spikes, strict=True):
+            running.follow(voltage.to(torch.float32) * unit, spikes.to(torch.float32))
+        return running.means()
 
 
 class QuantizedModule(nn.Module):
@@ -182,19 +182,18 @@ class QuantizedModule(nn.Module):
                 events, max_event = runs[-1].lif.spikes.to(torch.int64), 1
         return runs
 
-    def rate_logits(self, events: torch.Tensor, surrogate: Surrogate) -> torch.Tensor:
+    def rate_logits(self, events: torch.Tensor, spec: NeuronSpec) -> torch.Tensor:
         """Mean read-out [B, classes] with rate-based gradients; its value is the integer network's own.
 
         The spiking pass is `run`, without autograd; the rate path carries the gradients (specs: rate-based
-        backpropagation with straight-through weights).
+        backpropagation with straight-through weights). spec: the neuron that was trained.
         """
         rate = events.to(torch.float32).mean(0)
         for layer, run in zip(self.chain(), self.run(events, keep=("membrane",)), strict=True):
             current = layer.rate_current(rate)
             if run.lif is not None:
-                firing = run.lif.spikes.to(torch.float32).mean(0)
-                eligibility = layer.eligibility(run.lif, surrogate)
-                rate = RateStraightThrough.apply(current / layer.theta, firing, eligibility)
+                in_units_of_spec = current * (spec.v_threshold / layer.theta)
+                rate = RateStraightThrough.apply(in_units_of_spec, *layer.rates(run.lif, spec))
         return current
 
     def integer_layers(self) -> list[IntegerLayer]:

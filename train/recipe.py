@@ -20,6 +20,7 @@ from lavatube.train.neuron import NeuronSpec
 from lavatube.train.norms.estimators import ESTIMATORS, Estimator, Pooled
 from lavatube.train.objectives.cross_entropy import CrossEntropy
 from lavatube.train.objectives.term import Term
+from lavatube.train.plugin import Plugin
 from lavatube.train.recipe_file import list_recipes, parse, read_recipe_file
 from lavatube.train.recipe_model import Number, OneOf, Positive, Strict, kind_of
 
@@ -88,9 +89,15 @@ class Recipe(Strict):
         return terms
 
     @property
+    def methods(self) -> tuple[Plugin, ...]:
+        """Every method that this recipe chooses."""
+        norm = () if self.normalization is None else (self.normalization,)
+        return (self.encoder, self.network, self.neuron.surrogate, *norm, self.gradient, *self.objective)
+
+    @property
     def needs(self) -> frozenset[str]:
         """Every capability that a target has to offer to the network of this recipe."""
-        return frozenset(self.encoder.needs | self.network.needs | self.neuron.needs)
+        return self.neuron.needs.union(*(method.needs for method in self.methods))
 
     def digest(self) -> str:
         """SHA-256 of the resolved recipe, in hex."""
@@ -108,7 +115,7 @@ def load_recipe(name_or_path: object) -> Recipe:
 def parse_recipe(value: Any, *, where: str) -> Recipe:
     """A checked Recipe from plain values, as YAML or a run's config.json hold them. raises: LavatubeError."""
     kinds = tuple(kind_of(row) for rows in EXTENSION_POINTS.values() for row in rows)
-    return parse(Recipe, value, where=where, tags=(*LAYER_KINDS, *kinds))
+    return parse(Recipe, value, where=where, tags=(*LAYER_KINDS, *kinds), choices=EXTENSION_POINTS)
 
 
 __all__ = ["Recipe", "list_recipes", "load_recipe", "parse_recipe"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,8 +37,12 @@ def read_recipe_file(name_or_path: str) -> Any:
         raise LavatubeError("not readable as YAML", where=name_or_path, got=str(error)) from error
 
 
-def parse(model: type[Model], value: Any, *, where: str, tags: tuple[str, ...]) -> Model:
-    """Check plain values. tags: of discriminated unions, which pydantic puts into the path to a key.
+def parse(
+    model: type[Model], value: Any, *, where: str, tags: Collection[str] = (), choices: Collection[str] = ()
+) -> Model:
+    """Check plain values.
+
+    tags: of discriminated unions, which pydantic puts into the path to a key; choices: keys that hold such a union.
 
     raises: LavatubeError about the first bad key.
     """
@@ -45,7 +50,7 @@ def parse(model: type[Model], value: Any, *, where: str, tags: tuple[str, ...]) 
         return model.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        path, kind = _without_tags(first["loc"], tags), first["type"]
+        path, kind = _without_tags(first["loc"], tags, choices), first["type"]
         if kind == "unknown_key":
             path.append(first["ctx"]["key"])
         key = ".".join(map(str, path))
@@ -59,13 +64,10 @@ def parse(model: type[Model], value: Any, *, where: str, tags: tuple[str, ...]) 
         raise LavatubeError(what, where=where, expected=expected, got=got) from error
 
 
-CHOICES = ("gradient", "network", "normalization", "surrogate", "encoder")  # keys that hold one row of a table
-
-
-def _without_tags(location: tuple[int | str, ...], tags: tuple[str, ...]) -> list[int | str]:
+def _without_tags(location: tuple[int | str, ...], tags: Collection[str], choices: Collection[str]) -> list[int | str]:
     """Where an error is, in the words of the file: behind an index or a choice, pydantic puts a tag before the key."""
     return [
         part
         for i, part in enumerate(location)
-        if not (i > 0 and part in tags and (isinstance(location[i - 1], int) or location[i - 1] in CHOICES))
+        if not (i > 0 and part in tags and (isinstance(location[i - 1], int) or location[i - 1] in choices))
     ]

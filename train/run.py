@@ -49,15 +49,17 @@ def train(
     raises:    LavatubeError for a bad recipe, data set or device, a finished folder, or another recipe's checkpoint.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    data = prepare(recipe, data_dir)
     processes = make_processes(device, recipe.precision)
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        _refuse_finished(folder, overwrite=overwrite)
+    data = prepare(recipe, data_dir)
     trainee = Trainee(recipe, data).to(processes.device)
     optimizer = make_optimizer(trainee, recipe.optimizer)
-    folder = None if out is None else Path(out)
     start, before = 0, 0.0
     if folder is not None:
         if processes.is_main:
-            _make_room(folder, resume=resume, overwrite=overwrite)
+            _make_room(folder, resume=resume)
         processes.wait()
         if checkpoint_path(folder).is_file():
             start, before = load_checkpoint(checkpoint_path(folder), trainee, optimizer, digest=recipe.digest())
@@ -92,13 +94,15 @@ def train(
     return network
 
 
-def _make_room(folder: Path, *, resume: bool, overwrite: bool) -> None:
+def _refuse_finished(folder: Path, *, overwrite: bool) -> None:
+    if (folder / "config.json").exists() and not overwrite:
+        remedy = "choose another folder, or --overwrite to replace it"
+        raise LavatubeError("this run is finished", where=str(folder), remedy=remedy)
+
+
+def _make_room(folder: Path, *, resume: bool) -> None:
     finished = folder / "config.json"
     if finished.exists():
-        if not overwrite:
-            raise LavatubeError(
-                "this run is finished", where=str(folder), remedy="choose another folder, or --overwrite to replace it"
-            )
         for stale in (finished, folder / "model.safetensors", folder / HISTORY):
             stale.unlink(missing_ok=True)
         resume = False
@@ -108,7 +112,7 @@ def _make_room(folder: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def _finish(trainee: Trainee, recipe: Recipe, data: EncodedData, *, seconds: float) -> TrainedNetwork:
-    network = trainee.network.finalize()
+    network = trainee.finalize()
     test = evaluate(network, data, data.dataset.test)
     tensors = {name: value.detach().cpu().numpy().copy() for name, value in network.state_dict().items()}
     metrics = {

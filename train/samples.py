@@ -47,6 +47,14 @@ class EncodedData:
         """Float value of one integer step of the input: spikes are 1, graded events are below 1."""
         return 1.0 if self.message_bits == 1 else 2.0**-self.message_bits
 
+    def as_floats(self, events: torch.Tensor) -> torch.Tensor:
+        """What the float network sees of events, float32."""
+        return events.to(torch.float32) * self.input_scale
+
+    def as_integers(self, events: torch.Tensor) -> torch.Tensor:
+        """What the integer network sees of events [T or 1, B, ...]: [T, B, ...] int64."""
+        return events.to(torch.int64).expand(self.num_steps, *events.shape[1:])
+
     def events(self, split: Split, count: int | None = None) -> NDArray[np.uint8]:
         """Events for evaluation of the first `count` samples: [N, ...] if all timesteps are equal, else [T, N, ...].
 
@@ -57,12 +65,12 @@ class EncodedData:
         return (encoded[0] if len(encoded) == 1 else encoded).numpy()
 
     def batches(self, split: Split, size: int, device: torch.device) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """A split in order: (inputs [T or 1, B, ...] float32, labels [B]); batches of at most `size`."""
+        """A split in order, in batches of at most `size`: (events [T or 1, B, ...] uint8, labels [B])."""
         for start in range(0, len(split.label), CHUNK):
             events = self._encode(split, start, len(split.label))
             labels = torch.from_numpy(split.label[start : start + CHUNK].copy())
             for x, y in zip(torch.split(events, size, 1), torch.split(labels, size), strict=True):
-                yield x.to(device).to(torch.float32) * self.input_scale, y.to(device)
+                yield x.to(device), y.to(device)
 
     def _encode(self, split: Split, start: int, stop: int) -> torch.Tensor:
         """One chunk of the split, with a generator of its own: [T or 1, N, ...] uint8."""
@@ -94,7 +102,7 @@ class EncodedData:
             mine = slice(rank, len(rows) // processes * processes, processes)
             x = settings(torch.from_numpy(split.take(rows.numpy(), generator)), generator)
             events = self.encoder(x, self.num_steps, generator, is_sequence=self.dataset.is_sequence)[:, mine]
-            yield events.to(device).to(torch.float32) * self.input_scale, labels[rows][mine].to(device)
+            yield events.to(device), labels[rows][mine].to(device)
 
 
 def prepare(recipe: Recipe, data_dir: Path | None = None) -> EncodedData:
@@ -103,8 +111,9 @@ def prepare(recipe: Recipe, data_dir: Path | None = None) -> EncodedData:
     raises: LavatubeError for an unknown or absent data set, or an encoder or augmentation that does not fit it.
     """
     dataset = load_data(recipe.data.name, data_dir, num_steps=recipe.num_steps)
-    kind, encoder = ("sequences", recipe.encoder) if dataset.is_sequence else ("static samples", recipe.encoder)
+    encoder = recipe.encoder
     if not (encoder.for_sequences if dataset.is_sequence else encoder.for_static):
+        kind = "sequences" if dataset.is_sequence else "static samples"
         raise LavatubeError(f"encoder {encoder.kind} is not for {kind}", where=f"data {dataset.name}")
     recipe.data.check(dataset.sample_shape, is_sequence=dataset.is_sequence, where=f"data {dataset.name}")
     return EncodedData(dataset, encoder, recipe.num_steps)

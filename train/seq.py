@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+HALF = (torch.bfloat16, torch.float16)
+
 
 @dataclass(frozen=True)
 class Seq:
@@ -22,6 +24,12 @@ class Seq:
     @property
     def is_static(self) -> bool:
         return len(self.steps) == 1
+
+    def full_precision(self) -> Seq:
+        """Half-precision values in float32: statistics, voltages, rates and eligibilities are never half."""
+        steps, mean = (x.float() if x is not None and x.dtype in HALF else x for x in (self.steps, self.mean))
+        assert steps is not None
+        return Seq(steps, mean)
 
     @property
     def rate(self) -> torch.Tensor:

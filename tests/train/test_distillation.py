@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lavatube.errors import LavatubeError
 from lavatube.train.gradients.rate import RateBased
+from lavatube.train.networks.build import build_network
 from lavatube.train.networks.network import SpikingNetwork
-from lavatube.train.objectives.branches import build_branches
+from lavatube.train.objectives.branches import SeparableBlock, build_branches
 from lavatube.train.objectives.cross_entropy import CrossEntropy
+from lavatube.train.objectives.objective import Objective
 from lavatube.train.objectives.self_distillation import SelfDistillation, distillation_loss, teacher
 from lavatube.train.passes.rate import RatePass
+from lavatube.train.recipe import Recipe
 from lavatube.train.seq import Outputs
 
 LABEL_1 = torch.tensor([1])
@@ -146,3 +151,37 @@ def test_building_branches_leaves_the_network_as_it_was(make_network: Callable[.
     build_branches(network, 32, 10)
     assert network.training
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("network", "shape", "counts"),
+    [
+        ({"kind": "resnet", "depth": 18, "width": 2}, (3, 32, 32), [3, 2, 1]),
+        ({"kind": "resnet", "depth": 19, "width": 2}, (3, 32, 32), [2, 1]),
+        ({"kind": "preact_resnet", "depth": 34, "width": 2, "stem": "imagenet"}, (3, 224, 224), [3, 2, 1]),
+    ],
+    ids=str,
+)
+def test_branches_of_residual_networks_have_as_many_blocks_as_the_papers(
+    make_recipe: Callable[..., Recipe], network: dict[str, Any], shape: tuple[int, ...], counts: list[int]
+) -> None:
+    built = build_network(make_recipe(network=network), shape, 10)
+    branches = build_branches(built, 8, 10)
+    blocks = [sum(isinstance(m, SeparableBlock) for m in branch.modules()) for branch in branches.values()]
+    assert blocks == counts
+
+
+def test_a_loss_that_would_subtract_what_is_not_there_is_refused(make_recipe: Callable[..., Recipe]) -> None:
+    term = {"kind": "self_distillation", "alpha": 0.3}
+    for labels in ({"kind": "cross_entropy", "weight": 0.2}, {"kind": "cross_entropy", "label_smoothing": 0.1}):
+        recipe = make_recipe(objective=[labels, term])
+        with pytest.raises(LavatubeError, match="form all would subtract"):
+            Objective(recipe.objective, build_network(recipe, (1, 8, 8), 10), 10, 0)
+        final = make_recipe(objective=[labels, {**term, "form": "final"}])
+        Objective(final.objective, build_network(final, (1, 8, 8), 10), 10, 0)
+
+
+def test_a_bias_limit_without_normalisation_is_refused(make_recipe: Callable[..., Recipe]) -> None:
+    recipe = make_recipe(objective=["cross_entropy", "bias_limit"], normalization=None)
+    with pytest.raises(LavatubeError, match="bias_limit limits the biases of normalisations"):
+        Objective(recipe.objective, build_network(recipe, (1, 8, 8), 10), 10, 0)

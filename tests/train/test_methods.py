@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn.utils import parametrize
 
 from lavatube.convert.export import export
 from lavatube.convert.quantize import quantize
@@ -23,6 +25,7 @@ from lavatube.train.extension_points import EXTENSION_POINTS
 from lavatube.train.loop import Trainee, train_epoch
 from lavatube.train.networks.build import load_network
 from lavatube.train.networks.network import SpikingNetwork
+from lavatube.train.objectives.cross_entropy import CrossEntropy
 from lavatube.train.optimization import make_optimizer
 from lavatube.train.processes import Processes
 from lavatube.train.recipe import Recipe
@@ -99,7 +102,7 @@ def trained(recipe: Recipe) -> Trainee:
 
 def plain_names(recipe: Recipe) -> set[str]:
     data = prepare(recipe)
-    return set(Trainee(recipe, data).network.finalize().state_dict())
+    return set(Trainee(recipe, data).finalize().state_dict())
 
 
 def outputs(network: SpikingNetwork) -> torch.Tensor:
@@ -112,10 +115,11 @@ def test_finalizing_keeps_the_outputs_and_leaves_nothing_behind(
     make_recipe: Callable[..., Recipe], point: str, row: type[Strict]
 ) -> None:
     recipe = recipe_with(make_recipe, point, row)
-    network = trained(recipe).network
+    trainee = trained(recipe)
+    network = trainee.network
     before = outputs(network)
-    assert torch.equal(outputs(network.finalize()), before)
-    assert torch.equal(outputs(network.finalize()), before)
+    assert torch.equal(outputs(trainee.finalize()), before)
+    assert torch.equal(outputs(trainee.finalize()), before)
     assert set(network.state_dict()) == plain_names(recipe)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
 
@@ -130,10 +134,38 @@ def test_finalizing_and_saving_commute_and_seeds_reproduce(
         assert torch.equal(value, second.state_dict()[name]), name
     third = Trainee(recipe, prepare(recipe))
     third.load_state_dict(first.state_dict())  # saved in the middle of training, then finalized
-    plain = {name: value.numpy() for name, value in first.network.finalize().state_dict().items()}
+    plain = {name: value.numpy() for name, value in first.finalize().state_dict().items()}
     shape = third.network.input_shape
     loaded = load_network(TrainedNetwork(recipe.model_dump(mode="json"), plain, {}), shape, 10)
-    assert torch.equal(outputs(third.network.finalize()), outputs(loaded))
+    assert torch.equal(outputs(third.finalize()), outputs(loaded))
+
+
+class Halved(nn.Module):
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight / 2
+
+
+class HalvesWeights(CrossEntropy):
+    """A method that parametrizes what it trains."""
+
+    def attach(self, network: SpikingNetwork) -> None:
+        parametrize.register_parametrization(network.chain()[0][1].synapse, "weight", Halved())
+
+    def finalize(self, network: SpikingNetwork) -> None:
+        synapse = network.chain()[0][1].synapse
+        if parametrize.is_parametrized(synapse):
+            parametrize.remove_parametrizations(synapse, "weight", leave_parametrized=True)
+
+
+def test_what_a_method_attaches_trains_and_is_folded_at_the_end(
+    make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    recipe = make_recipe(data={"name": "tiny"}, objective=["cross_entropy"])
+    trainee = trained(recipe.model_copy(update={"objective": [HalvesWeights()]}))
+    assert any("parametrizations" in name for name in trainee.state_dict())
+    before = outputs(trainee.network)
+    assert torch.equal(outputs(trainee.finalize()), before)
+    assert set(trainee.network.state_dict()) == plain_names(recipe)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +178,8 @@ def test_a_term_of_weight_zero_changes_no_bit_of_the_gradients(make_recipe: Call
         )
         data = prepare(recipe)
         trainee = Trainee(recipe, data)
-        inputs, labels = next(data.batches(data.dataset.train, 32, torch.device("cpu")))
+        events, labels = next(data.batches(data.dataset.train, 32, torch.device("cpu")))
+        inputs = data.as_floats(events)
         recipe.gradient.gradients(trainee.network, inputs, lambda o: trainee.objective(o, labels))
         return {name: p.grad for name, p in trainee.network.named_parameters() if p.grad is not None}
 
@@ -188,6 +221,7 @@ def test_a_decay_that_the_register_cannot_hold_is_on_record_from_the_recipe_to_t
 
 
 NEURONS: dict[str, dict[str, Any]] = {
+    "no leak": {"decay": 1},
     "soft reset": {"reset": "subtract"},
     "initial potential": {"v_initial": 0.5},
     "signed spikes": {"output": "signed"},
@@ -200,7 +234,7 @@ NEURONS: dict[str, dict[str, Any]] = {
 def test_a_neuron_that_does_not_deploy_trains_and_is_refused_by_name(
     make_recipe: Callable[..., Recipe], need: str, tmp_path: Path
 ) -> None:
-    recipe = make_recipe(neuron={"decay": 0.5, **NEURONS[need]}, data={"name": "tiny"}, objective=["cross_entropy"])
+    recipe = make_recipe(neuron={"decay": 0.5} | NEURONS[need], data={"name": "tiny"}, objective=["cross_entropy"])
     train(recipe, out=tmp_path)
     with pytest.raises(UnsupportedError, match=need):
         quantize(tmp_path, epochs=0)

@@ -34,7 +34,7 @@ def batch_norm(x: torch.Tensor) -> torch.Tensor:
 
 
 def apply(module: TimeStatNorm, x: torch.Tensor) -> torch.Tensor:
-    return module.normalized(x).steps
+    return module.observe_and_normalize(x).steps
 
 
 def test_pooled_is_torch_batch_norm_over_time_and_batch() -> None:
@@ -59,16 +59,16 @@ def test_tse_estimates_the_whole_sequence_from_the_last_iterations_rows() -> Non
     torch.testing.assert_close(first, apply(norm(Causal), x))  # nothing is known yet of later timesteps
     torch.testing.assert_close(apply(module, x), batch_norm(x), rtol=1e-10, atol=1e-12)  # same data: all rows are known
     moved = currents(seed=1)
-    mean, _ = module.statistics(moved)
+    mean, _ = module.observe(moved)
     rows = torch.cat([moved[:3].mean((1, 3, 4)), x[3:].mean((1, 3, 4))])
     torch.testing.assert_close(mean[2], rows.mean(0))
 
 
 def test_gradients_flow_through_this_iterations_rows_only() -> None:
     module, x = norm(TimeBasedStatistics), currents()
-    module.statistics(x)
+    module.observe(x)
     y = currents(seed=1).requires_grad_()
-    (gradient,) = torch.autograd.grad(module.statistics(y)[0][2].sum(), y)
+    (gradient,) = torch.autograd.grad(module.observe(y)[0][2].sum(), y)
     assert torch.equal(gradient[3:], torch.zeros_like(gradient[3:]))
     torch.testing.assert_close(gradient[:3], torch.full_like(gradient[:3], 1 / (5 * 24)))
 
@@ -86,8 +86,8 @@ def test_step_by_step_the_statistics_and_the_state_are_those_of_the_whole_sequen
     whole, stepped = norm(row), norm(row)
     for seed in (0, 1):
         x, rows = currents(seed=seed), SequenceRows()
-        wanted = whole.statistics(x)
-        found = [stepped.statistics_at(step, rows) for step in x]
+        wanted = whole.observe(x)
+        found = [stepped.observe_step(step, rows) for step in x]
         stepped.end_sequence(rows, 24)
         for t, (mean, var) in enumerate(found):
             at = t if len(wanted[0]) > 1 else 0
@@ -100,14 +100,14 @@ def test_step_by_step_the_statistics_and_the_state_are_those_of_the_whole_sequen
 @pytest.mark.parametrize("row", ALL)
 def test_running_statistics_move_once_per_sequence_and_never_in_evaluation(row: type[Estimator]) -> None:
     module, x = norm(row), currents()
-    module.statistics(x)
+    module.observe(x)
     pooled = x.mean((0, 1, 3, 4))
     torch.testing.assert_close(module.running_mean, 0.1 * pooled)
     torch.testing.assert_close(module.running_var, 0.9 + 0.1 * x.transpose(0, 2).flatten(1).var(1))
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    module.eval().statistics(x)
+    module.eval().observe(x)
     rows = SequenceRows()
-    module.statistics_at(x[0], rows)
+    module.observe_step(x[0], rows)
     module.end_sequence(rows, 24)
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
 
@@ -119,7 +119,7 @@ def test_the_rate_path_has_the_exact_jacobian_of_the_mean_normalised_current(row
     gradients = []
     for rate_path in (False, True):
         module = norm(row)
-        module.statistics(currents(seed=3))  # what an earlier iteration leaves behind
+        module.observe(currents(seed=3))  # what an earlier iteration leaves behind
         shift = torch.zeros(6, 3, 2, 2, dtype=torch.float64, requires_grad=True)
         if rate_path:
             steps, value, _ = normalize_with_rate(module, x, x.mean(0) + shift)
@@ -135,7 +135,7 @@ def test_the_rate_path_has_the_exact_jacobian_of_the_mean_normalised_current(row
 
 def test_averaging_only_the_variances_would_miss_a_third() -> None:
     x = currents()
-    _, var = norm(Pooled).statistics(x)
+    _, var = norm(Pooled).observe(x)
     within = x.var((1, 3, 4), correction=0).mean(0)
     assert float((within / var[0]).max()) < 0.75
 
@@ -145,7 +145,7 @@ def test_the_closed_form_backward_survives_one_sample_at_one_place(count: int) -
     x = torch.rand(count, 3, 1, 1, dtype=torch.float64, requires_grad=True)
     mean, var = x.detach().mean((0, 2, 3)), x.detach().var((0, 2, 3), correction=0)
     ones = torch.ones(3, dtype=torch.float64)
-    y = RateNorm.apply(x, mean, var, ones, ones, 1e-5)
+    y = RateNorm.apply(x, mean, var, ones, ones, 1e-5, 1.0)
     (gradient,) = torch.autograd.grad(y.square().sum(), x)
     assert torch.isfinite(gradient).all()
 
@@ -159,12 +159,13 @@ def test_folding_the_running_statistics_keeps_the_evaluation_current(
         x = torch.rand(6, 2, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
         Bptt().gradients(network, x, lambda outputs: outputs.logits.sum())
     assert any(name.endswith("recent.mean") for name in network.state_dict()) == row.keeps_rows
-    _, layer = network.finalize().chain()[0]
+    row().finalize(network)
+    _, layer = network.eval().chain()[0]
     assert not any("recent" in name for name in network.state_dict())
     assert layer.norm is not None
     weight, bias = layer.folded()
     current = layer.current(x).detach().unsqueeze(0)
-    statistics = layer.norm.statistics(current)
+    statistics = layer.norm.observe(current)
     folded = torch.nn.functional.conv2d(x, weight, bias, padding=1)
     torch.testing.assert_close(folded, layer.norm.normalize(current, statistics)[0].detach(), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(bias, layer.norm.folded_bias(statistics).detach(), rtol=1e-12, atol=1e-12)

@@ -73,12 +73,19 @@ def test_two_processes_train_what_one_does(tmp_path: Path, gradient: Any, normal
         np.testing.assert_allclose(two.tensors[name], value, rtol=0, atol=TOLERANCE, err_msg=name)
 
 
-def test_bf16_trains_and_float32_state_stays_float32() -> None:
+@pytest.mark.parametrize("gradient", ["rate", {"kind": "rate", "form": "single_step"}, "bptt", "online"], ids=str)
+@pytest.mark.parametrize("normalization", ["pooled", "causal", "per_step", "running", "tse", None])
+def test_bf16_trains_and_float32_state_stays_float32(gradient: Any, normalization: str | None) -> None:
     pytest.importorskip("accelerate", reason="accelerate is not installed")
     from lavatube.train.recipe import parse_recipe
 
+    if normalization == "pooled" and gradient not in ("rate", "bptt"):
+        pytest.skip("pooled statistics need all timesteps")
     losses: list[float] = []
-    recipe = parse_recipe(short_recipe(precision="bf16"), where="test")
+    changes: dict[str, Any] = {"gradient": gradient, "normalization": normalization, "precision": "bf16"}
+    if normalization is None:
+        changes["objective"] = ["cross_entropy"]
+    recipe = parse_recipe(short_recipe(**changes), where="test")
     trained = train(recipe, progress=lambda epoch, epochs, loss, accuracy: losses.append(loss))
     assert np.isfinite(losses).all()
     assert {value.dtype for value in trained.tensors.values()} == {np.dtype(np.float32)}

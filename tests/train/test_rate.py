@@ -14,9 +14,11 @@ from lavatube.train.gradients.bptt import Bptt
 from lavatube.train.gradients.online import Online
 from lavatube.train.gradients.rate import RateBased
 from lavatube.train.gradients.rule import GradientRule
+from lavatube.train.networks.build import build_network
 from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.passes.rate import RatePass, RateStraightThrough
 from lavatube.train.passes.through_time import ThroughTime
+from lavatube.train.recipe import Recipe, parse_recipe
 from lavatube.train.seq import Outputs
 
 Make = Callable[..., SpikingNetwork]
@@ -137,11 +139,13 @@ def test_what_the_rule_drops_are_the_two_covariances_over_time(make_network: Mak
     torch.testing.assert_close(by_shift, wanted.sum(0).flatten(1), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize(("rule", "norm"), [(MULTI, "pooled"), (SINGLE, "causal"), (SINGLE, "tse")], ids=str)
-def test_directions_and_sizes_are_those_of_bptt_within_the_published_bounds(rule: RateBased, norm: str) -> None:
-    from lavatube.train.networks.build import build_network
-    from lavatube.train.recipe import parse_recipe
-
+@pytest.mark.parametrize("iterations", [1, 2])
+@pytest.mark.parametrize(
+    ("rule", "norm"), [(MULTI, "pooled"), (MULTI, "tse"), (SINGLE, "causal"), (SINGLE, "tse")], ids=str
+)
+def test_directions_and_sizes_are_those_of_bptt_within_the_published_bounds(
+    rule: RateBased, norm: str, iterations: int
+) -> None:
     hidden = [{"dense": {"units": 64}}] * 3
     recipe = parse_recipe(
         {
@@ -153,12 +157,14 @@ def test_directions_and_sizes_are_those_of_bptt_within_the_published_bounds(rule
         },
         where="test",
     )  # fmt: skip
-    x = torch.randn(128, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, 128, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     labels = torch.randint(0, 10, (128,), generator=torch.Generator().manual_seed(1))
     found = []
     for each in (rule, BPTT):
         network = build_network(recipe, (64,), 10).double()
-        each.gradients(network, x, lambda outputs: F.cross_entropy(outputs.logits, labels))
+        for batch in x[:iterations]:  # from the second on, tse uses rows of the one before
+            network.zero_grad()
+            each.gradients(network, batch, lambda outputs: F.cross_entropy(outputs.logits, labels))
         found.append({name: p.grad for name, p in network.named_parameters() if p.grad is not None and p.ndim > 1})
     for name, wanted in found[1].items():
         got = found[0][name]
@@ -350,4 +356,39 @@ def test_the_straight_through_value_is_the_rate_and_its_slope_the_eligibility() 
 @pytest.mark.parametrize("rule", [SINGLE, ONLINE])
 def test_pooled_statistics_step_by_step_are_refused(make_network: Make, rule: GradientRule) -> None:
     with pytest.raises(LavatubeError, match=r"pooled needs all timesteps at once.*tse"):
-        rule.check(make_network(2))
+        rule.attach(make_network(2))
+
+
+RESIDUAL = [
+    {"kind": "resnet", "depth": 18, "width": 2},
+    {"kind": "sew_resnet", "depth": 18, "width": 2},
+    {"kind": "preact_resnet", "depth": 18, "width": 2},
+    {"kind": "vgg", "depth": 11, "width": 4},
+]
+
+
+@pytest.mark.parametrize("norm", ["pooled", *STEP_BY_STEP])
+@pytest.mark.parametrize("network", RESIDUAL, ids=lambda value: value["kind"])
+def test_values_in_rate_mode_are_those_of_the_spiking_network_in_every_architecture(
+    make_recipe: Callable[..., Recipe], network: dict[str, Any], norm: Any
+) -> None:
+    side = 32 if network["kind"] == "vgg" else 16
+    x = 3 * inputs(3, 3, side, side)
+    recipe = make_recipe(num_steps=3, network=network, normalization=norm, objective=["cross_entropy"])
+
+    def logits(rule: GradientRule) -> torch.Tensor:
+        built = build_network(recipe, (3, side, side), 10).double()
+        rule.attach(built)
+        seen: list[torch.Tensor] = []
+        rule.gradients(built, x, lambda outputs: (seen.append(outputs.logits), outputs.logits.square().mean())[1])
+        return seen[0]
+
+    wanted = logits(BPTT)
+    torch.testing.assert_close(logits(MULTI), wanted, rtol=0, atol=1e-11)
+    if norm == "pooled":
+        return
+    if network["kind"] == "preact_resnet" and norm not in (None, "running"):
+        with pytest.raises(LavatubeError, match="no running average in single-step form"):
+            logits(SINGLE)
+        return
+    torch.testing.assert_close(logits(SINGLE), wanted, rtol=0, atol=1e-11)

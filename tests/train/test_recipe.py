@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from lavatube.errors import LavatubeError
+from lavatube.train.optimization import learning_rate
 from lavatube.train.recipe import list_recipes, load_recipe, parse_recipe
 
 
@@ -121,3 +122,13 @@ def test_a_file_that_is_no_recipe_is_one_error(tmp_path: Path, text: str) -> Non
 def test_an_unknown_recipe_lists_the_shipped_ones() -> None:
     with pytest.raises(LavatubeError, match="digits"):
         load_recipe("digit")
+
+
+def test_steps_of_the_learning_rate_begin_after_the_warm_up() -> None:
+    value = shipped()
+    value["optimizer"] = {"lr": 1, "epochs": 20, "batch_size": 1, "schedule": "step", "warmup_epochs": 4}
+    value["optimizer"] |= {"step_epochs": 5, "step_factor": 0.1}
+    settings = parse_recipe(value, where="test").optimizer
+    rates = [learning_rate(settings, epoch) for epoch in range(20)]
+    assert rates[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert rates[4:] == pytest.approx([1.0] * 5 + [0.1] * 5 + [0.01] * 5 + [0.001])

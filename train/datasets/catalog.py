@@ -13,6 +13,7 @@ from lavatube.train.datasets.digits import load_digits
 from lavatube.train.datasets.event_sets import load_cifar10_dvs, load_dvs_gesture, load_nmnist, load_shd
 from lavatube.train.datasets.image_files import load_imagenet
 from lavatube.train.datasets.mnist import load_fashion_mnist, load_fashion_mnist_10k, load_mnist, load_mnist_10k
+from lavatube.train.datasets.recordings import load_recordings
 from lavatube.train.datasets.sequences import load_imu, load_spoken_digits
 
 Loader = Callable[[Path | None, int], Dataset]
@@ -32,6 +33,7 @@ DATASETS: Mapping[str, Loader] = {
     "dvs-gesture": load_dvs_gesture,
     "cifar10-dvs": load_cifar10_dvs,
     "shd": load_shd,
+    "recordings": load_recordings,
 }
 
 

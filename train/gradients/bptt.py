@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 
-from lavatube.train.gradients.rule import Backward, GradientRule, Objective
+from lavatube.train.gradients.rule import Backward, GradientRule, LossOf
 from lavatube.train.passes.through_time import ThroughTime
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Bptt(GradientRule):
         self,
         network: SpikingNetwork,
         inputs: torch.Tensor,
-        objective: Objective,
+        objective: LossOf,
         backward: Backward = torch.Tensor.backward,
     ) -> torch.Tensor:
         loss = objective(network(inputs, ThroughTime(network.num_steps)))

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from lavatube.errors import UnsupportedError
-from lavatube.train.gradients.rule import Backward, GradientRule, Objective
+from lavatube.train.gradients.rule import Backward, GradientRule, LossOf
 from lavatube.train.passes.step_by_step import OnlineStep, SequenceState
-from lavatube.train.seq import Seq
 
 if TYPE_CHECKING:
     from lavatube.train.networks.network import SpikingNetwork
@@ -21,7 +20,7 @@ class Online(GradientRule):
     kind: Literal["online"] = "online"
     source: ClassVar[str] = "SLTT: Meng, Xiao, Yan, Wang, Lin, Luo, ICCV 2023"
 
-    def check(self, network: SpikingNetwork) -> None:
+    def attach(self, network: SpikingNetwork) -> None:
         waiting = [norm.estimator.kind for norm in network.norms() if not norm.estimator.online]
         if waiting:
             raise UnsupportedError(
@@ -36,14 +35,14 @@ class Online(GradientRule):
         self,
         network: SpikingNetwork,
         inputs: torch.Tensor,
-        objective: Objective,
+        objective: LossOf,
         backward: Backward = torch.Tensor.backward,
     ) -> torch.Tensor:
         steps, state = network.present(inputs), SequenceState()
         total = torch.zeros((), device=steps.device)
         for t in range(network.num_steps):
             current = steps[t if len(steps) > 1 else 0]
-            outputs = network.body_outputs(Seq(current.unsqueeze(0)), OnlineStep(state))
+            outputs = network.body_outputs(current.unsqueeze(0), OnlineStep(state))
             loss = objective(outputs) / network.num_steps
             backward(loss)
             total += loss.detach()

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from lavatube.errors import UnsupportedError
-from lavatube.train.gradients.rule import Backward, GradientRule, Objective, refuse_unless_averages_suffice
+from lavatube.train.gradients.rule import Backward, GradientRule, LossOf, refuse_unless_averages_suffice
 from lavatube.train.passes.rate import RatePass
 from lavatube.train.passes.step_by_step import RecordStep, ReplayRates, SequenceState
-from lavatube.train.seq import Seq
 
 if TYPE_CHECKING:
     from lavatube.train.networks.network import SpikingNetwork
@@ -30,10 +29,12 @@ class RateBased(GradientRule):
     form: Literal["multi_step", "single_step"] = "multi_step"
     grad_scale: Literal["exact", "1/T"] = "exact"
 
-    def check(self, network: SpikingNetwork) -> None:
+    def attach(self, network: SpikingNetwork) -> None:
         refuse_unless_averages_suffice(network, "rate")
+        if self.form == "multi_step":
+            return
         waiting = [norm.estimator.kind for norm in network.norms() if not norm.estimator.online]
-        if self.form == "single_step" and waiting:
+        if waiting:
             raise UnsupportedError(
                 f"normalization {waiting[0]} needs all timesteps at once",
                 where="gradient rate, form single_step",
@@ -41,21 +42,28 @@ class RateBased(GradientRule):
                 got=waiting[0],
                 remedy="use normalization tse, causal, per_step or running; or form: multi_step",
             )
+        vary = any(not norm.estimator.constant for norm in network.norms())
+        if vary and "real-valued currents across blocks" in network.needs:
+            raise UnsupportedError(
+                "currents that pass from block to block have no running average in single-step form",
+                where="gradient rate, form single_step",
+                expected="normalization running",
+                got=type(network).__name__,
+                remedy="use form: multi_step, or normalization: running",
+            )
 
     def gradients(
         self,
         network: SpikingNetwork,
         inputs: torch.Tensor,
-        objective: Objective,
+        objective: LossOf,
         backward: Backward = torch.Tensor.backward,
     ) -> torch.Tensor:
         if self.form == "multi_step":
             outputs = network(inputs, RatePass(network.num_steps))
         else:
             steps = network.present(inputs)
-            outputs = network.body_outputs(
-                Seq(steps, mean_input(steps)), ReplayRates(record(network, steps), network.num_steps)
-            )
+            outputs = network.body_outputs(steps, ReplayRates(record(network, steps), network.num_steps))
         loss = objective(outputs)
         backward(loss / network.num_steps if self.grad_scale == "1/T" else loss)
         return loss.detach()
@@ -67,11 +75,6 @@ def record(network: SpikingNetwork, steps: torch.Tensor) -> SequenceState:
     state = SequenceState()
     for t in range(network.num_steps):
         current = steps[t if len(steps) > 1 else 0]
-        network.body_outputs(Seq(current.unsqueeze(0)), RecordStep(state))
+        network.body_outputs(current.unsqueeze(0), RecordStep(state))
     state.end()
     return state
-
-
-def mean_input(steps: torch.Tensor) -> torch.Tensor:
-    """[B, ...], the mean over timesteps (of event frames too, never the last one)."""
-    return steps[0] if len(steps) == 1 else steps.mean(0)

@@ -14,21 +14,18 @@ from lavatube.train.seq import Outputs
 if TYPE_CHECKING:
     from lavatube.train.networks.network import SpikingNetwork
 
-Objective = Callable[[Outputs], torch.Tensor]
+LossOf = Callable[[Outputs], torch.Tensor]
 Backward = Callable[[torch.Tensor], object]
 
 
 class GradientRule(Plugin):
-    """A rule that trains a network with an objective."""
-
-    def check(self, network: SpikingNetwork) -> None:
-        """raises: UnsupportedError naming what in the network this rule cannot train, and the remedy."""
+    """A rule that trains a network with an objective; `attach` refuses what in the network it cannot train."""
 
     def gradients(
         self,
         network: SpikingNetwork,
         inputs: torch.Tensor,
-        objective: Objective,
+        objective: LossOf,
         backward: Backward = torch.Tensor.backward,
     ) -> torch.Tensor:
         """Add the gradients of the objective to the parameters' `.grad`.

@@ -24,12 +24,20 @@ def build_network(recipe: Recipe, shape: tuple[int, ...], classes: int) -> Spiki
     return network
 
 
+def finalized(network: SpikingNetwork, recipe: Recipe) -> SpikingNetwork:
+    """The same network without what its methods added for training, in evaluation mode."""
+    for method in recipe.methods:
+        method.finalize(network)
+    return network.eval()
+
+
 def load_network(trained: TrainedNetwork, shape: tuple[int, ...], classes: int) -> SpikingNetwork:
     """The torch network of a finished run, in evaluation mode. shape, classes: of its data set.
 
     raises: LavatubeError if recipe and tensors do not belong together or hold NaN.
     """
-    network = build_network(parse_recipe(dict(trained.recipe), where="recipe of the run"), shape, classes).finalize()
+    recipe = parse_recipe(dict(trained.recipe), where="recipe of the run")
+    network = finalized(build_network(recipe, shape, classes), recipe)
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     got = {name: tuple(value.shape) for name, value in trained.tensors.items()}
     if wanted != got:

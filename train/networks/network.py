@@ -100,21 +100,13 @@ class SpikingNetwork(nn.Module):
             raise LavatubeError("input of the wrong shape", where="network", expected=expected, got=str(inputs.shape))
         return steps
 
-    def body_outputs(self, x: Seq, run: Pass) -> Outputs:
-        """One pass from a sequence of events to what the objective sees."""
-        return run.outputs(self.body(x, run))
+    def body_outputs(self, steps: torch.Tensor, run: Pass) -> Outputs:
+        """One pass from events [T or 1, B, ...] to what the objective sees."""
+        return run.outputs(self.body(run.begin(steps), run))
 
     def forward(self, inputs: torch.Tensor, run: Pass | None = None) -> Outputs:
         """All timesteps, by a pass (default: the plain one, differentiable through time). inputs: see `present`."""
-        steps = self.present(inputs)
-        mean = steps[0] if len(steps) == 1 else steps.mean(0)
-        return self.body_outputs(Seq(steps, mean), run or ThroughTime(self.num_steps))
-
-    def finalize(self) -> SpikingNetwork:
-        """Drop what only training needs; outputs in evaluation mode do not change. Returns itself."""
-        for norm in self.norms():
-            norm.finalize()
-        return self.eval()
+        return self.body_outputs(self.present(inputs), run or ThroughTime(self.num_steps))
 
     def name_parts(self) -> None:
         """Tell populations and normalisations the name of the layer that holds them."""

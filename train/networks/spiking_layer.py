@@ -55,7 +55,7 @@ class SpikingLayer(nn.Module):
         return tuple(self.geometry["out_shape"])
 
     def forward(self, x: Seq, run: Pass) -> Seq:
-        x = run.linear(self.current, x)
+        x = run.linear(self.current, x).full_precision()
         x = x if self.norm is None else run.norm(self.norm, x)
         return x if self.neurons is None else run.neurons(self.neurons, x)
 

@@ -7,13 +7,16 @@ single-step training (the rows so far). m[t], v[t]: mean and biased variance ove
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 
 from lavatube.train.plugin import Plugin
 from lavatube.train.recipe_model import Number, Strict
+
+if TYPE_CHECKING:
+    from lavatube.train.networks.network import SpikingNetwork
 
 Moments = tuple[torch.Tensor, torch.Tensor]  # mean, variance
 
@@ -34,13 +37,31 @@ class Estimator(Plugin):
     """An estimator of the statistics at one timestep.
 
     online:     works timestep by timestep (with no look at later ones).
+    constant:   gives the same at every timestep.
     by_time:    for an input that is the same at every timestep, the estimate still depends on the timestep.
     keeps_rows: uses the table of recent rows.
     """
 
     online: ClassVar[bool] = True
+    constant: ClassVar[bool] = False
     by_time: ClassVar[bool] = False
     keeps_rows: ClassVar[bool] = False
+
+    @property
+    def row_momentum(self) -> float:
+        """How much of a new row enters the table of recent rows."""
+        return 1.0
+
+    def own_share(self, t: int, seen: torch.Tensor) -> float:
+        """d(mean at timestep t) / d(shift of this batch's currents, the same at every timestep).
+
+        seen: as in `Known`; the rows of earlier iterations are constants to the gradient.
+        """
+        return 1.0
+
+    def finalize(self, network: SpikingNetwork) -> None:
+        for norm in network.norms():
+            norm.finalize()
 
     def at(self, t: int, mean: torch.Tensor, var: torch.Tensor, known: Known) -> Moments:
         """(mean [C], variance [C]) to normalize with at timestep t. mean, var: [t + 1 or more, C], rows from 0."""
@@ -58,6 +79,7 @@ class Pooled(Estimator):
     kind: Literal["pooled"] = "pooled"
     source: ClassVar[str] = "multi-step form of arXiv 2410.11488's code; tdBN (Zheng et al. 2021) without its gain"
     online: ClassVar[bool] = False
+    constant: ClassVar[bool] = True
 
     def at(self, t: int, mean: torch.Tensor, var: torch.Tensor, known: Known) -> Moments:
         return pooled(mean, var)
@@ -88,6 +110,10 @@ class Running(Estimator):
 
     kind: Literal["running"] = "running"
     source: ClassVar[str] = "in the manner of OSR (Zhu, Ding, Huang, Xie, Yu 2024), without its batch gradient"
+    constant: ClassVar[bool] = True
+
+    def own_share(self, t: int, seen: torch.Tensor) -> float:
+        return 0.0
 
     def at(self, t: int, mean: torch.Tensor, var: torch.Tensor, known: Known) -> Moments:
         return known.running
@@ -110,6 +136,13 @@ class TimeBasedStatistics(Estimator):
     by_time: ClassVar[bool] = True
     keeps_rows: ClassVar[bool] = True
     momentum: Annotated[Number, Field(gt=0, le=1)] = 1.0
+
+    @property
+    def row_momentum(self) -> float:
+        return self.momentum
+
+    def own_share(self, t: int, seen: torch.Tensor) -> float:
+        return (t + 1) / (t + 1 + int(seen[t + 1 :].sum()))
 
     def at(self, t: int, mean: torch.Tensor, var: torch.Tensor, known: Known) -> Moments:
         later = known.seen.clone()

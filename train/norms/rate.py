@@ -23,39 +23,41 @@ def normalize_with_rate(
     returns: (steps, rate, function that gives the bias [C] that folding these statistics would add).
     source: values as in arXiv 2410.11488's code; the Jacobian is that of the time mean of the norm.
     """
-    constant_in_time = not norm.estimator.online or norm.estimator.kind == "running"
-    if norm.training and not constant_in_time and (len(steps) > 1 or norm.estimator.by_time):
-        normal = norm.normalized(steps + (rate - rate.detach()))
+    if norm.training and not norm.estimator.constant and (len(steps) > 1 or norm.estimator.by_time):
+        normal = norm.observe_and_normalize(steps + (rate - rate.detach()))
         return normal.steps.detach(), normal.steps.mean(0), normal.bias
     with torch.no_grad():
-        normal = norm.normalized(steps)
+        normal = norm.observe_and_normalize(steps)
     mean, var = normal.statistics
-    return normal.steps, *rate_of_normalized(norm, rate, (mean[0], var[0]))
+    share = norm.estimator.own_share(0, torch.zeros(norm.num_steps, dtype=torch.bool))
+    return normal.steps, *rate_of_normalized(norm, rate, (mean[0], var[0]), share)
 
 
 def rate_of_normalized(
-    norm: TimeStatNorm, rate: torch.Tensor, statistics: Moments
+    norm: TimeStatNorm, rate: torch.Tensor, statistics: Moments, own_share: float
 ) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
-    """(normalised mean current [B, C, ...], its folded bias) by statistics [C] of the whole sequence."""
-    if not norm.training or norm.estimator.kind == "running":
+    """(normalised mean current [B, C, ...], its folded bias) by statistics [C] of the whole sequence.
+
+    own_share: of the statistics, how much follows this batch (see `Estimator.own_share`); the rest are constants.
+    """
+    if not norm.training or own_share == 0:
         return norm.normalize(rate, statistics), lambda: norm.folded_bias(statistics)
     axes = [axis for axis in range(rate.ndim) if axis != 1]
-    return (
-        batch_norm_of_rate(norm, rate, statistics),
-        lambda: norm.folded_bias((mean_over_processes(rate.mean(axes)), statistics[1])),
-    )
+    mean, var = statistics
 
+    def bias() -> torch.Tensor:
+        own = mean_over_processes(rate.mean(axes))
+        return norm.folded_bias((mean + own_share * (own - own.detach()), var))
 
-def batch_norm_of_rate(norm: TimeStatNorm, rate: torch.Tensor, statistics: Moments) -> torch.Tensor:
-    """Normalize the mean current [B, C, ...] by given statistics [C]; differentiated as batch statistics."""
-    result: torch.Tensor = RateNorm.apply(rate, *statistics, norm.weight, norm.bias, norm.eps)
-    return result
+    normal: torch.Tensor = RateNorm.apply(rate, mean, var, norm.weight, norm.bias, norm.eps, own_share)
+    return normal, bias
 
 
 class RateNorm(torch.autograd.Function):
     """(current - mean) / sqrt(var + eps) * weight + bias; var holds the variance within time that the mean has lost.
 
-    backward: dc = i (g' - mean(g') - n mean(g' n)), i = 1 / sqrt(var + eps), n = (c - mean) i, g' = weight g.
+    backward: dc = i (g' - q mean(g') - q n mean(g' n)), i = 1 / sqrt(var + eps), n = (c - mean) i, g' = weight g, with
+    q the share of the statistics that follows this batch (1: batch norm's derivative; 0: constants').
     """
 
     @staticmethod
@@ -67,10 +69,12 @@ class RateNorm(torch.autograd.Function):
         weight: torch.Tensor,
         bias: torch.Tensor,
         eps: float,
+        own_share: float,
     ) -> torch.Tensor:
         shape = (-1, *(1,) * (current.ndim - 2))
         inverse = torch.rsqrt(var + eps)
         ctx.save_for_backward(current, mean, inverse, weight)
+        ctx.own_share = own_share
         gain = weight * inverse
         return torch.addcmul((bias - mean * gain).reshape(shape), current, gain.reshape(shape))
 
@@ -82,7 +86,7 @@ class RateNorm(torch.autograd.Function):
         normal = (current - mean.reshape(shape)) * inverse.reshape(shape)
         by_bias, by_weight = g.sum(axes), (g * normal).sum(axes)
         count = g.numel() // len(by_bias)
-        means = mean_over_processes(torch.stack([by_bias, by_weight])) / count
+        means = mean_over_processes(torch.stack([by_bias, by_weight])) * (ctx.own_share / count)
         gain = (weight * inverse).reshape(shape)
         dx = gain * (g - means[0].reshape(shape) - normal * means[1].reshape(shape))
-        return dx, None, None, by_weight, by_bias, None
+        return dx, None, None, by_weight, by_bias, None, None

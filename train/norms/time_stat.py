@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from lavatube.train.norms.all_reduce import mean_and_variance, processes
-from lavatube.train.norms.estimators import Estimator, Known, Moments, pooled
+from lavatube.train.norms.estimators import Estimator, Known, Moments, Pooled, pooled
 
 
 @dataclass
@@ -18,6 +18,7 @@ class SequenceRows:
 
     mean: list[torch.Tensor] = field(default_factory=list)
     var: list[torch.Tensor] = field(default_factory=list)
+    own_share: float = 0.0  # sum over timesteps of `Estimator.own_share`
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,14 @@ class TimeStatNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
         self.recent: nn.Module | None = RecentRows(num_steps, channels) if estimator.keeps_rows else None
 
-    def normalized(self, current: torch.Tensor) -> Normalized:
-        """Normalise all timesteps.
+    def observe_and_normalize(self, current: torch.Tensor) -> Normalized:
+        """Normalise all timesteps; in training, update the running statistics.
 
-        current: as for `statistics`. One mean and variance for all in a single process is torch's own batch norm, three
+        current: as for `observe`. One mean and variance for all in a single process is torch's own batch norm, three
         to four times faster than the operations that it fuses.
         """
-        if not (
-            self.training and not self.estimator.online and processes() == 1 and current.dtype == self.weight.dtype
-        ):
-            statistics = self.statistics(current)
+        if not (self.training and isinstance(self.estimator, Pooled) and processes() == 1):
+            statistics = self.observe(current)
             return Normalized(self.normalize(current, statistics), statistics, lambda: self.folded_bias(statistics))
         flat = current.flatten(0, 1)
         normal, mean, inverse = torch.native_batch_norm(flat, self.weight, self.bias, None, None, True, 0.0, self.eps)
@@ -71,15 +70,15 @@ class TimeStatNorm(nn.Module):
         statistics = mean.unsqueeze(0), var.unsqueeze(0)
         return Normalized(normal.reshape(current.shape), statistics, lambda: self.folded_bias((flat.mean(axes), var)))
 
-    def statistics(self, current: torch.Tensor) -> Moments:
-        """For all timesteps: (mean, variance), [T, C], or [1, C] where every timestep has the same.
+    def observe(self, current: torch.Tensor) -> Moments:
+        """(mean, variance) for all timesteps: [T, C], or [1, C] where every timestep has the same.
 
         current: [T, B, C, ...], or [1, B, C, ...] if it is static. In training, updates the running statistics.
         """
         if not self.training:
             return self.running_mean.unsqueeze(0), self.running_var.unsqueeze(0)
         count = current.numel() // current.shape[2] * self.num_steps // len(current)
-        if not self.estimator.online:
+        if isinstance(self.estimator, Pooled):  # without its rows: one pass over the currents
             mean, var = mean_and_variance(current, axes=[axis for axis in range(current.ndim) if axis != 2])
             self._update(mean, var, count)
             return mean.unsqueeze(0), var.unsqueeze(0)
@@ -90,16 +89,17 @@ class TimeStatNorm(nn.Module):
         self._end(*rows, count)
         return torch.stack([mean for mean, _ in estimates]), torch.stack([var for _, var in estimates])
 
-    def statistics_at(self, current: torch.Tensor, rows: SequenceRows) -> Moments:
-        """For the next timestep of a sequence: (mean [C], variance [C]). current: [B, C, ...]; extends `rows`.
+    def observe_step(self, current: torch.Tensor, rows: SequenceRows) -> Moments:
+        """(mean [C], variance [C]) for the next timestep of a sequence. current: [B, C, ...]; extends `rows`.
 
         Earlier rows pass no gradient. Call `end_sequence` after the last timestep.
         """
         if not self.training:
             return self.running_mean, self.running_var
         mean, var = mean_and_variance(current, axes=[0, *range(2, current.ndim)])
-        t = len(rows.mean)
-        estimate = self.estimator.at(t, torch.stack([*rows.mean, mean]), torch.stack([*rows.var, var]), self._known())
+        t, known = len(rows.mean), self._known()
+        estimate = self.estimator.at(t, torch.stack([*rows.mean, mean]), torch.stack([*rows.var, var]), known)
+        rows.own_share += self.estimator.own_share(t, known.seen)
         rows.mean.append(mean.detach())
         rows.var.append(var.detach())
         return estimate
@@ -137,7 +137,7 @@ class TimeStatNorm(nn.Module):
     @torch.no_grad()
     def _end(self, mean: torch.Tensor, var: torch.Tensor, count: int) -> None:
         if isinstance(self.recent, RecentRows):
-            self.recent.update(mean, var, getattr(self.estimator, "momentum", 1.0))
+            self.recent.update(mean, var, self.estimator.row_momentum)
         self._update(*pooled(mean, var), count)
 
     @torch.no_grad()

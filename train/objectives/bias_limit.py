@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import nn
 
+from lavatube.errors import LavatubeError
 from lavatube.train.objectives.term import Term
 from lavatube.train.recipe_model import Number
 from lavatube.train.seq import Outputs
+
+if TYPE_CHECKING:
+    from lavatube.train.networks.network import SpikingNetwork
 
 
 class BiasLimit(Term):
@@ -23,6 +28,16 @@ class BiasLimit(Term):
     kind: Literal["bias_limit"] = "bias_limit"
     limit: Annotated[Number, Field(ge=0)] = 0.5
     weight: Annotated[Number, Field(ge=0)] = 1.0
+
+    def check(self, network: SpikingNetwork, terms: Sequence[Term]) -> None:
+        if not network.norms():
+            raise LavatubeError(
+                "bias_limit limits the biases of normalisations",
+                where="recipe objective",
+                expected="a normalization",
+                got="normalization: null",
+                remedy="leave bias_limit out: quantization chooses a register that holds the synapses' own biases",
+            )
 
     def loss(self, outputs: Outputs, labels: torch.Tensor, heads: nn.ModuleDict) -> torch.Tensor:
         excess = [torch.relu(bias().abs() - self.limit) for bias in outputs.biases.values()]

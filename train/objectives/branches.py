@@ -50,14 +50,14 @@ def flat_branch(n_in: int, hidden: int, classes: int) -> nn.Sequential:
 
 
 def build_branches(network: SpikingNetwork, channels: int, classes: int) -> nn.ModuleDict:
-    """One branch per stage that the network taps; maps are halved down to the size of the smallest, at least once."""
+    """One branch per stage that the network taps; maps are halved to the size of the network's last, at least once."""
     with torch.no_grad():
         was_training = network.training
-        taps = network.eval()(torch.zeros(1, *network.input_shape)).taps
+        outputs = network.eval()(torch.zeros(1, *network.input_shape))
         network.train(was_training)
-    smallest = min((min(rate.shape[2:]) for rate in taps.values() if rate.ndim == 4), default=1)
+    smallest = min((min(rate.shape[2:]) for rate in outputs.rates.values() if rate.ndim == 4), default=1)
     branches = nn.ModuleDict()
-    for name, rate in taps.items():
+    for name, rate in outputs.taps.items():
         if rate.ndim == 4:
             n_down = max(1, round(math.log2(min(rate.shape[2:]) / smallest)))
             branches[name] = map_branch(rate.shape[1], channels, n_down, classes)

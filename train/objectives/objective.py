@@ -13,11 +13,13 @@ from lavatube.train.seq import Outputs
 
 
 class Objective(nn.Module):
-    """Sum of terms; `heads` train along with the network and are not part of it."""
+    """Sum of terms; `heads` train along with the network and are not part of it. raises: as `Term.check`."""
 
     def __init__(self, terms: Sequence[Term], network: SpikingNetwork, classes: int, seed: int) -> None:
         super().__init__()
         self.terms = tuple(terms)
+        for term in self.terms:
+            term.check(network, self.terms)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.heads = nn.ModuleDict({term.kind: term.heads(network, classes) for term in self.terms})

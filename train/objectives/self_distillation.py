@@ -6,6 +6,7 @@ NeurIPS 2025, arXiv 2510.06254, and its code.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -13,9 +14,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
+from lavatube.errors import LavatubeError
 from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.norms.all_reduce import mean_over_processes
 from lavatube.train.objectives.branches import build_branches
+from lavatube.train.objectives.cross_entropy import CrossEntropy
 from lavatube.train.objectives.term import Term
 from lavatube.train.recipe_model import Number, Positive
 from lavatube.train.seq import Outputs
@@ -24,7 +27,8 @@ from lavatube.train.seq import Outputs
 class SelfDistillation(Term):
     """Heads k = 1..K: a branch per stage, and the network itself, K. Added to the objective's cross entropy CE_K:
 
-        form "all":   (alpha - 1) CE_K + alpha sum_{k<K} CE_k + beta sum_k KD_k   (in total alpha on every head)
+        form "all":   (alpha - 1) CE_K + alpha sum_{k<K} CE_k + beta sum_k KD_k   (in total alpha on every head, where
+                                                                                   the weight of CE_K itself is 1)
         form "final":                    alpha sum_{k<K} CE_k + beta sum_k KD_k
 
     The first is the loss of the CIFAR code (with alpha = 1, of the DVS code), the second that of the ImageNet code.
@@ -40,6 +44,18 @@ class SelfDistillation(Term):
     beta: Annotated[Number, Field(ge=0)] = 0.3
     temperature: Annotated[Number, Field(gt=0)] = 3.0
     channels: Positive = 32
+
+    def check(self, network: SpikingNetwork, terms: Sequence[Term]) -> None:
+        labels = next(term for term in terms if isinstance(term, CrossEntropy))
+        total = labels.weight + self.alpha - 1
+        if self.form == "all" and self.alpha < 1 and (total < 0 or labels.label_smoothing > 0):
+            raise LavatubeError(
+                "form all would subtract from the network's own cross entropy what is not in it",
+                where="recipe objective, self_distillation",
+                expected="cross_entropy.weight of at least 1 - alpha, and no label_smoothing; or alpha of at least 1",
+                got=f"alpha {self.alpha}, weight {labels.weight}, label_smoothing {labels.label_smoothing}",
+                remedy="use form: final",
+            )
 
     def heads(self, network: SpikingNetwork, classes: int) -> nn.ModuleDict:
         return build_branches(network, self.channels, classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class Term(Plugin):
-    """A term of the objective. Heads are modules that exist only while the network trains."""
+    """A term of the objective. Its heads are modules that exist only while the network trains, outside of it."""
+
+    def check(self, network: SpikingNetwork, terms: Sequence[Term]) -> None:
+        """raises: LavatubeError if this term means nothing for the network, or beside the other terms."""
 
     def heads(self, network: SpikingNetwork, classes: int) -> nn.ModuleDict:
         """Modules that train along with the network, and are dropped at the end."""

@@ -30,6 +30,10 @@ class Pass:
         self.rates: dict[str, torch.Tensor] = {}
         self.biases: dict[str, Callable[[], torch.Tensor]] = {}
 
+    def begin(self, steps: torch.Tensor) -> Seq:
+        """Events [T or 1, B, ...] as they enter the first layer."""
+        return Seq(steps)
+
     def linear(self, module: Linear, x: Seq) -> Seq:
         """A map that is linear in its input [N, ...]: convolution, dense, average pooling, flatten."""
         raise NotImplementedError

@@ -38,6 +38,9 @@ class RatePass(Pass):
         super().__init__()
         self.num_steps = num_steps
 
+    def begin(self, steps: torch.Tensor) -> Seq:
+        return Seq(steps, steps[0] if len(steps) == 1 else steps.mean(0))
+
     def linear(self, module: Linear, x: Seq) -> Seq:
         rate = module(x.rate)
         if x.is_static:  # a static input's current is its own mean: computed once, never T times

@@ -63,7 +63,7 @@ class OnlineStep(Pass):
     def norm(self, norm: TimeStatNorm, x: Seq) -> Seq:
         current, record = x.steps[0], self.state.norms.setdefault(norm, NormRecord())
         record.samples_and_places = current.numel() // current.shape[1]
-        mean, var = norm.statistics_at(current, record.rows)
+        mean, var = norm.observe_step(current, record.rows)
         self.biases[norm.name] = lambda: norm.folded_bias((mean, var))
         record.mean = record.mean + mean.detach()
         record.inverse = record.inverse + torch.rsqrt(var.detach() + norm.eps)
@@ -98,20 +98,25 @@ class RecordStep(OnlineStep):
 class ReplayRates(Pass):
     """One pass with autograd on time means, from what a `RecordStep` per timestep left behind.
 
-    The normalisation uses the time means of the means and of 1 / sqrt(variance + eps), a constant-memory stand-in for
-    the exact Jacobian of per-timestep statistics (gradient cosine .985 for .986; exact for the estimator `running`).
+    The normalisation uses the time means of the means, of 1 / sqrt(variance + eps) and of the share of the statistics
+    that follows this batch: a constant-memory stand-in for the exact Jacobian of per-timestep statistics (exact for the
+    estimator `running`).
     """
 
     def __init__(self, state: SequenceState, num_steps: int) -> None:
         super().__init__()
         self.state, self.num_steps = state, num_steps
 
+    def begin(self, steps: torch.Tensor) -> Seq:
+        return Seq(steps, steps[0] if len(steps) == 1 else steps.mean(0))
+
     def linear(self, module: Linear, x: Seq) -> Seq:
         rate = module(x.rate)
         return Seq(rate.detach().unsqueeze(0), rate)
 
     def norm(self, norm: TimeStatNorm, x: Seq) -> Seq:
-        rate, self.biases[norm.name] = rate_of_normalized(norm, x.rate, self._statistics(norm))
+        share = self.state.norms[norm].rows.own_share / self.num_steps
+        rate, self.biases[norm.name] = rate_of_normalized(norm, x.rate, self._statistics(norm), share)
         return Seq(rate.detach().unsqueeze(0), rate)
 
     def neurons(self, population: Neurons, x: Seq) -> Seq:

@@ -22,7 +22,7 @@ class ThroughTime(Pass):
         return Seq(fold_time(module, x.steps))
 
     def norm(self, norm: TimeStatNorm, x: Seq) -> Seq:
-        normal = norm.normalized(x.steps)
+        normal = norm.observe_and_normalize(x.steps)
         if norm.training:  # in evaluation nobody asks, and the function would keep the currents alive
             self.biases[norm.name] = normal.bias
         return Seq(normal.steps)

@@ -39,7 +39,8 @@ def test_the_split_is_stratified_and_uses_every_sample_once() -> None:
 
 def test_the_network_sees_integers_over_256() -> None:
     data = EncodedData(load_data("digits", num_steps=8), Direct(), 8)
-    [(inputs, label)] = list(data.batches(data.dataset.test, 400, torch.device("cpu")))
+    [(events, label)] = list(data.batches(data.dataset.test, 400, torch.device("cpu")))
+    inputs = data.as_floats(events)
     assert inputs.shape == (1, 360, 1, 8, 8)
     assert torch.equal(inputs[0] * 256, torch.tensor(data.dataset.test.samples, dtype=torch.float32))
     assert label.dtype == torch.int64

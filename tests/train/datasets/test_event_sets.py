@@ -179,3 +179,28 @@ def test_without_aedat_a_recording_names_the_package(tmp_path: Path, monkeypatch
     monkeypatch.setitem(sys.modules, "aedat", None)
     with pytest.raises(LavatubeError, match=r"recording\.aedat4.*pip install aedat"):
         read_aedat4(tmp_path / "recording.aedat4")
+
+
+def test_own_recordings_become_frames_that_hold_every_event(tmp_path: Path) -> None:
+    pytest.importorskip("aedat", reason="aedat is not installed")
+    expected: dict[str, list[np.ndarray]] = {"train": [], "test": []}
+    for seed, (part, name) in enumerate((part, name) for part in expected for name in ("left", "right") for _ in "abc"):
+        events = recording(seed, 20, 50_000)
+        events[0, 1:3] = 19, 19  # the last row and column are used
+        path = tmp_path / "recordings" / part / name / f"{seed}.{'aedat4' if seed % 2 else 'npz'}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if seed % 2:
+            path.write_bytes(aedat4(events, 20, 20))
+        else:
+            np.savez(path, t=events[:, 0], x=events[:, 1], y=events[:, 2], p=events[:, 3])
+        expected[part].append(counted(events, 4, 20, 20))
+    data = load_data("recordings", tmp_path, num_steps=4)
+    assert (data.classes, data.sample_shape, data.is_sequence) == (2, (2, 20, 20), True)
+    assert same_samples([*data.train.samples, *data.validation.samples], expected["train"])
+    assert same_samples(list(data.test.samples), expected["test"])
+    np.testing.assert_array_equal(data.test.label, [0, 0, 0, 1, 1, 1])
+    (tmp_path / "recordings" / "test" / "up").mkdir()
+    with pytest.raises(LavatubeError, match=r"recordings/test.*left, right.*up"):
+        load_data("recordings", tmp_path, num_steps=4)
+    with pytest.raises(LavatubeError, match=r"recordings/train/CLASS"):
+        load_data("recordings", tmp_path / "elsewhere", num_steps=4)
