@@ -64,9 +64,14 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
         result = INTERRUPTED
     except BrokenPipeError:
         return 0
+    except MemoryError as error:
+        return _fail(f"not enough memory: {error}")
     except OSError as error:
         return _fail(f"{error.filename or 'system'}: {error.strerror or error}")
     except Exception as error:
+        if isinstance(error, RuntimeError) and "memory" in str(error) and "alloc" in str(error):
+            # what torch raises on a CPU has no class of its own
+            return _fail(f"not enough memory: {str(error).splitlines()[0]}")
         # typer's usage errors have no public class of their own; what is not one is our mistake and keeps its traceback
         if not hasattr(error, "format_message"):
             raise

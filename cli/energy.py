@@ -27,6 +27,7 @@ def energy(
     """Exact counts of a run, and joules as an interval over cited price tables, with what is unpriced."""
     from lavatube.cli.output import console, print_json
     from lavatube.errors import LavatubeError
+    from lavatube.files import require_writable
     from lavatube.program_file import load_program, program_sha256
     from lavatube.sim.counts import count, load_counts, save_counts
     from lavatube.sim.energy import energy as estimate_energy
@@ -40,6 +41,8 @@ def energy(
         raise LavatubeError(
             "what to count", expected="exactly one of --input, --trace and --counts", got="none or several"
         )
+    if out is not None:
+        require_writable(out)
     loaded = load_program(program_path(program)) if program is not None else None
     if counts is not None:
         counted = load_counts(counts)

@@ -30,11 +30,16 @@ def parity(
 ) -> int:
     """Compare every spike of every neuron at every timestep, tolerance zero. Exit 1 on a mismatch, naming the first."""
     from lavatube.cli.output import console, print_json, progress_bar
+    from lavatube.errors import LavatubeError
     from lavatube.sim.parity import parity as run_parity
     from lavatube.sim.parity import parity_of_traces
     from lavatube.sim.tables import render_parity
 
     if other is not None or source.suffix == ".npz":
+        given = {"--data": data, "--against": against, "--samples": samples, "--record": record, "--timeout": timeout}
+        unused = [option for option, value in given.items() if value]
+        if unused:
+            raise LavatubeError("two traces are compared as they are", where=unused[0], remedy="leave the option out")
         report = parity_of_traces(source, other, out=out)
     else:
         engines = [name.strip() for name in against.split(",") if name.strip()] or None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nir
 
+from lavatube.convert.lineage import refuse_stale
 from lavatube.convert.to_nir import export_nir
 from lavatube.errors import LavatubeError
 from lavatube.files import sha256_of_file
@@ -17,7 +18,7 @@ def export(source: Path | str | QuantizedNetwork, *, nir_path: Path | str | None
     """Export a run folder, a quantized.safetensors or a QuantizedNetwork to NIR.
 
     nir_path: defaults to model.nir in the run folder.
-    raises:   LavatubeError if there is no quantized network, or no place to write to.
+    raises:   LavatubeError if there is no quantized network, it is not of the model beside it, or no place to write.
     """
     from lavatube.train.quantized import QuantizedModule
 
@@ -27,6 +28,7 @@ def export(source: Path | str | QuantizedNetwork, *, nir_path: Path | str | None
     else:
         path = Path(source)
         if path.is_dir():
+            refuse_stale(path, ["quantized.safetensors"])
             nir_path = nir_path or path / "model.nir"
             path = path / "quantized.safetensors"
         network = load_quantized(path)

@@ -14,7 +14,8 @@ from lavatube.convert.fold import fold
 from lavatube.convert.lossy import rounding, snapped
 from lavatube.convert.registers import ChosenLayer, choose_registers
 from lavatube.errors import LavatubeError, UnsupportedError
-from lavatube.files import sha256_of_file
+from lavatube.files import require_writable, sha256_of_file
+from lavatube.fixed_point import INT32_MAX
 from lavatube.integer_layer import mantissas
 from lavatube.program import Conv2dNode, DenseNode, LifNode
 from lavatube.train.datasets.dataset import Split
@@ -63,6 +64,7 @@ def quantize(
         raise LavatubeError("already quantized", where=str(target), remedy="choose another folder, or give --overwrite")
     if epochs < 0:
         raise LavatubeError("epochs", where="quantize", expected="0 or more", got=str(epochs))
+    require_writable(folder)
     trained = load_trained(Path(source))
     recipe = parse_recipe(dict(trained.recipe), where=str(source))
     if data is not None:
@@ -158,6 +160,9 @@ def overflow(module: QuantizedModule) -> str:
     max_event, num_steps = module.max_input, int(module.layout["num_steps"])
     for layer in module.integer_layers():
         if layer.neuron is None:
+            largest = int(np.abs(layer.bias).max())
+            if largest > INT32_MAX:
+                return f"{layer.name}: the read-out's bias is {largest}, at most {INT32_MAX} can be added"
             continue
         weight = mantissas(layer.weight, layer.num_weight_bits, layer.headroom)
         synapse = (

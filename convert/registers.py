@@ -55,6 +55,11 @@ def choose_registers(
         raise LavatubeError("headroom", where="quantize", expected="above 0, at most 1", got=str(headroom))
     chosen, max_event = [], (1 << message_bits) - 1
     for layer in layers:
+        if not (np.isfinite(layer.weight).all() and np.isfinite(layer.bias).all()):
+            raise LavatubeError(
+                "weights are not finite after folding the normalisation", where=layer.name,
+                remedy="its running variance may be negative or infinite: train again",
+            )  # fmt: skip
         if not np.abs(layer.weight).max() > 0:
             raise LavatubeError("all weights are zero", where=layer.name, remedy="train the network first")
         chosen.append(_choose(layer, max_event, weight_bits, headroom))

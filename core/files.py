@@ -49,7 +49,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON with a stable key order."""
     with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path, *, kind: str) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def read_json(path: Path, *, kind: str) -> dict[str, Any]:
     require_file(path, kind=kind)
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LavatubeError("not readable as JSON", where=str(path), expected=kind, got=str(error)) from error
     if not isinstance(value, dict):
         raise LavatubeError("wrong JSON", where=str(path), expected=f"an object ({kind})", got=type(value).__name__)
@@ -88,13 +88,31 @@ def read_tensors(path: Path, *, kind: str) -> tuple[dict[str, np.ndarray], dict[
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}
     except KeyError as error:
         raise LavatubeError("not written by lavatube", where=str(path), expected=kind, got="foreign file") from error
-    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise LavatubeError("damaged or foreign file", where=str(path), expected=kind, got=str(error)) from error
     if not isinstance(header, dict):
         raise LavatubeError("wrong header", where=str(path), expected=kind, got=type(header).__name__)
     if header.get("kind") != kind:
         raise LavatubeError("wrong kind of file", where=str(path), expected=kind, got=repr(header.get("kind")))
     return tensors, header
+
+
+def require_writable(folder: Path) -> None:
+    """Make the folder that results will go to, before the work is done. raises: LavatubeError if that cannot be."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        what = f"cannot write here ({error.strerror or error})"
+        raise LavatubeError(what, where=str(folder), remedy="choose a writable folder") from error
+
+
+def require_writable_file(path: Path) -> None:
+    """As `require_writable`, for a file that will be written."""
+    if Path(path).is_dir():
+        raise LavatubeError("cannot write here (a folder)", where=str(path), expected="a file name")
+    require_writable(Path(path).parent)
 
 
 def require_file(path: Path, *, kind: str) -> None:

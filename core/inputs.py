@@ -159,7 +159,8 @@ def _from_events(arrays: dict[str, np.ndarray], node: InputNode, steps: int, whe
     if not t.shape == index.shape == sample.shape or t.ndim != 1:
         raise LavatubeError("sparse events", where=where, expected="t, index, sample of one length", got=str(t.shape))
     size = int(np.prod(node.shape))
-    batch = max(len(arrays.get("length", ())), len(arrays.get("label", ())), int(sample.max(initial=-1)) + 1)
+    named = [arrays[name].size for name in ("length", "label") if name in arrays]
+    batch = max(*named, 0, int(sample.max(initial=-1)) + 1)
     for name, value, limit in (("t", t, steps), ("index", index, size), ("sample", sample, batch)):
         if value.size and (value.min() < 0 or value.max() >= limit):
             raise LavatubeError(

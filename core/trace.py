@@ -134,6 +134,9 @@ def read_npz(path: Path, *, kind: str) -> dict[str, np.ndarray]:
     require_file(path, kind=kind)
     try:
         with Path(path).open("rb") as handle, np.load(handle, allow_pickle=False) as opened:
-            return {name: opened[name] for name in opened.files}
+            arrays = {name: opened[name] for name in opened.files}
+            if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+                raise ValueError("a member that is not an array")
+            return arrays
     except NPZ_ERRORS as error:
         raise LavatubeError("damaged or foreign file", where=str(path), expected=kind, got=str(error)) from error

@@ -52,7 +52,8 @@ class QuantizedNetwork:
 
 def save_trained(network: TrainedNetwork, folder: Path) -> None:
     """Write model.safetensors, then config.json: the second file says that the first is whole."""
-    write_tensors(folder / "model.safetensors", network.tensors, {"kind": TRAINED})
+    header = {"kind": TRAINED, "recipe_sha256": _recipe_sha256(network.recipe)}
+    write_tensors(folder / "model.safetensors", network.tensors, header)
     write_json(
         folder / "config.json",
         {
@@ -67,13 +68,16 @@ def save_trained(network: TrainedNetwork, folder: Path) -> None:
 def load_trained(folder: Path) -> TrainedNetwork:
     """Read a run folder. raises: LavatubeError if it is not one, or its files do not belong together."""
     config = read_json(folder / "config.json", kind=f"config.json of a {TRAINED}")
-    tensors, _ = read_tensors(folder / "model.safetensors", kind=TRAINED)
+    tensors, header = read_tensors(folder / "model.safetensors", kind=TRAINED)
     if config.get("kind") != TRAINED or not isinstance(config.get("recipe"), dict):
         raise LavatubeError(
             "not a run folder", where=str(folder / "config.json"), expected=TRAINED, got=str(config.get("kind"))
         )
     if config.get("model_sha256") != sha256_of_file(folder / "model.safetensors"):
         raise LavatubeError("model.safetensors is not the one that config.json describes", where=str(folder))
+    if header.get("recipe_sha256") != _recipe_sha256(config["recipe"]):
+        remedy = "a trained network keeps its recipe: train another one with the changed recipe"
+        raise LavatubeError("config.json holds another recipe than was trained", where=str(folder), remedy=remedy)
     return TrainedNetwork(config["recipe"], tensors, config.get("metrics", {}))
 
 
@@ -99,6 +103,10 @@ def load_quantized(path: Path) -> QuantizedNetwork:
         return QuantizedNetwork(header["recipe"], header["layout"], tensors, tuple(header["lossy"]), header["metrics"])
     except (KeyError, TypeError) as error:
         raise LavatubeError("malformed header", where=str(path), expected=QUANTIZED, got=str(error)) from error
+
+
+def _recipe_sha256(recipe: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(layout: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:

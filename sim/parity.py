@@ -12,6 +12,7 @@ import numpy as np
 
 from lavatube.convert.lineage import refuse_stale
 from lavatube.errors import LavatubeError
+from lavatube.files import require_writable_file
 from lavatube.inputs import InputBatch
 from lavatube.program import LoihiProgram
 from lavatube.program_file import load_program, program_sha256
@@ -61,6 +62,8 @@ def parity(
     unknown = [name for name in engines if name not in INDEPENDENCE]
     if unknown:
         raise LavatubeError("unknown engine", expected=", ".join(INDEPENDENCE), got=", ".join(unknown))
+    if out is not None:
+        require_writable_file(Path(out))
     batch = samples_for(program, folder, data, data_dir, samples)
     starts = range(0, batch.batch, _chunk(program, batch))
     tallies = {name: Tally() for name in engines}

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from lavatube.bounds import prove_no_overflow
+from lavatube.deploy.lava_backend.choose import CONV_CHOICES
 from lavatube.errors import LavatubeError
+from lavatube.files import require_writable_file
 from lavatube.inputs import InputBatch, load_inputs, make_inputs
 from lavatube.program import InputNode, LoihiProgram, Overflow
 from lavatube.program_file import load_program
@@ -47,6 +49,12 @@ def run(
     kept = frozenset(record)
     if not kept <= RECORDABLE:
         raise LavatubeError("--record", expected="u and v", got=", ".join(sorted(kept - RECORDABLE)))
+    if conv not in CONV_CHOICES:
+        raise LavatubeError("--conv", expected=", ".join(CONV_CHOICES), got=conv)
+    if timeout is not None and not timeout > 0:
+        raise LavatubeError("--timeout", expected="seconds above 0", got=str(timeout))
+    if out is not None:
+        require_writable_file(Path(out))
     if backend == "torch":
         trace = _run_checkpoint(source, inputs, steps, kept, device, progress)
     else:

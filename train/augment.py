@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
 
 from lavatube.errors import LavatubeError
-from lavatube.train.recipe_model import Strict
+from lavatube.train.recipe_model import Natural, Strict
 
 FILL = 128  # of what auto_augment moves into view: as in arXiv 2410.11488's code
 
@@ -22,18 +21,27 @@ class Augment(Strict):
     A sequence of frames moves, mirrors and loses its square as a whole.
     """
 
-    shift: Annotated[int, Field(ge=0)] = 0
+    shift: Natural = 0
     flip: bool = False
     auto_augment: Literal["cifar10", "imagenet", "svhn"] | None = None
-    cutout: Annotated[int, Field(ge=0)] = 0
+    cutout: Natural = 0
 
     def __bool__(self) -> bool:
         return bool(self.shift or self.flip or self.auto_augment or self.cutout)
 
     def check(self, sample_shape: tuple[int, ...], *, is_sequence: bool, where: str) -> None:
         """raises: LavatubeError if such samples (the shape of one timestep) cannot be changed so."""
-        if self and len(sample_shape) < 3:
+        if not self:
+            return
+        if len(sample_shape) < 3:
             raise LavatubeError("shift, flip, auto_augment and cutout are for images", where="recipe data", got=where)
+        side = min(sample_shape[-2:])
+        for what in ("shift", "cutout"):
+            if getattr(self, what) >= side:
+                raise LavatubeError(
+                    f"{what} can blank a whole image", where="recipe data", expected=f"below {side} pixels",
+                    got=str(getattr(self, what)),
+                )  # fmt: skip
         if self.auto_augment is not None and (is_sequence or sample_shape[0] not in (1, 3)):
             raise LavatubeError(
                 "auto_augment is for still images in grey or colour", where="recipe data", got=where,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lavatube.errors import LavatubeError
-from lavatube.files import read_tensors, write_tensors
+from lavatube.files import read_tensors, sha256_of_arrays, write_tensors
 
 KIND = "checkpoint"
 
@@ -26,33 +26,41 @@ def save_checkpoint(
 ) -> None:
     """Write all that the epochs after `epoch` depend on.
 
-    model: everything that trains, with its branches; digest: of the recipe. The learning rate, the order of the samples
-    and their shifts follow from recipe and epoch, so there is no other state.
+    model: everything that trains, with its branches; digest: of recipe and data. The learning rate, the order of the
+    samples and their shifts follow from recipe and epoch, so there is no other state.
     """
     tensors = {f"model/{name}": _array(value) for name, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{key}": _array(value) for key, value in state.items() if value is not None}
-    write_tensors(path, tensors, {"kind": KIND, "epoch": epoch, "recipe_sha256": digest, "seconds": seconds})
+    header = {"kind": KIND, "epoch": epoch, "run_sha256": digest, "seconds": seconds}
+    write_tensors(path, tensors, {**header, "tensors_sha256": sha256_of_arrays(tensors)})
 
 
 def load_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, digest: str
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, digest: str, epochs: int
 ) -> tuple[int, float]:
     """Continue from a checkpoint: fills model and optimizer, returns (epochs done, seconds spent).
 
-    raises: LavatubeError if the file is damaged or belongs to another recipe.
+    epochs: of the whole run. raises: LavatubeError if the file is damaged or belongs to another recipe or other data.
     """
     tensors, header = read_tensors(path, kind=KIND)
     epoch, seconds = header.get("epoch"), header.get("seconds")
-    if header.get("recipe_sha256") != digest:
+    if header.get("run_sha256") != digest:
         raise LavatubeError(
-            "checkpoint of another recipe",
+            "checkpoint of another recipe, or of other data",
             where=str(path),
-            expected=f"recipe {digest[:12]}",
-            got=str(header.get("recipe_sha256"))[:12],
+            expected=f"recipe and data {digest[:12]}",
+            got=str(header.get("run_sha256"))[:12],
             remedy="choose another folder, or --restart to discard it",
         )
-    if type(epoch) is not int or epoch < 1 or not isinstance(seconds, int | float) or not math.isfinite(seconds):
+    if header.get("tensors_sha256") != sha256_of_arrays(tensors):
+        raise LavatubeError("damaged checkpoint", where=str(path), got="tensors that do not match their checksum")
+    if (
+        type(epoch) is not int
+        or not 1 <= epoch <= epochs
+        or not isinstance(seconds, int | float)
+        or not math.isfinite(seconds)
+    ):
         raise LavatubeError("damaged checkpoint", where=str(path), got=f"epoch {epoch!r}, seconds {seconds!r}")
     try:
         model.load_state_dict(_below("model/", tensors))

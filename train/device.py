@@ -11,6 +11,8 @@ def torch_device(name: str) -> torch.device:
     """A usable torch device. raises: LavatubeError if torch does not know it or it is not here."""
     try:
         device = torch.device(name)
+        if device.type == "meta":
+            raise RuntimeError("it holds no values")
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import reprlib
 import shutil
 from pathlib import Path
 
@@ -25,12 +26,25 @@ def append_history(folder: Path, epoch: int, loss: float, accuracy: float | None
 
 
 def read_history(folder: Path) -> list[dict[str, str]]:
-    """Rows by column name; empty if there is no history yet."""
+    """Rows by column name; empty if there is no history yet. raises: LavatubeError for a file that is not one."""
     path = folder / HISTORY
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if (row.get("epoch") or "").isdigit()]
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, strict=True))
+        for row in rows:
+            if (
+                tuple(row) != COLUMNS
+                or None in row.values()
+                or int(row["epoch"]) < 1
+                or not all(float(row[key] or 0) >= 0 for key in COLUMNS)
+            ):
+                raise ValueError(f"row {reprlib.repr(row)}")
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        remedy = "remove it, or --restart"
+        raise LavatubeError("damaged history", where=str(path), got=str(error), remedy=remedy) from error
+    return rows
 
 
 def write_tensorboard(folder: Path) -> None:

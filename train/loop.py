@@ -98,11 +98,19 @@ def refuse_non_finite(trainee: Trainee, loss: torch.Tensor, where: str, *, scale
     bad = [name for name, g in gradients.items() if not torch.isfinite(g).all()]
     layer = bad[0].removeprefix("network.") if bad else "the objective"
     raise LavatubeError(
-        "loss is not finite",
+        "loss is not finite" if not torch.isfinite(loss) else "a gradient is not finite",
         where=f"{layer} ({where})",
-        got=str(float(loss)),
-        remedy="lower optimizer.lr, or set optimizer.clip_norm; the last checkpoint is good",
+        got=f"loss {float(loss):g}",
+        remedy="lower optimizer.lr, or set optimizer.clip_norm; the checkpoint, if there is one, is of an epoch before",
     )
+
+
+def refuse_non_finite_state(trainee: Trainee, where: str) -> None:
+    """raises: LavatubeError naming the first parameter or statistic that is not finite; nothing of it gets saved."""
+    for name, value in trainee.state_dict().items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            what, remedy = f"{name.removeprefix('network.')} is not finite", "lower optimizer.lr"
+            raise LavatubeError(what, where=where, remedy=remedy)
 
 
 @torch.no_grad()

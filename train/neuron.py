@@ -15,7 +15,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from lavatube.fixed_point import DECAY_MAX, DECAY_ONE
-from lavatube.train.recipe_model import Number, OneOf, Strict
+from lavatube.train.recipe_model import Number, OneOf, Strict, yaml_number
 from lavatube.train.surrogates import SURROGATES, Sigmoid, Spike, Surrogate
 
 
@@ -47,7 +47,7 @@ class NeuronSpec(Strict):
     @model_validator(mode="before")
     @classmethod
     def _keep_what_was_asked(cls, value: Any) -> Any:
-        decay = value.get("decay") if isinstance(value, dict) else None
+        decay = yaml_number(value.get("decay")) if isinstance(value, dict) else None
         if isinstance(decay, (int, float)) and 0 <= decay <= 1 and decay != 1 - _decay_register(decay) / DECAY_ONE:
             return {**value, "decay_asked": float(decay)}
         return value

@@ -22,7 +22,7 @@ from lavatube.train.objectives.cross_entropy import CrossEntropy
 from lavatube.train.objectives.term import Term
 from lavatube.train.plugin import Plugin
 from lavatube.train.recipe_file import list_recipes, parse, read_recipe_file
-from lavatube.train.recipe_model import Number, OneOf, Positive, Strict, kind_of
+from lavatube.train.recipe_model import Natural, Number, OneOf, Positive, Strict, kind_of
 
 
 class Data(Augment):
@@ -45,7 +45,7 @@ class Optimizer(Strict):
     schedule: Literal["cosine", "constant", "step"] = "cosine"
     step_epochs: Positive = 30
     step_factor: Annotated[Number, Field(gt=0, le=1)] = 0.1
-    warmup_epochs: Annotated[int, Field(ge=0)] = 0
+    warmup_epochs: Natural = 0
     clip_norm: Annotated[Number, Field(gt=0)] | None = None
 
 
@@ -64,7 +64,7 @@ class Recipe(Strict):
     """A complete training run; `model_dump(mode="json")` is the resolved recipe that the artifacts carry."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     num_steps: Positive
     data: Data
     encoder: Annotated[Encoder, OneOf(ENCODERS)] = Direct()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Collection
 from importlib.resources import files
 from pathlib import Path
@@ -32,9 +33,21 @@ def read_recipe_file(name_or_path: str) -> Any:
         else:
             expected = "a YAML file or one of: " + ", ".join(shipped)
             raise LavatubeError("no such recipe", where=name_or_path, expected=expected)
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, OSError, ValueError) as error:
-        raise LavatubeError("not readable as YAML", where=name_or_path, got=str(error)) from error
+        return yaml.load(text, UniqueKeys)
+    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
+        got = " ".join(str(error).split())
+        raise LavatubeError("not readable as YAML", where=name_or_path, got=got) from error
+
+
+class UniqueKeys(yaml.SafeLoader):
+    """YAML's safe loader; a key that is there twice is an error, not the second value."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"key {twice!r} twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def parse(
@@ -59,7 +72,7 @@ def parse(
         elif kind == "missing":
             what, expected, got = f"missing key {key}", "a value", "nothing"
         else:
-            expected, got = first["msg"].replace("Input should be ", ""), repr(first["input"])[:80]
+            expected, got = first["msg"].replace("Input should be ", ""), reprlib.repr(first["input"])[:80]
             what = f"bad value of {key}" if key else "not a recipe"
         raise LavatubeError(what, where=where, expected=expected, got=got) from error
 

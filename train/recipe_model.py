@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchem
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 
-def _yaml_number(value: Any) -> Any:
+def yaml_number(value: Any) -> Any:
     """YAML 1.1 reads 1e-3 (no point) as text; people mean the number."""
     if isinstance(value, str):
         try:
@@ -20,8 +20,10 @@ def _yaml_number(value: Any) -> Any:
     return value
 
 
-Number = Annotated[float, BeforeValidator(_yaml_number)]
-Positive = Annotated[int, Field(ge=1)]
+COUNT_MAX = 1 << 24
+Number = Annotated[float, BeforeValidator(yaml_number), Field(ge=-1e30, le=1e30)]  # what float32 holds with room
+Positive = Annotated[int, Field(ge=1, le=COUNT_MAX)]
+Natural = Annotated[int, Field(ge=0, le=COUNT_MAX)]
 
 
 class Strict(BaseModel):

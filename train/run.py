@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from lavatube.errors import LavatubeError
+from lavatube.files import require_writable
 from lavatube.train.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
-from lavatube.train.history import HISTORY, append_history, write_tensorboard
-from lavatube.train.loop import Trainee, evaluate, train_epoch
+from lavatube.train.history import HISTORY, append_history, read_history, write_tensorboard
+from lavatube.train.loop import Trainee, evaluate, refuse_non_finite_state, train_epoch
 from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.networks.spiking_layer import SpikingLayer
 from lavatube.train.optimization import make_optimizer
@@ -44,7 +48,7 @@ def train(
     resume:    go on from the checkpoint in `out`; on the CPU the result is that of an uninterrupted run, bit for bit.
     progress:  called after each epoch with (epoch, epochs, loss, validation accuracy in % or None).
     on_samples: called after each step with (samples seen, samples of the whole run).
-    overwrite: train again where a finished run is.
+    overwrite: train again where a finished run is; its files are there until the first epoch is done.
     tensorboard: write the curves of history.csv to `out`/tensorboard as well.
     raises:    LavatubeError for a bad recipe, data set or device, a finished folder, or another recipe's checkpoint.
     """
@@ -52,63 +56,76 @@ def train(
     processes = make_processes(device, recipe.precision)
     folder = None if out is None else Path(out)
     if folder is not None:
-        _refuse_finished(folder, overwrite=overwrite)
-    data = prepare(recipe, data_dir)
-    trainee = Trainee(recipe, data).to(processes.device)
-    optimizer = make_optimizer(trainee, recipe.optimizer)
-    start, before = 0, 0.0
-    if folder is not None:
-        if processes.is_main:
-            _make_room(folder, resume=resume)
-        processes.wait()
-        if checkpoint_path(folder).is_file():
-            start, before = load_checkpoint(checkpoint_path(folder), trainee, optimizer, digest=recipe.digest())
-    began = time.perf_counter()
-    epochs, size = recipe.optimizer.epochs, len(data.dataset.train.label)
-    seen = start * size
+        require_writable(folder)
+        if (folder / "config.json").exists():
+            if not overwrite:
+                remedy = "choose another folder, or --overwrite to replace it"
+                raise LavatubeError("this run is finished", where=str(folder), remedy=remedy)
+            resume = False
+    with nullcontext() if folder is None or not processes.is_main else only_run_in(folder):
+        data = prepare(recipe, data_dir)
+        trainee = Trainee(recipe, data).to(processes.device)
+        optimizer = make_optimizer(trainee, recipe.optimizer)
+        digest = hashlib.sha256(f"{recipe.digest()}|{data.dataset.sha256()}".encode()).hexdigest()
+        epochs, size = recipe.optimizer.epochs, len(data.dataset.train.label)
+        start, before = 0, 0.0
+        if folder is not None and resume and checkpoint_path(folder).is_file():
+            state = checkpoint_path(folder)
+            start, before = load_checkpoint(state, trainee, optimizer, digest=digest, epochs=epochs)
+            read_history(folder)  # refuses a damaged one before an epoch is spent
+        began = time.perf_counter()
+        seen = start * size
 
-    def advance(samples: int) -> None:
-        nonlocal seen
-        seen += samples
-        if on_samples is not None:
-            on_samples(min(seen, epochs * size), epochs * size)
+        def advance(samples: int) -> None:
+            nonlocal seen
+            seen += samples
+            if on_samples is not None:
+                on_samples(min(seen, epochs * size), epochs * size)
 
-    for epoch in range(start, epochs):
-        loss = train_epoch(trainee, recipe, data, optimizer, epoch, processes, advance)
-        validate = (epoch + 1) % VALIDATE_EVERY == 0 or epoch + 1 == epochs
-        accuracy = evaluate(trainee.network, data, data.dataset.validation).accuracy if validate else None
+        for epoch in range(start, epochs):
+            loss = train_epoch(trainee, recipe, data, optimizer, epoch, processes, advance)
+            validate = (epoch + 1) % VALIDATE_EVERY == 0 or epoch + 1 == epochs
+            accuracy = evaluate(trainee.network, data, data.dataset.validation).accuracy if validate else None
+            refuse_non_finite_state(trainee, f"epoch {epoch + 1}")
+            if folder is not None and processes.is_main:
+                if epoch == start == 0:
+                    _remove_earlier(folder)
+                spent = before + time.perf_counter() - began
+                append_history(folder, epoch + 1, loss, accuracy, spent)
+                if tensorboard:
+                    write_tensorboard(folder)
+                save_checkpoint(
+                    checkpoint_path(folder), trainee, optimizer, epoch=epoch + 1, digest=digest, seconds=spent
+                )
+            if progress is not None:
+                progress(epoch + 1, epochs, loss, accuracy)
+        network = _finish(trainee, recipe, data, seconds=before + time.perf_counter() - began)
         if folder is not None and processes.is_main:
-            spent = before + time.perf_counter() - began
-            append_history(folder, epoch + 1, loss, accuracy, spent)
-            if tensorboard:
-                write_tensorboard(folder)
-            save_checkpoint(
-                checkpoint_path(folder), trainee, optimizer, epoch=epoch + 1, digest=recipe.digest(), seconds=spent
-            )
-        if progress is not None:
-            progress(epoch + 1, epochs, loss, accuracy)
-    network = _finish(trainee, recipe, data, seconds=before + time.perf_counter() - began)
-    if folder is not None and processes.is_main:
-        save_trained(network, folder)
-        shutil.rmtree(checkpoint_path(folder).parent, ignore_errors=True)
-    return network
+            save_trained(network, folder)
+            shutil.rmtree(checkpoint_path(folder).parent, ignore_errors=True)
+        return network
 
 
-def _refuse_finished(folder: Path, *, overwrite: bool) -> None:
-    if (folder / "config.json").exists() and not overwrite:
-        remedy = "choose another folder, or --overwrite to replace it"
-        raise LavatubeError("this run is finished", where=str(folder), remedy=remedy)
+@contextmanager
+def only_run_in(folder: Path) -> Iterator[None]:
+    """Holds the folder against other trainings. raises: LavatubeError if one is at work there."""
+    lock = FileLock(folder / ".training.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise LavatubeError("another training is at work in this folder", where=str(folder)) from error
+    try:
+        yield
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
 
 
-def _make_room(folder: Path, *, resume: bool) -> None:
-    finished = folder / "config.json"
-    if finished.exists():
-        for stale in (finished, folder / "model.safetensors", folder / HISTORY):
-            stale.unlink(missing_ok=True)
-        resume = False
-    if not resume:
-        shutil.rmtree(checkpoint_path(folder).parent, ignore_errors=True)
-        (folder / HISTORY).unlink(missing_ok=True)
+def _remove_earlier(folder: Path) -> None:
+    """What an earlier run left: the new one has come as far as to replace it."""
+    shutil.rmtree(checkpoint_path(folder).parent, ignore_errors=True)
+    for stale in (folder / "config.json", folder / "model.safetensors", folder / HISTORY):
+        stale.unlink(missing_ok=True)
 
 
 def _finish(trainee: Trainee, recipe: Recipe, data: EncodedData, *, seconds: float) -> TrainedNetwork:

@@ -115,6 +115,10 @@ def prepare(recipe: Recipe, data_dir: Path | None = None) -> EncodedData:
     if not (encoder.for_sequences if dataset.is_sequence else encoder.for_static):
         kind = "sequences" if dataset.is_sequence else "static samples"
         raise LavatubeError(f"encoder {encoder.kind} is not for {kind}", where=f"data {dataset.name}")
+    if encoder.kind == "latency" and recipe.num_steps < 2:
+        raise LavatubeError(
+            "latency needs timesteps to tell values apart", where="recipe num_steps", expected="2 or more"
+        )
     recipe.data.check(dataset.sample_shape, is_sequence=dataset.is_sequence, where=f"data {dataset.name}")
     return EncodedData(dataset, encoder, recipe.num_steps)
 

@@ -67,6 +67,8 @@ def test_auto_augment_is_repeatable_and_leaves_the_global_generator_alone() -> N
         ({"shift": 1}, (13,), False, "are for images"),
         ({"auto_augment": "cifar10"}, (2, 8, 8), True, "still images"),
         ({"auto_augment": "imagenet"}, (2, 8, 8), False, "still images"),
+        ({"cutout": 8}, (1, 8, 8), False, "cutout can blank a whole image"),
+        ({"shift": 9}, (1, 8, 12), False, "shift can blank a whole image"),
     ],
 )
 def test_samples_that_cannot_be_changed_so_are_refused(settings, shape, is_sequence, message) -> None:

@@ -132,3 +132,42 @@ def test_steps_of_the_learning_rate_begin_after_the_warm_up() -> None:
     rates = [learning_rate(settings, epoch) for epoch in range(20)]
     assert rates[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
     assert rates[4:] == pytest.approx([1.0] * 5 + [0.1] * 5 + [0.01] * 5 + [0.001])
+
+
+@pytest.mark.parametrize(
+    "text", ["seed: 0\nseed: 7\n", "optimizer: {lr: 0.1, lr: 5}\n", "[" * 3000, "a: " + "[" * 800 + "]" * 800]
+)
+def test_keys_twice_and_bottomless_nesting_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(LavatubeError, match=r"not readable as YAML.*(twice|depth|recursion|expected|')"):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("seed",), 1 << 64),
+        (("optimizer", "batch_size"), 10**30),
+        (("optimizer", "warmup_epochs"), 10**400),
+        (("optimizer", "lr"), 1e39),
+        (("neuron", "v_initial"), 1e39),
+        (("data", "shift"), 10**30),
+        (("num_steps",), 10**30),
+    ],
+    ids=str,
+)
+def test_numbers_that_no_machine_holds_are_refused(path: tuple[str, ...], value: Any) -> None:
+    recipe = shipped()
+    place = recipe
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    with pytest.raises(LavatubeError, match=path[-1]):
+        parse_recipe(recipe, where="test")
+
+
+def test_a_decay_that_yaml_reads_as_text_is_on_record_too() -> None:
+    value = shipped()
+    value["neuron"] = {"decay": "9e-1"}
+    assert parse_recipe(value, where="test").neuron.decay_asked == 0.9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 
 from lavatube.errors import LavatubeError
+from lavatube.files import read_tensors, write_tensors
 from lavatube.train.checkpoint import checkpoint_path
-from lavatube.train.datasets.dataset import Dataset
+from lavatube.train.datasets import catalog
+from lavatube.train.datasets.dataset import Dataset, Split
 from lavatube.train.history import read_history
 from lavatube.train.loop import evaluate
 from lavatube.train.networks.build import load_network
@@ -113,6 +116,107 @@ def test_a_damaged_checkpoint_is_one_error(make_recipe: MakeRecipe, tmp_path: Pa
         train(make_recipe(), out=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors, header: tensors.pop(next(n for n in tensors if n.startswith("optimizer/"))), "checksum"),
+        (lambda tensors, header: header.update(epoch=99), "epoch 99"),
+        (lambda tensors, header: header.update(run_sha256="0"), "or of other data"),
+    ],
+    ids=["optimizer", "epoch", "data"],
+)
+def test_a_checkpoint_that_was_changed_is_refused(
+    make_recipe: MakeRecipe, tmp_path: Path, change: Callable[..., object], message: str
+) -> None:
+    with pytest.raises(Interrupted):
+        train(make_recipe(), out=tmp_path, progress=interrupt_after(1))
+    tensors, header = read_tensors(checkpoint_path(tmp_path), kind="checkpoint")
+    change(tensors, header)
+    write_tensors(checkpoint_path(tmp_path), tensors, header)
+    with pytest.raises(LavatubeError, match=message):
+        train(make_recipe(), out=tmp_path)
+
+
+def test_other_data_under_the_same_name_do_not_continue_a_run(
+    make_recipe: MakeRecipe, tiny_data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Interrupted):
+        train(make_recipe(), out=tmp_path, progress=interrupt_after(1))
+    samples = tiny_data.train.samples.copy()
+    samples[0, 0, 0, 0] ^= 1
+    other = replace(tiny_data, train=Split(samples, tiny_data.train.label.copy()))
+    monkeypatch.setitem(catalog.DATASETS, "tiny", lambda folder, num_steps: other)  # type: ignore[arg-type]
+    with pytest.raises(LavatubeError, match="or of other data"):
+        train(make_recipe(), out=tmp_path)
+
+
+@pytest.mark.parametrize("row", [b"\xff\n", b"2,x,,1\n", b"\xc2\xb2,0.1,,1\n", b"2,0.1,,1,5\n", b"2\n"])
+def test_a_damaged_history_is_one_error_before_an_epoch_is_spent(
+    make_recipe: MakeRecipe, tmp_path: Path, row: bytes
+) -> None:
+    with pytest.raises(Interrupted):
+        train(make_recipe(), out=tmp_path, progress=interrupt_after(1))
+    history = tmp_path / "history.csv"
+    history.write_bytes(history.read_bytes() + row)
+    seen: list[int] = []
+    with pytest.raises(LavatubeError, match="damaged history"):
+        train(make_recipe(), out=tmp_path, progress=lambda epoch, *rest: seen.append(epoch))
+    assert seen == []
+
+
+def test_two_trainings_do_not_share_a_folder(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    def second(*progress: object) -> None:
+        with pytest.raises(LavatubeError, match="another training is at work"):
+            train(make_recipe(seed=1), out=tmp_path, resume=False)
+
+    train(make_recipe(), out=tmp_path, progress=second)
+
+
+def test_a_run_that_fails_in_its_first_epoch_leaves_the_finished_one(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    before = train(make_recipe(), out=tmp_path)
+    wild = {"name": "sgd", "lr": 1e30, "epochs": 4, "batch_size": 32}
+    with pytest.raises(LavatubeError, match="not finite"):
+        train(make_recipe(optimizer=wild), out=tmp_path, overwrite=True)
+    assert_equal(before, load_trained(tmp_path))
+
+
+def test_nothing_that_is_not_finite_is_saved(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe = make_recipe(optimizer={"name": "sgd", "lr": 1e20, "epochs": 2, "batch_size": 32})
+    with pytest.raises(LavatubeError, match="not finite"):
+        train(recipe, out=tmp_path)
+    assert not (tmp_path / "config.json").exists()
+    assert not checkpoint_path(tmp_path).exists()
+
+
+def test_a_config_of_another_recipe_than_was_trained_is_refused(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    train(make_recipe(), out=tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace('"num_steps": 4', '"num_steps": 9'))
+    with pytest.raises(LavatubeError, match="another recipe than was trained"):
+        load_trained(tmp_path)
+
+
+def test_a_file_where_the_run_folder_should_be_is_refused_at_once(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    seen: list[int] = []
+    with pytest.raises(LavatubeError, match="cannot write here"):
+        train(make_recipe(), out=tmp_path / "run", on_samples=lambda done, total: seen.append(done))
+    assert seen == []
+
+
+def test_one_sample_per_step_without_places_is_refused_where_it_is_normalised(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe(
+        ({"dense": {"units": 8}},), optimizer={"lr": 0.01, "epochs": 1, "batch_size": 1}, data={"name": "tiny"}
+    )
+    with pytest.raises(LavatubeError, match=r"layer1.*at least 2 samples"):
+        train(recipe)
+
+
+def test_distillation_without_a_stage_is_refused(make_recipe: MakeRecipe) -> None:
+    with pytest.raises(LavatubeError, match="needs a layer with neurons"):
+        train(make_recipe((), objective=["cross_entropy", "self_distillation"]))
+
+
 def test_a_finished_run_is_kept_unless_told_otherwise(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     train(make_recipe(), out=tmp_path)
     with pytest.raises(LavatubeError, match=r"finished.*--overwrite"):
@@ -145,7 +249,7 @@ def test_every_rule_trains_and_leaves_a_plain_network(
 def test_weights_of_another_recipe_or_with_nan_are_refused(make_recipe: MakeRecipe) -> None:
     trained = train(make_recipe())
     wider = make_recipe(({"conv2d": {"channels": 5, "kernel": 3}},)).model_dump(mode="json")
-    with pytest.raises(LavatubeError, match="do not fit"):
+    with pytest.raises(LavatubeError, match="does not fit"):
         load_network(TrainedNetwork(wider, trained.tensors, {}), (1, 8, 8), 10)
     broken = {name: np.full_like(value, np.nan) for name, value in trained.tensors.items()}
     with pytest.raises(LavatubeError, match="NaN"):

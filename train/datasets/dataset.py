@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,7 +63,10 @@ class Dataset:
 
     def __post_init__(self) -> None:
         for name in ("train", "validation", "test"):
-            label = getattr(self, name).label
+            shape, label = getattr(self, name).samples.shape[1:], getattr(self, name).label
+            if shape != self.train.samples.shape[1:]:
+                where, expected = f"{self.name}, {name}", str(self.train.samples.shape[1:])
+                raise LavatubeError("samples of another shape", where=where, expected=expected, got=str(shape))
             if label.min() < 0 or label.max() >= self.classes:
                 raise LavatubeError(
                     "labels out of range",
@@ -70,6 +74,15 @@ class Dataset:
                     expected=f"0..{self.classes - 1}",
                     got=f"{label.min()}..{label.max()}",
                 )
+
+    def sha256(self) -> str:
+        """Of every label and sample (of samples that are read on demand: of their description), in hex."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.validation, self.test):
+            samples = split.samples if isinstance(split.samples, np.ndarray) else repr(split.samples).encode()
+            for part in (samples, split.label):
+                digest.update(np.ascontiguousarray(part).data if isinstance(part, np.ndarray) else part)
+        return digest.hexdigest()
 
     @property
     def sample_shape(self) -> tuple[int, ...]:

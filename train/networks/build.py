@@ -40,8 +40,11 @@ def load_network(trained: TrainedNetwork, shape: tuple[int, ...], classes: int) 
     network = finalized(build_network(recipe, shape, classes), recipe)
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     got = {name: tuple(value.shape) for name, value in trained.tensors.items()}
-    if wanted != got:
-        raise LavatubeError("tensors do not fit the recipe", where="model", expected=str(wanted), got=str(got))
+    for name in sorted({*wanted, *got}):
+        if wanted.get(name) != got.get(name):
+            shapes = (str(group.get(name, "nothing")) for group in (wanted, got))
+            expected, found = shapes
+            raise LavatubeError(f"tensor {name} does not fit the recipe", where="model", expected=expected, got=found)
     broken = [name for name, value in trained.tensors.items() if not np.isfinite(value).all()]
     if broken:
         raise LavatubeError("weights hold NaN or infinity", where="model", got=", ".join(broken))

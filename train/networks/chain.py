@@ -19,7 +19,7 @@ class Conv2d(Strict):
     channels: Positive
     kernel: Positive
     stride: Positive = 1
-    padding: Annotated[int, Field(ge=0)] = 0
+    padding: Annotated[int, Field(ge=0, le=255)] = 0
 
 
 class Dense(Strict):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from lavatube.errors import LavatubeError
 from lavatube.train.norms.all_reduce import mean_and_variance, processes
 from lavatube.train.norms.estimators import Estimator, Known, Moments, Pooled, pooled
 
@@ -62,6 +63,7 @@ class TimeStatNorm(nn.Module):
         if not (self.training and isinstance(self.estimator, Pooled) and processes() == 1):
             statistics = self.observe(current)
             return Normalized(self.normalize(current, statistics), statistics, lambda: self.folded_bias(statistics))
+        self._refuse_single(current.flatten(0, 1))
         flat = current.flatten(0, 1)
         normal, mean, inverse = torch.native_batch_norm(flat, self.weight, self.bias, None, None, True, 0.0, self.eps)
         mean, var = mean.detach(), inverse.detach() ** -2 - self.eps
@@ -77,6 +79,7 @@ class TimeStatNorm(nn.Module):
         """
         if not self.training:
             return self.running_mean.unsqueeze(0), self.running_var.unsqueeze(0)
+        self._refuse_single(current[0])
         count = current.numel() // current.shape[2] * self.num_steps // len(current)
         if isinstance(self.estimator, Pooled):  # without its rows: one pass over the currents
             mean, var = mean_and_variance(current, axes=[axis for axis in range(current.ndim) if axis != 2])
@@ -96,6 +99,7 @@ class TimeStatNorm(nn.Module):
         """
         if not self.training:
             return self.running_mean, self.running_var
+        self._refuse_single(current)
         mean, var = mean_and_variance(current, axes=[0, *range(2, current.ndim)])
         t, known = len(rows.mean), self._known()
         estimate = self.estimator.at(t, torch.stack([*rows.mean, mean]), torch.stack([*rows.var, var]), known)
@@ -125,6 +129,16 @@ class TimeStatNorm(nn.Module):
     def finalize(self) -> None:
         """Drop what only training needs."""
         self.recent = None
+
+    def _refuse_single(self, current: torch.Tensor) -> None:
+        if current.numel() * processes() == current.shape[1]:
+            raise LavatubeError(
+                "one value per channel has no variance to normalise by",
+                where=f"normalisation of {self.name}",
+                expected="a batch of at least 2 samples",
+                got="1",
+                remedy="raise optimizer.batch_size, or set normalization: null",
+            )
 
     def _known(self) -> Known:
         if isinstance(self.recent, RecentRows):

@@ -58,7 +58,15 @@ class SelfDistillation(Term):
             )
 
     def heads(self, network: SpikingNetwork, classes: int) -> nn.ModuleDict:
-        return build_branches(network, self.channels, classes)
+        branches = build_branches(network, self.channels, classes)
+        if not branches:
+            raise LavatubeError(
+                "self_distillation needs a layer with neurons before the read-out",
+                where="recipe objective",
+                expected="a network with stages",
+                got=type(network).__name__,
+            )
+        return branches
 
     def loss(self, outputs: Outputs, labels: torch.Tensor, heads: nn.ModuleDict) -> torch.Tensor:
         own = outputs.logits
