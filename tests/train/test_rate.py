@@ -331,14 +331,19 @@ def test_an_exception_in_the_spiking_pass_leaves_autograd_on(
     assert torch.is_grad_enabled()
 
 
+@pytest.mark.parametrize("samples", [1, 2])
 @pytest.mark.parametrize("num_steps", [1, 4])
 @pytest.mark.parametrize(("rule", "norm"), [(MULTI, "pooled"), (SINGLE, "tse"), (ONLINE, "causal")], ids=str)
-def test_one_sample_one_place_and_strided_inputs_give_finite_gradients(
-    make_network: Make, num_steps: int, rule: GradientRule, norm: str
+def test_few_samples_and_strided_inputs_give_finite_gradients_or_are_refused(
+    make_network: Make, samples: int, num_steps: int, rule: GradientRule, norm: str
 ) -> None:
-    x = inputs(1, 5, 5, 2).permute(0, 3, 1, 2)
+    x = inputs(samples, 5, 5, 2).permute(0, 3, 1, 2)
     assert not x.is_contiguous()
-    network = make_network(3, num_steps=num_steps, normalization=norm)  # layer3 is dense: its variance is zero at T = 1
+    network = make_network(3, num_steps=num_steps, normalization=norm)
+    if samples == 1 and (num_steps == 1 or norm != "pooled"):  # layer3 is dense: it sees one value per channel
+        with pytest.raises(LavatubeError, match=r"layer3.*at least 2 samples"):
+            gradients(network, x, rule)
+        return
     for name, gradient in gradients(network, x, rule).items():
         assert torch.isfinite(gradient).all(), name
     assert all(torch.isfinite(value).all() for value in network.state_dict().values())
