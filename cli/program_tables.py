@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from lavatube.bounds import LayerBound
-from lavatube.program import Conv2dNode, LifNode, LoihiProgram, ReadoutNode
+from lavatube.program import Conv2dNode, InputNode, LoihiProgram, NeuronNode, Synapse
 
 
 def bounds_table(bounds: Sequence[LayerBound]) -> Table:
@@ -30,18 +30,24 @@ def nodes_table(program: LoihiProgram) -> Table:
     table = Table(title=f"program for {program.target}, T = {program.num_steps}", title_justify="left")
     for column in ("node", "kind", "shape", "what"):
         table.add_column(column)
-    table.add_row("input", "input", str(program.input.shape), f"integers 0..{program.input.max_value}")
-    for synapse, target in program.layers:
-        geometry = f", stride {synapse.stride}, padding {synapse.padding}" if isinstance(synapse, Conv2dNode) else ""
-        what = (
-            f"{synapse.weight.size} weights of {synapse.num_weight_bits} bits, exponent {synapse.weight_exp}{geometry}"
-        )
-        table.add_row(synapse.name, synapse.kind, f"{synapse.in_shape} -> {synapse.out_shape}", what)
-        if isinstance(target, LifNode):
-            bias = f"bias {target.bias_mant.min()}..{target.bias_mant.max()} << {target.bias_exp}"
-            table.add_row(
-                target.name, "lif", str(target.shape), f"du {target.du}, dv {target.dv}, vth {target.vth}, {bias}"
-            )
-        elif isinstance(target, ReadoutNode):
-            table.add_row(target.name, "readout", str(target.shape), "int64 sum over timesteps, on the host")
+    for node in program.nodes:
+        if isinstance(node, InputNode):
+            table.add_row(node.name, node.kind, str(node.shape), f"integers 0..{node.max_value}")
+        elif isinstance(node, Synapse):
+            source, lag = program.source_of(node), program.lag(node)
+            what = f"{node.weight.size} weights of {node.num_weight_bits} bits, exponent {node.weight_exp}"
+            if isinstance(node, Conv2dNode):
+                what += f", stride {node.stride}, padding {node.padding}"
+            what += f", {lag} timesteps late" if lag else ""
+            table.add_row(node.name, node.kind, f"{node.in_shape} -> {node.out_shape}", f"from {source.name}: {what}")
+        elif isinstance(node, NeuronNode):
+            bias = f"bias {node.bias_mant.min()}..{node.bias_mant.max()} << {node.bias_exp}"
+            what = f"du {node.du}, dv {node.dv}, vth {node.vth}, {bias}"
+            needs = ", ".join(sorted(node.needs()))
+            table.add_row(node.name, node.kind, str(node.shape), what + (f"; {needs}" if needs else ""))
+        else:
+            what = {"current": "int64 sum over timesteps", "spikes": "spike counts", "voltage": "last voltage"}[
+                node.reads
+            ]
+            table.add_row(node.name, node.kind, str(node.shape), f"{what}, on the host")
     return table

@@ -17,7 +17,7 @@ from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.files import require_writable, sha256_of_file
 from lavatube.fixed_point import INT32_MAX
 from lavatube.integer_layer import mantissas
-from lavatube.program import Conv2dNode, DenseNode, LifNode
+from lavatube.program import Conv2dNode, DenseNode, NeuronNode
 from lavatube.train.datasets.dataset import Split
 from lavatube.train.device import torch_device
 from lavatube.train.loop import evaluate
@@ -172,8 +172,8 @@ def overflow(module: QuantizedModule) -> str:
         )
         neuron = layer.neuron
         bias = np.broadcast_to(neuron.bias_mant.reshape(-1, *(1,) * (len(layer.out_shape) - 1)), layer.out_shape)
-        target = LifNode(layer.name, layer.out_shape, neuron.du, neuron.dv, neuron.vth, bias, neuron.bias_exp)
-        if found := bound_layer(synapse, target, max_event, num_steps).violations():
+        target = NeuronNode(layer.name, layer.out_shape, neuron.du, neuron.dv, neuron.vth, bias, neuron.bias_exp)
+        if found := bound_layer(target, [(synapse, (0, max_event))], num_steps).violations():
             return f"{layer.name}: {'; '.join(found)}"
         max_event = 1
     return ""

@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lavatube import fixed_point as fp
 from lavatube.errors import LavatubeError
-from lavatube.program import LifNode, LoihiProgram, Synapse
+from lavatube.program import Conv2dNode, LoihiProgram, NeuronNode, SparseNode, Synapse, Target
+
+Range = tuple[np.ndarray, np.ndarray]  # lowest, highest; int64
+Ends = tuple[int, int]
+STEPS_MAX = 1 << 17  # of an iteration that has no closed form; with a leak it settles long before
 
 
 @dataclass(frozen=True)
 class LayerBound:
-    """Intervals (low, high) of one synapse and the neurons it drives; u and v are None at the read-out.
+    """Intervals (low, high) of a target and the synapses that drive it; u and v are None at the read-out.
 
-    accumulator: sum of W * s before the weight exponent; activation: after it; u, v: in 1/64 of a weight unit.
+    accumulators: by synapse, of the sum of W * s before the weight exponent; activation: of their sum after it;
+    u, v: in 1/64 of a weight unit.
     """
 
-    synapse: str
     target: str
-    accumulator: tuple[int, int]
-    activation: tuple[int, int]
-    u: tuple[int, int] | None
-    v: tuple[int, int] | None
+    accumulators: dict[str, Ends]
+    activation: Ends
+    u: Ends | None
+    v: Ends | None
+
+    @property
+    def synapse(self) -> str:
+        """Names of the synapses."""
+        return " + ".join(self.accumulators)
 
     def violations(self) -> list[str]:
         """What would overflow, in words; empty if nothing can."""
-        rows = [
-            ("accumulator", self.accumulator, -fp.INT32_MAX - 1, fp.INT32_MAX),
+        rows: list[tuple[str, Ends | None, int, int]] = [
+            *(
+                (f"accumulator of {name}", got, -fp.INT32_MAX - 1, fp.INT32_MAX)
+                for name, got in self.accumulators.items()
+            ),
             ("activation", self.activation, -fp.INT32_MAX - 1, fp.INT32_MAX),
             ("u", self.u, -fp.STATE_LIMIT + 1, fp.STATE_LIMIT),
             ("v", self.v, -fp.VOLTAGE_MAX, fp.VOLTAGE_MAX),
@@ -40,28 +53,77 @@ class LayerBound:
         ]
 
 
-def accumulator_bounds(synapse: Synapse, max_event: int) -> tuple[np.ndarray, np.ndarray]:
-    """(low, high) of sum(W * s) per output channel or neuron, for events 0..max_event. [out] int64."""
-    rows = synapse.weight.astype(np.int64).reshape(len(synapse.weight), -1)
-    return np.minimum(rows, 0).sum(1) * max_event, np.maximum(rows, 0).sum(1) * max_event
+def accumulator_bounds(synapse: Synapse, events: Ends) -> Range:
+    """(low, high) of sum(W * s) per output neuron, flat in C order, for events in a range that holds 0. [out] int64."""
+    weight = synapse.weight.astype(np.int64)
+    low, high = (np.minimum(weight * end, 0) for end in events), (np.maximum(weight * end, 0) for end in events)
+    lows, highs = sum(low), sum(high)
+    assert isinstance(lows, np.ndarray)
+    assert isinstance(highs, np.ndarray)
+    if isinstance(synapse, SparseNode):
+        sums = [np.concatenate([[0], part.cumsum()]) for part in (lows, highs)]
+        return tuple(part[synapse.indptr[1:]] - part[synapse.indptr[:-1]] for part in sums)
+    rows = [part.reshape(len(part), -1).sum(1) for part in (lows, highs)]
+    places = int(np.prod(synapse.out_shape[1:])) if isinstance(synapse, Conv2dNode) else 1
+    return np.repeat(rows[0], places), np.repeat(rows[1], places)
 
 
-def bound_layer(synapse: Synapse, target: object, max_event: int, num_steps: int) -> LayerBound:
-    """Bounds of one layer. With a leak they hold for any number of steps, without (dv = 0) for `num_steps`."""
-    low, high = accumulator_bounds(synapse, max_event)
-    a_low, a_high = fp.shift(low, synapse.weight_exp), fp.shift(high, synapse.weight_exp)
+def bound_layer(target: Target, inbound: Sequence[tuple[Synapse, Ends]], num_steps: int) -> LayerBound:
+    """Bounds of a target. inbound: its synapses, each with the range of the events that it carries.
+
+    With a leak the bounds hold for any number of steps, without (dv = 0) for `num_steps`.
+    """
+    sums = {synapse.name: accumulator_bounds(synapse, events) for synapse, events in inbound}
+    low, high = (
+        np.sum([fp.shift(sums[synapse.name][end], synapse.weight_exp) for synapse, _ in inbound], 0) for end in (0, 1)
+    )
     u = v = None
-    if isinstance(target, LifNode):
-        u_low, u_high = (_settled(a << fp.ACTIVATION_SHIFT, target.du + 1) for a in (a_low, a_high))
-        bias = fp.bias_register(target.bias_mant, target.bias_exp).reshape(len(low), -1)
-        drive_low = np.minimum(u_low + bias.min(1), 0)
-        v_low = _settled(drive_low, target.dv) if target.dv else drive_low * num_steps
-        resting = fp.decay(np.array(target.vth << fp.ACTIVATION_SHIFT), target.dv)  # the most that did not spike
-        v_high = resting + u_high + bias.max(1)
-        u, v = (int(u_low.min()), int(u_high.max())), (int(v_low.min()), int(np.maximum(v_high, 0).max()))
-    name = getattr(target, "name", "")
-    accumulator, activation = (int(low.min()), int(high.max())), (int(a_low.min()), int(a_high.max()))
-    return LayerBound(synapse.name, name, accumulator, activation, u, v)
+    if isinstance(target, NeuronNode):
+        u_range = tuple(_settled(a << fp.ACTIVATION_SHIFT, target.du + 1) for a in (low, high))
+        v_range = voltage_bounds(target, u_range, num_steps)  # type: ignore[arg-type]
+        u, v = _ends(*u_range), _ends(*v_range)
+    return LayerBound(target.name, {name: _ends(*pair) for name, pair in sums.items()}, _ends(low, high), u, v)
+
+
+def voltage_bounds(node: NeuronNode, u: Range, num_steps: int) -> Range:
+    """(low, high) of v before the threshold, per neuron."""
+    bias = fp.bias_register(node.bias_mant, node.bias_exp).reshape(-1)
+    drive_low, drive_high = u[0] + bias, u[1] + bias
+    full = node.vth << fp.ACTIVATION_SHIFT
+    plain = node.output in ("binary", "graded") and node.reset == "zero" and node.v_initial == 0
+    if plain:  # closed form: what did not spike is at most the threshold
+        below = np.minimum(drive_low, 0)
+        low = _settled(below, node.dv) if node.dv else below * num_steps
+        return low, np.maximum(fp.decay(np.array(full), node.dv) + drive_high, 0)
+    return _iterated(node, drive_low, drive_high, num_steps)
+
+
+def _iterated(node: NeuronNode, drive_low: np.ndarray, drive_high: np.ndarray, num_steps: int) -> Range:
+    """The interval of v, step by step from the initial voltage; every reset maps it into what is kept here."""
+    full, least = node.vth << fp.ACTIVATION_SHIFT, node.vth_low << fp.ACTIVATION_SHIFT
+    kept_low = kept_high = np.full_like(drive_low, node.v_initial)
+    low, high = drive_low * 0 + node.v_initial, drive_high * 0 + node.v_initial
+    steps = num_steps if node.dv == 0 else STEPS_MAX
+    for _ in range(min(steps, STEPS_MAX)):
+        new_low = np.minimum(fp.decay(kept_low, node.dv) + drive_low, low)
+        new_high = np.maximum(fp.decay(kept_high, node.dv) + drive_high, high)
+        if (new_low == low).all() and (new_high == high).all():
+            break
+        low, high = new_low, new_high
+        kept_low, kept_high = np.minimum(low, 0), np.maximum(high, 0)
+        if node.output != "none":
+            after_spike = np.maximum(high - full, 0) if node.reset == "subtract" else np.zeros_like(high)
+            kept_high = np.minimum(kept_high, np.maximum(after_spike, full))
+        if node.output == "signed" and not node.memory_gate:
+            after_spike = np.minimum(low + full, 0) if node.reset == "subtract" else np.zeros_like(low)
+            kept_low = np.maximum(kept_low, np.minimum(after_spike, -least))
+        if max(-int(low.min()), int(high.max())) > 4 * fp.STATE_LIMIT:
+            break  # beyond the register already
+    return low, high
+
+
+def _ends(low: np.ndarray, high: np.ndarray) -> Ends:
+    return int(low.min()), int(high.max())
 
 
 def _settled(drive: np.ndarray, leak: int) -> np.ndarray:
@@ -71,13 +133,16 @@ def _settled(drive: np.ndarray, leak: int) -> np.ndarray:
 
 
 def bound_program(program: LoihiProgram, *, num_steps: int | None = None) -> tuple[LayerBound, ...]:
-    """Bounds of every layer for inputs within the encoding."""
-    bounds = []
-    max_event = program.input.max_value
-    for synapse, target in program.layers:
-        bounds.append(bound_layer(synapse, target, max_event, num_steps or program.num_steps))
-        max_event = 1
-    return tuple(bounds)
+    """Bounds of every population, and of every read-out that sums currents, for inputs within the encoding."""
+    targets = [node for node in program.targets if program.inbound(node)]
+    return tuple(
+        bound_layer(
+            target,
+            [(synapse, program.source_of(synapse).event_range) for synapse in program.inbound(target)],
+            num_steps or program.num_steps,
+        )
+        for target in targets
+    )
 
 
 def prove_no_overflow(program: LoihiProgram, *, num_steps: int | None = None) -> tuple[LayerBound, ...]:

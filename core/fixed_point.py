@@ -5,7 +5,7 @@ Every operation here is the bit-accurate arithmetic of Lava 0.10.0 (`proc/lif/mo
 
 | register | width | rule |
 |---|---|---|
-| weight mantissa `W` | 8 bits and sign, -256..254, multiples of 2^(9 - num_weight_bits) | refused when off that grid |
+| weight mantissa `W` | 8 bits and sign, see `weight_range` | refused when off that grid |
 | activation `a` | sum of W * s, then shifted by `weight_exp` | floor for a right shift; both kept in int32 (wrap) |
 | synaptic current `u` | 24 bits signed | `a << 6` added in int32 (wrap), then wraps once into (-2^23, 2^23] |
 | membrane voltage `v` | 24 bits signed | summed in int32 (wrap), then saturates at +-(2^23 - 1) |
@@ -32,8 +32,7 @@ BIAS_MANTISSA_MIN = -(1 << 12)
 BIAS_MANTISSA_MAX = (1 << 12) - 1
 BIAS_EXPONENT_MAX = 7
 WEIGHT_BITS_MAX = 8
-WEIGHT_MIN = -256
-WEIGHT_MAX = 254
+SIGNS = ("mixed", "excitatory", "inhibitory")
 WEIGHT_EXPONENT_MIN = -8
 WEIGHT_EXPONENT_MAX = 7
 DELAY_MAX = 62
@@ -41,9 +40,16 @@ MESSAGE_BITS_MAX = 24  # Lava 0.10.0 declares 24-bit payloads on its spike ports
 INT32_MAX = (1 << 31) - 1
 
 
-def weight_grid(num_weight_bits: int) -> int:
-    """Step between neighbouring weight mantissas in mixed-sign mode: 2^(9 - num_weight_bits)."""
-    return 1 << (WEIGHT_BITS_MAX + 1 - num_weight_bits)
+def weight_range(num_weight_bits: int, sign: str = "mixed") -> tuple[int, int, int]:
+    """(lowest, highest, step) of the weight mantissas that b bits hold.
+
+    mixed: multiples of 2^(9 - b) in -256..256 - 2^(9 - b), the sign taking one bit; excitatory and inhibitory:
+    multiples of 2^(8 - b) in 0..256 - 2^(8 - b) and their negatives.
+    source: lava-nc 0.10.0, utils/weightutils.py.
+    """
+    grid = 1 << (WEIGHT_BITS_MAX + (sign == "mixed") - num_weight_bits)
+    lowest = {"mixed": -256, "excitatory": 0, "inhibitory": grid - 256}[sign]
+    return lowest, 0 if sign == "inhibitory" else 256 - grid, grid
 
 
 def int32(value: np.ndarray) -> np.ndarray:
@@ -97,22 +103,33 @@ def bias_register(bias_mant: np.ndarray, bias_exp: int) -> np.ndarray:
     return shift(bias_mant.astype(np.int64), bias_exp)
 
 
-def step_cuba_lif(
-    u: np.ndarray, v: np.ndarray, activation: np.ndarray, bias: np.ndarray, *, du: int, dv: int, vth: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """One timestep of Loihi's current-based leaky integrate-and-fire neuron with hard reset.
+def integrate(
+    u: np.ndarray, v: np.ndarray, activation: np.ndarray, bias: np.ndarray, *, du: int, dv: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Current and voltage of Loihi's current-based leaky integrator after one timestep, before any threshold.
 
         u' = wrap(int32(tz(u * (4096 - du - 1) / 4096) + (a << 6)))
         v' = saturate(int32(tz(v * (4096 - dv) / 4096) + u' + bias))
-        s  = v' > (vth << 6) ;  v = 0 where s else v' ;  u = u'
 
     u, v, activation: (...) int64; bias: broadcastable int64, from `bias_register`.
-    returns: (u, v, spikes, wrapped, saturated); the last three (...) bool, the last two mark overflow.
-    source:  lava-nc 0.10.0, proc/lif/models.py, PyLifModelBitAcc and AbstractPyLifModelFixed.
+    returns: (u', v', wrapped, saturated); the last two (...) bool mark overflow.
+    source:  lava-nc 0.10.0, proc/lif/models.py, AbstractPyLifModelFixed.subthr_dynamics.
     """
     raw_u = decay(u, du, offset=CURRENT_DECAY_OFFSET) + (activation << ACTIVATION_SHIFT)
     new_u = wrap_current(int32(raw_u))
     raw_v = decay(v, dv) + new_u + bias
     new_v = saturate_voltage(int32(raw_v))
+    return new_u, new_v, raw_u != new_u, raw_v != new_v
+
+
+def step_cuba_lif(
+    u: np.ndarray, v: np.ndarray, activation: np.ndarray, bias: np.ndarray, *, du: int, dv: int, vth: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """One timestep of the plain neuron: `integrate`, then s = v' > (vth << 6), strictly; v = 0 where s.
+
+    returns: (u, v, spikes, wrapped, saturated); the last three (...) bool.
+    source:  lava-nc 0.10.0, proc/lif/models.py, PyLifModelBitAcc.
+    """
+    new_u, new_v, wrapped, saturated = integrate(u, v, activation, bias, du=du, dv=dv)
     spikes = new_v > (vth << ACTIVATION_SHIFT)
-    return new_u, np.where(spikes, 0, new_v), spikes, raw_u != new_u, raw_v != new_v
+    return new_u, np.where(spikes, 0, new_v), spikes, wrapped, saturated

@@ -2,222 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from functools import cached_property
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from lavatube import fixed_point as fp
 from lavatube.contract import LOIHI, ExecutionContract
+from lavatube.end_nodes import InputNode, ReadoutNode
 from lavatube.errors import LavatubeError, UnsupportedError
+from lavatube.neuron_node import NeuronNode
+from lavatube.node_checks import Shape, is_int, require
+from lavatube.synapse_nodes import Conv2dNode, DenseNode, SparseNode, Synapse
 
-Shape = tuple[int, ...]
-
-
-def _require(ok: bool, where: str, what: str, *, expected: str, got: object) -> None:
-    if not ok:
-        raise LavatubeError(what, where=where, expected=expected, got=got if isinstance(got, str) else repr(got))
-
-
-def _is_int(value: object, low: int, high: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-
-def _check_name(name: object) -> None:
-    """Names become file names and trace keys."""
-    ok = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name) is not None
-    _require(ok, "program", "node name", expected="letters, digits, _ . - and not a dot first", got=name)
-
-
-def _frozen(array: np.ndarray) -> np.ndarray:
-    array = np.ascontiguousarray(array)
-    array.flags.writeable = False
-    return array
-
-
-def _check_shape(where: str, what: str, shape: object, ranks: tuple[int, ...]) -> None:
-    ok = isinstance(shape, tuple) and len(shape) in ranks and all(_is_int(n, 1, 1 << 24) for n in shape)
-    _require(ok, where, f"{what} is not a shape", expected=f"{' or '.join(map(str, ranks))} positive sizes", got=shape)
-
-
-@dataclass(frozen=True)
-class InputNode:
-    """Where events enter: non-negative integers below 2^message_bits; message_bits = 1 is a binary spike."""
-
-    kind: ClassVar[str] = "input"
-    name: str
-    shape: Shape
-    message_bits: int
-
-    def __post_init__(self) -> None:
-        _check_name(self.name)
-        _check_shape(self.name, "input shape", self.shape, (1, 2, 3))
-        ok = _is_int(self.message_bits, 1, fp.MESSAGE_BITS_MAX)
-        _require(ok, self.name, "message_bits", expected=f"1..{fp.MESSAGE_BITS_MAX}", got=self.message_bits)
-
-    @property
-    def max_value(self) -> int:
-        return (1 << self.message_bits) - 1
-
-
-@dataclass(frozen=True)
-class DenseNode:
-    """a[o] = (sum over i of weight[o, i] * s[i]) shifted by weight_exp. `s` is flattened in C order first.
-
-    weight: (out, in) int16, Loihi mantissas: multiples of 2^(9 - num_weight_bits) in -256..254.
-    delay:  extra timesteps before the events of step t reach the neuron, 0..62.
-    """
-
-    kind: ClassVar[str] = "dense"
-    name: str
-    in_shape: Shape
-    weight: np.ndarray
-    num_weight_bits: int
-    weight_exp: int
-    delay: int = 0
-
-    def __post_init__(self) -> None:
-        _check_name(self.name)
-        _check_shape(self.name, "in_shape", self.in_shape, (1, 2, 3))
-        _check_weight(self)
-        _require(self.weight.ndim == 2, self.name, "weight rank", expected="(out, in)", got=self.weight.shape)
-        size = int(np.prod(self.in_shape))
-        _require(self.weight.shape[1] == size, self.name, "weight columns", expected=str(size), got=self.weight.shape)
-
-    @property
-    def out_shape(self) -> Shape:
-        return (self.weight.shape[0],)
-
-
-@dataclass(frozen=True)
-class Conv2dNode:
-    """Cross-correlation (torch's convention) of (C, H, W) events, zero padded, then shifted by weight_exp.
-
-    weight: (out channel, in channel, kernel height, kernel width) int16 mantissas, as in `DenseNode`.
-    stride, padding: (height, width).
-    """
-
-    kind: ClassVar[str] = "conv2d"
-    name: str
-    in_shape: Shape
-    weight: np.ndarray
-    num_weight_bits: int
-    weight_exp: int
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    delay: int = 0
-
-    def __post_init__(self) -> None:
-        _check_name(self.name)
-        _check_shape(self.name, "in_shape", self.in_shape, (3,))
-        _check_weight(self)
-        shape = self.weight.shape
-        _require(len(shape) == 4, self.name, "weight rank", expected="(out, in, height, width)", got=shape)
-        channels = self.in_shape[0]
-        _require(shape[1] == channels, self.name, "weight input channels", expected=str(channels), got=shape)
-        _check_shape(self.name, "stride", self.stride, (2,))
-        ok = (
-            isinstance(self.padding, tuple) and len(self.padding) == 2 and all(_is_int(p, 0, 255) for p in self.padding)
-        )
-        _require(ok, self.name, "padding", expected="two sizes 0..255", got=self.padding)
-        smallest = min(n + 2 * p - k for n, p, k in zip(self.in_shape[1:], self.padding, shape[2:], strict=True))
-        _require(
-            smallest >= 0, self.name, "kernel is larger than the padded input", expected="a kernel inside", got=shape
-        )
-
-    @property
-    def out_shape(self) -> Shape:
-        sizes = zip(self.in_shape[1:], self.padding, self.weight.shape[2:], self.stride, strict=True)
-        return (self.weight.shape[0], *((n + 2 * p - k) // s + 1 for n, p, k, s in sizes))
-
-
-def _check_weight(node: DenseNode | Conv2dNode) -> None:
-    ok = _is_int(node.num_weight_bits, 1, fp.WEIGHT_BITS_MAX)
-    _require(ok, node.name, "num_weight_bits", expected="1..8", got=node.num_weight_bits)
-    low, high = fp.WEIGHT_EXPONENT_MIN, fp.WEIGHT_EXPONENT_MAX
-    _require(
-        _is_int(node.weight_exp, low, high), node.name, "weight_exp", expected=f"{low}..{high}", got=node.weight_exp
-    )
-    _require(_is_int(node.delay, 0, fp.DELAY_MAX), node.name, "delay", expected=f"0..{fp.DELAY_MAX}", got=node.delay)
-    weight = node.weight
-    _require(weight.dtype == np.int16, node.name, "weight dtype", expected="int16", got=str(weight.dtype))
-    _require(weight.size > 0, node.name, "weight is empty", expected="at least one weight", got=weight.shape)
-    grid = fp.weight_grid(node.num_weight_bits)
-    on_grid = weight.min() >= fp.WEIGHT_MIN and weight.max() <= fp.WEIGHT_MAX + 2 - grid and not (weight % grid).any()
-    _require(
-        bool(on_grid),
-        node.name,
-        "weight mantissas are off Loihi's grid",
-        expected=f"multiples of {grid} in {fp.WEIGHT_MIN}..{fp.WEIGHT_MAX + 2 - grid}",
-        got=f"{weight.min()}..{weight.max()}",
-    )
-    object.__setattr__(node, "weight", _frozen(weight))
-
-
-@dataclass(frozen=True)
-class LifNode:
-    """Current-based leaky integrate-and-fire neurons with hard reset: `fixed_point.step_cuba_lif`.
-
-    du, dv: decays in 1/4096 per step; du = 4095 keeps no current (plain LIF). vth: threshold in weight units.
-    bias_mant: (shape) int16; bias_mant << bias_exp is added to v every step, in 1/64 of a weight unit.
-    """
-
-    kind: ClassVar[str] = "lif"
-    name: str
-    shape: Shape
-    du: int
-    dv: int
-    vth: int
-    bias_mant: np.ndarray
-    bias_exp: int
-
-    def __post_init__(self) -> None:
-        _check_name(self.name)
-        _check_shape(self.name, "shape", self.shape, (1, 2, 3))
-        for what, value, high in (
-            ("du", self.du, fp.DECAY_MAX),
-            ("dv", self.dv, fp.DECAY_MAX),
-            ("vth", self.vth, fp.THRESHOLD_MAX),
-            ("bias_exp", self.bias_exp, fp.BIAS_EXPONENT_MAX),
-        ):
-            _require(_is_int(value, 0, high), self.name, what, expected=f"0..{high}", got=value)
-        bias = self.bias_mant
-        _require(bias.dtype == np.int16, self.name, "bias_mant dtype", expected="int16", got=str(bias.dtype))
-        _require(bias.shape == self.shape, self.name, "bias_mant shape", expected=str(self.shape), got=bias.shape)
-        ok = bias.min() >= fp.BIAS_MANTISSA_MIN and bias.max() <= fp.BIAS_MANTISSA_MAX
-        limits = f"{fp.BIAS_MANTISSA_MIN}..{fp.BIAS_MANTISSA_MAX} (13 bits)"
-        _require(bool(ok), self.name, "bias_mant", expected=limits, got=f"{bias.min()}..{bias.max()}")
-        object.__setattr__(self, "bias_mant", _frozen(bias))
-
-
-@dataclass(frozen=True)
-class ReadoutNode:
-    """Host-side read-out: int64 sum over the sample's timesteps of (a + bias); the lowest class index wins ties."""
-
-    kind: ClassVar[str] = "readout"
-    name: str
-    bias: np.ndarray  # (classes,) int64, activation units, added every step by the host
-
-    def __post_init__(self) -> None:
-        _check_name(self.name)
-        ok = self.bias.dtype == np.int64 and self.bias.ndim == 1 and self.bias.size > 0
-        _require(
-            ok, self.name, "readout bias", expected="(classes,) int64", got=(str(self.bias.dtype), self.bias.shape)
-        )
-        bounded = int(np.abs(self.bias).max()) <= fp.INT32_MAX
-        _require(bounded, self.name, "readout bias", expected="at most 2^31 - 1", got=self.bias.tolist())
-        object.__setattr__(self, "bias", _frozen(self.bias))
-
-    @property
-    def shape(self) -> Shape:
-        return (int(self.bias.size),)
-
-
-Synapse = DenseNode | Conv2dNode
-Node = InputNode | DenseNode | Conv2dNode | LifNode | ReadoutNode
+Node = InputNode | Synapse | NeuronNode | ReadoutNode
+Source = InputNode | NeuronNode
+Target = NeuronNode | ReadoutNode
 Overflow = Literal["strict", "hardware"]
 
 
@@ -225,6 +26,9 @@ Overflow = Literal["strict", "hardware"]
 class LoihiProgram:
     """Nodes in order of execution, the edges between them, and what is needed to run and to trust them.
 
+    nodes:     each timestep executes them in this order. A synapse whose source comes later in the order sees the
+               timestep before: that is what makes a cycle.
+    edges:     (source, synapse), (synapse, target), and (population, read-out) where it reads spikes or voltages.
     num_steps: timesteps that the network was made for (a run may take another number).
     lossy:     every rounding, clamp or substitution on the way here, one record each.
     source:    {"kind": ..., "sha256": ...} of the file that it was lowered from.
@@ -242,65 +46,183 @@ class LoihiProgram:
     contract: ExecutionContract = LOIHI
 
     def __post_init__(self) -> None:
-        _require(_is_int(self.num_steps, 1, 1 << 24), "program", "num_steps", expected="1..2^24", got=self.num_steps)
+        require(is_int(self.num_steps, 1, 1 << 24), "program", "num_steps", expected="1..2^24", got=self.num_steps)
         ok = self.overflow in ("strict", "hardware")
-        _require(ok, "program", "overflow", expected="strict or hardware", got=self.overflow)
+        require(ok, "program", "overflow", expected="strict or hardware", got=self.overflow)
         names = [node.name for node in self.nodes]
-        _require(len(set(names)) == len(names), "program", "node names", expected="unique names", got=names)
-        self._check_chain()
+        require(len(set(names)) == len(names), "program", "node names", expected="unique names", got=names)
+        check_graph(self)
 
-    def _check_chain(self) -> None:
-        names = [node.name for node in self.nodes]
-        if list(self.edges) != list(itertools.pairwise(names)):
-            raise UnsupportedError(
-                "only a chain of nodes in order of execution is supported",
-                where="program",
-                got=str(list(self.edges)),
-                remedy="graphs come with schema 1.0",
-            )
-        kinds = [("synapse" if isinstance(node, Synapse) else node.kind) for node in self.nodes]
-        layers = (len(kinds) - 3) // 2
-        wanted = ["input", *["synapse", "lif"] * layers, "synapse", "readout"]
-        _require(
-            kinds == wanted,
-            "program",
-            "order of nodes",
-            expected="input, (synapse, lif)..., synapse, readout",
-            got=kinds,
-        )
-        shape: Shape = self.input.shape
-        for node in self.nodes[1:]:
-            expected = node.in_shape if isinstance(node, Synapse) else node.shape
-            _require(shape == expected, node.name, "input shape", expected=str(expected), got=shape)
-            shape = node.out_shape if isinstance(node, Synapse) else expected
+    @cached_property
+    def by_name(self) -> Mapping[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def _before(self) -> Mapping[str, tuple[Node, ...]]:
+        found: dict[str, list[Node]] = {node.name: [] for node in self.nodes}
+        for a, b in self.edges:
+            found[b].append(self.by_name[a])
+        return {name: tuple(nodes) for name, nodes in found.items()}
+
+    @cached_property
+    def _place(self) -> Mapping[str, int]:
+        return {node.name: place for place, node in enumerate(self.nodes)}
+
+    @property
+    def inputs(self) -> tuple[InputNode, ...]:
+        return tuple(node for node in self.nodes if isinstance(node, InputNode))
+
+    @property
+    def synapses(self) -> tuple[Synapse, ...]:
+        return tuple(node for node in self.nodes if isinstance(node, Synapse))
+
+    @property
+    def neurons(self) -> tuple[NeuronNode, ...]:
+        return tuple(node for node in self.nodes if isinstance(node, NeuronNode))
+
+    @property
+    def readouts(self) -> tuple[ReadoutNode, ...]:
+        return tuple(node for node in self.nodes if isinstance(node, ReadoutNode))
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """What makes events."""
+        return (*self.inputs, *self.neurons)
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """What synapses drive, or a read-out that reads a population."""
+        return (*self.neurons, *self.readouts)
 
     @property
     def input(self) -> InputNode:
-        first = self.nodes[0]
-        if not isinstance(first, InputNode):
-            raise LavatubeError("first node", where="program", expected="an input", got=first.kind)
-        return first
+        """The only input. raises: UnsupportedError if there are several."""
+        return _only(self.inputs, "inputs")
 
     @property
     def readout(self) -> ReadoutNode:
-        last = self.nodes[-1]
-        if not isinstance(last, ReadoutNode):
-            raise LavatubeError("last node", where="program", expected="a readout", got=last.kind)
-        return last
+        """The only read-out. raises: UnsupportedError if there are several."""
+        return _only(self.readouts, "read-outs")
+
+    def source_of(self, synapse: Synapse) -> Source:
+        """The node whose events a synapse carries."""
+        (source,) = self._before[synapse.name]
+        assert isinstance(source, Source)
+        return source
+
+    def inbound(self, target: Target) -> tuple[Synapse, ...]:
+        """The synapses whose activations a target adds up, in order of the nodes."""
+        return tuple(node for node in self._before[target.name] if isinstance(node, Synapse))
+
+    def read_by(self, readout: ReadoutNode) -> NeuronNode:
+        """The population whose spikes or voltages a read-out reads."""
+        (node,) = self._before[readout.name]
+        assert isinstance(node, NeuronNode)
+        return node
+
+    def lag(self, synapse: Synapse) -> int:
+        """Timesteps by which a synapse sees its source late: its delay, and one more where the source comes later."""
+        return synapse.delay + (self._place[self.source_of(synapse).name] > self._place[synapse.name])
 
     @property
-    def layers(self) -> tuple[tuple[Synapse, LifNode | ReadoutNode], ...]:
-        """(synapse, the neurons or read-out that it drives), from input to output."""
-        pairs = zip(self.nodes[1::2], self.nodes[2::2], strict=True)
-        return tuple(pairs)  # type: ignore[arg-type]
+    def is_recurrent(self) -> bool:
+        return any(self.lag(synapse) > synapse.delay for synapse in self.synapses)
 
-    @property
-    def neurons(self) -> tuple[LifNode, ...]:
-        return tuple(node for node in self.nodes if isinstance(node, LifNode))
+    def chain(self) -> tuple[tuple[Synapse, Target], ...]:
+        """(synapse, what it drives) from input to read-out. raises: UnsupportedError if the program is no chain."""
+        pairs = tuple((synapse, target) for target in self.targets for synapse in self.inbound(target))
+        made_by = [self.input.name, *(target.name for _, target in pairs[:-1])]
+        straight = [self.source_of(synapse).name for synapse, _ in pairs] == made_by and not self.is_recurrent
+        if not straight or self.readout.reads != "current" or len(pairs) != len(self.neurons) + 1:
+            raise UnsupportedError("not a chain of synapses and populations", where="program", got=str(self.edges))
+        return pairs
 
     def needs(self) -> frozenset[str]:
         """Capabilities that a target must offer."""
-        needs = {"graded input"} if self.input.message_bits > 1 else set()
-        if any(synapse.delay for synapse, _ in self.layers):
-            needs.add("delays")
+        needs = set().union(*(node.needs() for node in self.neurons)) if self.neurons else set()
+        needs |= {"graded input"} if any(node.message_bits > 1 for node in self.inputs) else set()
+        needs |= {"delays"} if any(synapse.delay for synapse in self.synapses) else set()
+        needs |= {"recurrence"} if self.is_recurrent else set()
         return frozenset(needs)
+
+
+End = TypeVar("End", InputNode, ReadoutNode)
+
+
+def _only(nodes: tuple[End, ...], what: str) -> End:
+    if len(nodes) != 1:
+        got = ", ".join(node.name for node in nodes)
+        raise UnsupportedError(f"several {what}", where="program", expected="one", got=got)
+    return nodes[0]
+
+
+def check_graph(program: LoihiProgram) -> None:
+    """raises: LavatubeError for an edge that may not be, a node without its edges, or sizes that do not fit."""
+    names = {node.name: node for node in program.nodes}
+    into: dict[str, list[str]] = {name: [] for name in names}
+    out: dict[str, list[str]] = {name: [] for name in names}
+    for edge in program.edges:
+        require(len(edge) == 2 and set(edge) <= set(names), "program", "edge", expected="two node names", got=edge)
+        a, b = edge
+        require(b not in out[a], "program", "edge twice", expected="each edge once", got=edge)
+        out[a].append(b)
+        into[b].append(a)
+        _check_edge(names[a], names[b])
+    place = {node.name: number for number, node in enumerate(program.nodes)}
+    for a, b in program.edges:
+        late = isinstance(names[b], Target) and place[a] > place[b]
+        require(
+            not late, b, "order of nodes", expected=f"{a} before {b}, which uses it in the same timestep", got="after"
+        )
+    for node in program.nodes:
+        _check_ends(node, [names[name] for name in into[node.name]], [names[name] for name in out[node.name]])
+    require(bool(program.inputs), "program", "nodes", expected="an input", got="none")
+    require(bool(program.readouts), "program", "nodes", expected="a read-out", got="none")
+
+
+def _check_edge(a: Node, b: Node) -> None:
+    where = f"edge {a.name} -> {b.name}"
+    if isinstance(a, Source) and isinstance(b, Synapse):
+        sizes = int(np.prod(a.shape)), int(np.prod(b.in_shape))
+    elif isinstance(a, Synapse) and isinstance(b, Target):
+        sizes = int(np.prod(a.out_shape)), int(np.prod(b.shape))
+    elif isinstance(a, NeuronNode) and isinstance(b, ReadoutNode):
+        sizes = int(np.prod(a.shape)), int(np.prod(b.shape))
+    else:
+        expected = "from input or neurons into a synapse, from there into neurons or a read-out"
+        raise LavatubeError("an edge that may not be", where=where, expected=expected, got=f"{a.kind} into {b.kind}")
+    require(sizes[0] == sizes[1], where, "sizes", expected=f"{sizes[1]} values", got=f"{sizes[0]}")
+
+
+def _check_ends(node: Node, before: list[Node], after: list[Node]) -> None:
+    def needs(ok: bool, expected: str) -> None:
+        got = f"{[n.name for n in before]} before, {[n.name for n in after]} after"
+        require(ok, node.name, "edges of this node", expected=expected, got=got)
+
+    if isinstance(node, InputNode):
+        needs(not before and bool(after), "nothing before, a synapse after")
+    elif isinstance(node, Synapse):
+        needs(len(before) == 1 and len(after) == 1, "one source and one target")
+    elif isinstance(node, NeuronNode):
+        needs(bool(before) and bool(after), "a synapse before, and what uses its events after")
+    elif node.reads == "current":
+        needs(bool(before) and all(isinstance(n, Synapse) for n in before) and not after, "synapses before")
+    else:
+        needs(len(before) == 1 and isinstance(before[0], NeuronNode) and not after, "one population before")
+
+
+__all__ = [
+    "Conv2dNode",
+    "DenseNode",
+    "InputNode",
+    "LoihiProgram",
+    "NeuronNode",
+    "Node",
+    "Overflow",
+    "ReadoutNode",
+    "Shape",
+    "Source",
+    "SparseNode",
+    "Synapse",
+    "Target",
+]

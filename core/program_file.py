@@ -13,11 +13,22 @@ import numpy as np
 from lavatube.contract import ExecutionContract
 from lavatube.errors import LavatubeError
 from lavatube.files import read_tensors, sha256_of_arrays, write_tensors
-from lavatube.program import Conv2dNode, DenseNode, InputNode, LifNode, LoihiProgram, Node, ReadoutNode
+from lavatube.program import (
+    Conv2dNode,
+    DenseNode,
+    InputNode,
+    LoihiProgram,
+    NeuronNode,
+    Node,
+    ReadoutNode,
+    SparseNode,
+)
 
 KIND = "loihi-program"
-SCHEMA = "0.1"
-NODE_TYPES: dict[str, type[Node]] = {cls.kind: cls for cls in (InputNode, DenseNode, Conv2dNode, LifNode, ReadoutNode)}
+SCHEMA = "1.0"
+NODE_TYPES: dict[str, type[Node]] = {
+    cls.kind: cls for cls in (InputNode, DenseNode, SparseNode, Conv2dNode, NeuronNode, ReadoutNode)
+}
 HEADER_KEYS = {
     "kind", "schema", "num_steps", "overflow", "target", "contract", "source", "scales", "lossy", "nodes", "edges",
     "tensors_sha256",

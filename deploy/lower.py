@@ -15,11 +15,11 @@ from lavatube.convert.from_nir import QuantizedGraph, integers_of, read_quantize
 from lavatube.deploy.lower_nodes import lower_affine, lower_conv2d, lower_cuba_lif
 from lavatube.deploy.targets import refuse_what_target_lacks
 from lavatube.errors import LavatubeError, UnsupportedError
-from lavatube.program import InputNode, LifNode, LoihiProgram, Node, Overflow, ReadoutNode, Shape, Synapse
+from lavatube.program import InputNode, LoihiProgram, NeuronNode, Node, Overflow, ReadoutNode, Shape, Synapse
 from lavatube.program_file import save_program
 
 SYNAPSES: Mapping[type, Callable[..., Synapse]] = {nir.Affine: lower_affine, nir.Conv2d: lower_conv2d}
-NEURONS: Mapping[type, Callable[..., LifNode]] = {nir.CubaLIF: lower_cuba_lif}
+NEURONS: Mapping[type, Callable[..., NeuronNode]] = {nir.CubaLIF: lower_cuba_lif}
 IDENTITY = (nir.Flatten, nir.Output)
 SUPPORTED = ", ".join(cls.__name__ for cls in (nir.Input, *SYNAPSES, *NEURONS, *IDENTITY))
 

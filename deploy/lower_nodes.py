@@ -12,7 +12,7 @@ from lavatube import fixed_point as fp
 from lavatube.convert.from_nir import integers_of
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.integer_layer import mantissas
-from lavatube.program import Conv2dNode, DenseNode, LifNode, Shape
+from lavatube.program import Conv2dNode, DenseNode, NeuronNode, Shape
 
 Row = Mapping[str, Any]
 
@@ -35,7 +35,7 @@ def lower_conv2d(name: str, node: nir.Conv2d, row: Row, shape: Shape) -> Conv2dN
     return Conv2dNode(name, shape, *_mantissas(name, node, row), stride=stride, padding=padding)
 
 
-def lower_cuba_lif(name: str, node: nir.CubaLIF, row: Row, bias: np.ndarray, synapse: Row, dt: float) -> LifNode:
+def lower_cuba_lif(name: str, node: nir.CubaLIF, row: Row, bias: np.ndarray, synapse: Row, dt: float) -> NeuronNode:
     """CubaLIF with tau_syn = dt (no stored current): dv from the metadata, confirmed by tau_mem.
 
     bias: (shape) int64 bias mantissas, from the synapse before; synapse: the quantization row of that synapse.
@@ -66,7 +66,7 @@ def lower_cuba_lif(name: str, node: nir.CubaLIF, row: Row, bias: np.ndarray, syn
             raise LavatubeError(f"{field} does not fit the metadata", where=where, expected=f"{expected:g}", got=got)
     if bias.min() < fp.BIAS_MANTISSA_MIN or bias.max() > fp.BIAS_MANTISSA_MAX:
         raise LavatubeError("bias mantissa", where=where, expected="13 bits", got=f"{bias.min()}..{bias.max()}")
-    return LifNode(name, bias.shape, row["du"], row["dv"], row["vth"], bias.astype(np.int16), row["bias_exp"])
+    return NeuronNode(name, bias.shape, row["du"], row["dv"], row["vth"], bias.astype(np.int16), row["bias_exp"])
 
 
 def _mantissas(name: str, node: Any, row: Row) -> tuple[np.ndarray, int, int]:

@@ -8,8 +8,8 @@ from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.program import LoihiProgram
 
 OFFERS: Mapping[str, frozenset[str]] = {
-    "loihi1": frozenset({"delays"}),
-    "loihi2": frozenset({"delays", "graded input"}),
+    "loihi1": frozenset({"delays", "recurrence"}),
+    "loihi2": frozenset({"delays", "recurrence", "graded input"}),
 }
 REMEDIES: Mapping[str, str] = {
     "graded input": "Loihi 1 spikes are binary: encode the input as spikes (message_bits 1), or use --target loihi2",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lavatube.program import Conv2dNode, Synapse
+from lavatube.program import Conv2dNode, SparseNode, Synapse
 
 
 def fan_out(synapse: Synapse) -> tuple[np.ndarray, np.ndarray]:
@@ -15,29 +15,42 @@ def fan_out(synapse: Synapse) -> tuple[np.ndarray, np.ndarray]:
     Stored counts weights of value zero too: a dense format reads them.
     """
     stored, nonzero = np.zeros((2, *synapse.in_shape), np.int64)
+    if isinstance(synapse, SparseNode):
+        size = stored.size
+        stored[...] = np.bincount(synapse.index, minlength=size).reshape(synapse.in_shape)
+        nonzero[...] = np.bincount(synapse.index[synapse.weight != 0], minlength=size).reshape(synapse.in_shape)
+        return stored, nonzero
     if not isinstance(synapse, Conv2dNode):
         stored[...] = len(synapse.weight)
         nonzero[...] = (synapse.weight != 0).sum(0).reshape(synapse.in_shape)
         return stored, nonzero
+    per_group = synapse.weight.reshape(synapse.groups, -1, *synapse.weight.shape[1:])  # [groups, out, in, h, w]
     for y, x, rows, columns in _windows(synapse):
-        stored[:, rows, columns] += len(synapse.weight)
-        nonzero[:, rows, columns] += (synapse.weight[:, :, y, x] != 0).sum(0)[:, None, None]
+        stored[:, rows, columns] += per_group.shape[1]
+        nonzero[:, rows, columns] += (per_group[..., y, x] != 0).sum(1).reshape(-1)[:, None, None]
     return stored, nonzero
 
 
 def reached(synapse: Synapse, events: np.ndarray) -> np.ndarray:
     """Which neurons an event reaches through a stored connection. events: [N, in_shape]; returns [N, out_shape]."""
     active = events != 0
+    if isinstance(synapse, SparseNode):
+        seen = active.reshape(len(active), -1)[:, synapse.index]
+        counts = np.concatenate([np.zeros((len(seen), 1), np.int64), seen.cumsum(1)], 1)
+        found = counts[:, synapse.indptr[1:]] > counts[:, synapse.indptr[:-1]]
+        return np.asarray(found.reshape(len(active), *synapse.out_shape))
     if not isinstance(synapse, Conv2dNode):
         return np.broadcast_to(active.reshape(len(active), -1).any(1)[:, None], (len(active), *synapse.out_shape))
-    anywhere = active.any(1)  # a channel's event reaches all output channels
-    found = np.zeros((len(active), *synapse.out_shape[1:]), bool)
+    groups, (_, height, width) = synapse.groups, synapse.in_shape
+    anywhere = active.reshape(len(active), groups, -1, height, width).any(2)  # it reaches all channels of its group
+    found = np.zeros((len(active), groups, *synapse.out_shape[1:]), bool)
     for y, x, rows, columns in _windows(synapse):
         (stride_y, stride_x), (pad_y, pad_x) = synapse.stride, synapse.padding
+        y, x = y * synapse.dilation[0], x * synapse.dilation[1]
         to_rows = slice((rows.start + pad_y - y) // stride_y, (rows.stop - 1 + pad_y - y) // stride_y + 1)
         to_columns = slice((columns.start + pad_x - x) // stride_x, (columns.stop - 1 + pad_x - x) // stride_x + 1)
-        found[:, to_rows, to_columns] |= anywhere[:, rows, columns]
-    return np.broadcast_to(found[:, None], (len(active), *synapse.out_shape))
+        found[:, :, to_rows, to_columns] |= anywhere[:, :, rows, columns]
+    return np.repeat(found, synapse.out_shape[0] // groups, 1)
 
 
 def _windows(synapse: Conv2dNode) -> Iterator[tuple[int, int, slice, slice]]:
@@ -45,9 +58,9 @@ def _windows(synapse: Conv2dNode) -> Iterator[tuple[int, int, slice, slice]]:
     _, height, width = synapse.in_shape
     _, out_height, out_width = synapse.out_shape
     for y in range(synapse.weight.shape[2]):
-        rows = _inside(y, synapse.stride[0], synapse.padding[0], height, out_height)
+        rows = _inside(y * synapse.dilation[0], synapse.stride[0], synapse.padding[0], height, out_height)
         for x in range(synapse.weight.shape[3]):
-            columns = _inside(x, synapse.stride[1], synapse.padding[1], width, out_width)
+            columns = _inside(x * synapse.dilation[1], synapse.stride[1], synapse.padding[1], width, out_width)
             if rows is not None and columns is not None:
                 yield y, x, rows, columns
 

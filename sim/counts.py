@@ -11,7 +11,7 @@ import numpy as np
 
 from lavatube.errors import LavatubeError
 from lavatube.files import read_json, write_json
-from lavatube.program import LifNode, LoihiProgram
+from lavatube.program import LoihiProgram, NeuronNode, Synapse, Target
 from lavatube.program_file import program_sha256
 from lavatube.sim.connectivity import fan_out, reached
 from lavatube.trace import SpikeTrace, within_length
@@ -85,49 +85,55 @@ def count(program: LoihiProgram, trace: SpikeTrace) -> Counts:
     raises: LavatubeError if the trace does not have the program's layers and shapes.
     """
     _check_fits(program, trace)
-    layers, events = {}, trace.input
-    for synapse, target in program.layers:
-        layers[synapse.name] = LayerCounts(**_count_layer(synapse, target, events, trace))
-        if isinstance(target, LifNode):
-            events = trace.spikes[target.name]
-    return Counts(layers, trace.batch, int(trace.length.sum()), program_sha256(program), program.input.message_bits > 1)
+    layers = {}
+    for target in program.targets:
+        inbound = [(synapse, _seen(program, synapse, trace)) for synapse in program.inbound(target)]
+        name = " + ".join(synapse.name for synapse, _ in inbound) or target.name
+        layers[name] = LayerCounts(**_count_layer(target, inbound, trace))
+    graded = any(node.message_bits > 1 for node in program.inputs)
+    return Counts(layers, trace.batch, int(trace.length.sum()), program_sha256(program), graded)
 
 
-def _count_layer(synapse: Any, target: Any, events: np.ndarray, trace: SpikeTrace) -> dict[str, int]:
-    stored, nonzero = fan_out(synapse)
-    seen = _delayed(within_length(events, trace.length), synapse.delay)
-    seen = within_length(seen, trace.length)  # delivered after the sample's end: not counted
-    active = (seen != 0).sum((0, 1), dtype=np.int64)
-    bits = _bit_lengths(seen).sum((0, 1), dtype=np.int64)
-    row = {
-        "events_in": int(active.sum()),
-        "synops_stored": int((active * stored).sum()),
-        "synops_nonzero": int((active * nonzero).sum()),
-        "synop_bits": int((bits * stored).sum()),
-        "neuron_accesses": 0,
-        "updates": 0,
-        "spikes_out": 0,
-        "host_additions": 0,
-    }
-    sample_steps = int(trace.length.sum())
-    size = int(np.prod(synapse.out_shape))
-    if not isinstance(target, LifNode):
+def _seen(program: LoihiProgram, synapse: Synapse, trace: SpikeTrace) -> np.ndarray:
+    """Events as they arrive at a synapse; what arrives after a sample's end is not counted."""
+    source = program.source_of(synapse)
+    events = trace.spikes[source.name] if isinstance(source, NeuronNode) else trace.input
+    return within_length(_delayed(within_length(events, trace.length), program.lag(synapse)), trace.length)
+
+
+def _count_layer(target: Target, inbound: list[tuple[Synapse, np.ndarray]], trace: SpikeTrace) -> dict[str, int]:
+    row = dict.fromkeys(TERMS, 0)
+    for synapse, seen in inbound:
+        stored, nonzero = (part.reshape(seen.shape[2:]) for part in fan_out(synapse))
+        active = (seen != 0).sum((0, 1), dtype=np.int64)
+        row["events_in"] += int(active.sum())
+        row["synops_stored"] += int((active * stored).sum())
+        row["synops_nonzero"] += int((active * nonzero).sum())
+        row["synop_bits"] += int(
+            (_bit_lengths(np.abs(seen.astype(np.int64))).sum((0, 1), dtype=np.int64) * stored).sum()
+        )
+    sample_steps, size = int(trace.length.sum()), int(np.prod(target.shape))
+    if not isinstance(target, NeuronNode):
         return row | {"host_additions": size * sample_steps}
+    spikes = within_length(trace.spikes[target.name], trace.length)
     return row | {
         "neuron_accesses": size * sample_steps,
-        "updates": _updates(synapse, target, seen, trace.length),
-        "spikes_out": int(within_length(trace.spikes[target.name], trace.length).sum(dtype=np.int64)),
+        "updates": _updates(target, inbound, trace.length),
+        "spikes_out": int((spikes != 0).sum(dtype=np.int64)),
     }
 
 
-def _updates(synapse: Any, target: LifNode, seen: np.ndarray, length: np.ndarray) -> int:
+def _updates(target: NeuronNode, inbound: list[tuple[Synapse, np.ndarray]], length: np.ndarray) -> int:
     biased = target.bias_mant != 0
-    steps, batch = seen.shape[:2]
+    steps, batch = inbound[0][1].shape[:2]
     chunk, total = max(1, AT_ONCE // (steps * biased.size)), 0
     for start in range(0, batch, chunk):
-        part = np.ascontiguousarray(seen[:, start : start + chunk])
-        received = reached(synapse, part.reshape(-1, *synapse.in_shape)).reshape(*part.shape[:2], *target.shape)
-        total += int(within_length(received | biased, length[start : start + chunk]).sum(dtype=np.int64))
+        rows = slice(start, start + chunk)
+        updated = np.broadcast_to(biased, (steps, len(length[rows]), *target.shape))
+        for synapse, seen in inbound:
+            part = np.ascontiguousarray(seen[:, rows])
+            updated = updated | reached(synapse, part.reshape(-1, *synapse.in_shape)).reshape(updated.shape)
+        total += int(within_length(updated, length[rows]).sum(dtype=np.int64))
     return total
 
 

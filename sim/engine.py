@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lavatube.inputs import InputBatch
-from lavatube.program import LoihiProgram
+from lavatube.program import LoihiProgram, NeuronNode
 from lavatube.program_file import program_sha256
 from lavatube.trace import SpikeTrace, versions, within_length
 
@@ -21,17 +21,17 @@ class Recording:
         self.kept = frozenset({"u", "v"} & record)
         room = (inputs.num_steps, inputs.batch)
         nodes = program.neurons
-        self.spikes = {node.name: np.zeros((*room, *node.shape), np.uint8) for node in nodes}
+        self.spikes = {node.name: np.zeros((*room, *node.shape), event_dtype(node)) for node in nodes}
         self.states = {
             kind: {node.name: np.zeros((*room, *node.shape), np.int32) for node in nodes} for kind in sorted(self.kept)
         }
         self.overflow = {kind: {node.name: 0 for node in nodes} for kind in ("wraps", "saturations")}
 
     def step(
-        self, name: str, t: int, spikes: np.ndarray, *, wrapped: np.ndarray, saturated: np.ndarray, **states: np.ndarray
+        self, name: str, t: int, events: np.ndarray, *, wrapped: np.ndarray, saturated: np.ndarray, **states: np.ndarray
     ) -> None:
         """Store one timestep of one population; all [B, ...]."""
-        self.spikes[name][t] = spikes
+        self.spikes[name][t] = events
         for kind in self.kept:
             self.states[kind][name][t] = states[kind]
         alive = t < self.inputs.length
@@ -77,6 +77,12 @@ def finish_trace(recording: Recording, readout: np.ndarray, *, engine: str, devi
             **meta,
         },
     )
+
+
+def event_dtype(node: NeuronNode) -> type[np.integer[Any]]:
+    """The narrowest of uint8, int8 and int32 that holds a population's events."""
+    low, high = node.event_range
+    return np.int8 if low < 0 else np.uint8 if high < 256 else np.int32
 
 
 def compact(events: np.ndarray) -> np.ndarray:

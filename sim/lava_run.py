@@ -57,7 +57,7 @@ def run_lava_jobs(
     """
     for job in jobs:
         choose_processes(job.program, job.conv)  # refuse before an interpreter is started
-    ticks = sum(job.inputs.num_steps * job.inputs.batch + len(job.program.layers) for job in jobs)
+    ticks = sum(job.inputs.num_steps * job.inputs.batch + len(job.program.chain()) for job in jobs)
     limit = timeout if timeout is not None else START_SECONDS + SECONDS_A_TICK * ticks
     with run_folder() as folder:
         rows = [_prepare(job, folder / f"job{number}") for number, job in enumerate(jobs)]

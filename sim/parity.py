@@ -131,7 +131,7 @@ def parity_of_traces(a: Path | str, b: Path | str | None, *, out: Path | str | N
 
 def _chunk(program: LoihiProgram, batch: InputBatch) -> int:
     """Samples to compare at once; the reference engine holds some ten int64 per neuron and the traces one byte."""
-    neurons = sum(int(np.prod(synapse.out_shape)) for synapse, _ in program.layers)
+    neurons = sum(int(np.prod(synapse.out_shape)) for synapse in program.synapses)
     return max(1, NEURON_STEPS_AT_ONCE // (neurons * batch.num_steps))
 
 

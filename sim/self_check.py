@@ -10,7 +10,7 @@ import numpy as np
 
 from lavatube.errors import WorkerError
 from lavatube.inputs import InputBatch, make_inputs
-from lavatube.program import Conv2dNode, DenseNode, InputNode, LifNode, LoihiProgram, ReadoutNode
+from lavatube.program import Conv2dNode, DenseNode, InputNode, LoihiProgram, NeuronNode, ReadoutNode
 from lavatube.sim.compare import TraceComparison, compare
 from lavatube.sim.lava_run import LavaJob, run_lava_jobs
 from lavatube.sim.lava_worker import worker_command
@@ -27,7 +27,7 @@ def small_program() -> LoihiProgram:
     nodes = (
         InputNode("input", (1, 4, 5), 4),
         conv,
-        LifNode("layer1_lif", conv.out_shape, 4095, 400, 300, bias, 3),
+        NeuronNode("layer1_lif", conv.out_shape, 4095, 400, 300, bias, 3),
         DenseNode("layer2_dense", conv.out_shape, _weight(rng, 3, bias.size), 8, -1),
         ReadoutNode("output", np.arange(3)),
     )

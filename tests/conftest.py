@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lavatube.inputs import InputBatch, make_inputs
-from lavatube.program import Conv2dNode, DenseNode, InputNode, LifNode, LoihiProgram, Node, ReadoutNode
+from lavatube.program import Conv2dNode, DenseNode, InputNode, LoihiProgram, NeuronNode, Node, ReadoutNode
 
 
 def random_weight(rng: np.random.Generator, shape: tuple[int, ...], bits: int) -> np.ndarray:
@@ -32,14 +32,14 @@ def small_program() -> Callable[..., LoihiProgram]:
         first = Conv2dNode(
             "layer1_conv2d", (2, 6, 5), random_weight(rng, (3, 2, 3, 3), bits), bits, bits - 9, padding=(1, 1)
         )
-        lif1 = LifNode(
+        lif1 = NeuronNode(
             "layer1_lif", first.out_shape, 4095, 2048, min(unit << (message_bits - 1), 131071),
             rng.integers(-4096, 4096, first.out_shape).astype(np.int16), bits - 1,
         )  # fmt: skip
         second = Conv2dNode(
             "layer2_conv2d", first.out_shape, random_weight(rng, (4, 3, 3, 2), bits), bits, bits - 8, (2, 1), (1, 0)
         )
-        lif2 = LifNode(
+        lif2 = NeuronNode(
             "layer2_lif", second.out_shape, int(change.pop("du", 4095)), 410, unit,
             rng.integers(-32 * unit, 32 * unit, second.out_shape).astype(np.int16), 0,
         )  # fmt: skip
@@ -58,6 +58,14 @@ def small_program() -> Callable[..., LoihiProgram]:
         return LoihiProgram(tuple(nodes), edges, 6, {"kind": "test", "sha256": ""}, overflow=overflow, **change)  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+def random_program() -> Callable[..., LoihiProgram]:
+    """See random_programs.py."""
+    from random_programs import random_program
+
+    return random_program
 
 
 @pytest.fixture

@@ -32,12 +32,23 @@ def exact_kernels() -> Iterator[None]:
 
 
 def exact_conv2d(
-    events: torch.Tensor, weight: torch.Tensor, stride: tuple[int, int], padding: tuple[int, int], max_event: int
+    events: torch.Tensor,
+    weight: torch.Tensor,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    max_event: int,
+    *,
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
 ) -> torch.Tensor:
-    """Cross-correlation of integer events [N, I, H, W] with integer weights [O, I, h, w]; returns int64 [N, O, ...]."""
+    """Cross-correlation of integer events [N, I, H, W] with integer weights [O, I / groups, h, w].
+
+    max_event: largest |event|. Returns int64 [N, O, ...].
+    """
     dtype = exact_dtype(weight, max_event)
     with exact_kernels():
-        return F.conv2d(events.to(dtype), weight.to(dtype), stride=stride, padding=padding).to(torch.int64)
+        sums = F.conv2d(events.to(dtype), weight.to(dtype), None, stride, padding, dilation, groups)
+        return sums.to(torch.int64)
 
 
 def exact_linear(events: torch.Tensor, weight: torch.Tensor, max_event: int) -> torch.Tensor:

@@ -20,7 +20,7 @@ from lava.proc.sparse.process import Sparse
 from lava.utils.weightutils import SignMode
 
 from lavatube.deploy.lava_backend.choose import choose_processes, conv_weight, sparse_weight
-from lavatube.program import LifNode, LoihiProgram, Shape, Synapse
+from lavatube.program import LoihiProgram, NeuronNode, Shape, Synapse
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,13 @@ def build(
     processes: dict[str, Any] = {}
     latency: dict[str, int] = {"input": 0}
     whc: dict[str, bool] = {}
-    first = program.layers[0][0]
+    first = program.chain()[0][0]
     whc["input"] = chosen[first.name] == "Conv"
-    source = None if events is None else RingBuffer(data=stream(events, len(program.layers), whc["input"]))
+    source = None if events is None else RingBuffer(data=stream(events, len(program.chain()), whc["input"]))
     input_port = None
     out = None if source is None else source.s_out
     out_whc, message_bits = whc["input"], program.input.message_bits
-    for depth, (synapse, target) in enumerate(program.layers, 1):
+    for depth, (synapse, target) in enumerate(program.chain(), 1):
         process = _synapse(synapse, chosen[synapse.name], message_bits)
         message_bits = 1
         is_conv = chosen[synapse.name] == "Conv"
@@ -95,7 +95,7 @@ def build(
         processes[synapse.name], whc[synapse.name] = process, is_conv
         latency[synapse.name] = depth
         out, out_whc = process.a_out, is_conv
-        if isinstance(target, LifNode):
+        if isinstance(target, NeuronNode):
             neurons = _neurons(target, is_conv, window, depth)
             process.a_out.connect(neurons.a_in)
             processes[target.name], whc[target.name], latency[target.name] = neurons, is_conv, depth
@@ -142,7 +142,7 @@ def _synapse(synapse: Synapse, kind: str, message_bits: int) -> Any:
     return Dense(weights=synapse.weight.astype(np.int32), **exact, **message)
 
 
-def _neurons(node: LifNode, whc: bool, window: int, depth: int) -> Any:
+def _neurons(node: NeuronNode, whc: bool, window: int, depth: int) -> Any:
     bias = node.bias_mant.astype(np.int32)
     bias = bias.transpose(2, 1, 0) if whc else bias.reshape(-1)
     return LIFReset(

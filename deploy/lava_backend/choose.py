@@ -8,7 +8,7 @@ from scipy.sparse import coo_matrix, csr_matrix
 from lavatube.bounds import bound_layer
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.fixed_point import STATE_LIMIT
-from lavatube.program import Conv2dNode, LoihiProgram, Synapse
+from lavatube.program import Conv2dNode, DenseNode, LoihiProgram, NeuronNode, Synapse, Target
 
 SPARSE_CONNECTIONS = 2_000_000  # up to here Sparse is chosen; beyond, its cost per non-zero passes that of Conv
 CONV_CHOICES = ("auto", "conv", "sparse")
@@ -23,7 +23,7 @@ def choose_processes(program: LoihiProgram, conv: str = "auto") -> dict[str, str
     if conv not in CONV_CHOICES:
         raise LavatubeError("--conv", where="lava", expected=", ".join(CONV_CHOICES), got=conv)
     chosen, max_event = {}, program.input.max_value
-    for synapse, target in program.layers:
+    for synapse, target in program.chain():
         if synapse.delay:
             raise UnsupportedError(
                 "a delay would leak into the next sample's window",
@@ -32,11 +32,11 @@ def choose_processes(program: LoihiProgram, conv: str = "auto") -> dict[str, str
                 got=f"delay {synapse.delay}",
                 remedy="run it on the reference or the fast engine",
             )
-        bound = bound_layer(synapse, target, max_event, program.num_steps)
-        if bound.accumulator[0] < -(1 << 31) or bound.accumulator[1] >= 1 << 31:
-            raise UnsupportedError(
-                "sums can leave Lava's int32 channels", where=synapse.name, got=str(bound.accumulator)
-            )
+        refuse_unless_stock(synapse, target)
+        bound = bound_layer(target, [(synapse, (0, max_event))], program.num_steps)
+        low, high = bound.accumulators[synapse.name]
+        if low < -(1 << 31) or high >= 1 << 31:
+            raise UnsupportedError("sums can leave Lava's int32 channels", where=synapse.name, got=f"{low}..{high}")
         chosen[synapse.name] = "Dense"
         if isinstance(synapse, Conv2dNode):
             obstacle = why_conv_is_not_exact(synapse, bound.activation)
@@ -46,6 +46,23 @@ def choose_processes(program: LoihiProgram, conv: str = "auto") -> dict[str, str
             chosen[synapse.name] = "Conv" if wants_conv and not obstacle else "Sparse"
         max_event = 1
     return chosen
+
+
+def refuse_unless_stock(synapse: Synapse, target: Target) -> None:
+    """raises: UnsupportedError for what stock Lava processes do not do, or not yet here."""
+    plain = not isinstance(target, NeuronNode) or (target.is_plain and not target.reset_interval)
+    simple = isinstance(synapse, DenseNode) or (
+        isinstance(synapse, Conv2dNode) and synapse.groups == 1 and synapse.dilation == (1, 1)
+    )
+    if plain and simple and synapse.sign == "mixed":
+        return
+    what, where = ("neurons", target.name) if not plain else ("a synapse", synapse.name)
+    raise UnsupportedError(
+        f"{what} that the Lava backend does not build yet",
+        where=where,
+        expected="plain LIF neurons; dense or conv2d synapses of mixed sign, without groups and dilation",
+        remedy="run it on the reference or the fast engine",
+    )
 
 
 def connections(synapse: Conv2dNode) -> int:

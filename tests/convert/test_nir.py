@@ -59,7 +59,7 @@ def test_integers_thresholds_and_biases_come_back_exactly_from_the_file(tmp_path
     made = layers(3, bits)
     export_nir(made, NODE, tmp_path / "m.nir", num_steps=8, method="rate")
     program = lower(tmp_path / "m.nir")
-    for layer, (synapse, target) in zip(made, program.layers, strict=True):
+    for layer, (synapse, target) in zip(made, program.chain(), strict=True):
         np.testing.assert_array_equal(synapse.weight, layer.weight.astype(np.int16) << (9 - bits))
         assert synapse.weight_exp == bits - 9 + layer.headroom
         if layer.neuron is None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lavatube.bounds import bound_layer
 from lavatube.convert.registers import FoldedLayer, choose_registers
 from lavatube.errors import LavatubeError
-from lavatube.program import DenseNode, LifNode
+from lavatube.program import DenseNode, NeuronNode
 
 
 def folded(seed, *, fan_in=20, spread=1.0, bias=0.5, dv=2048):
@@ -39,9 +39,9 @@ def test_no_register_can_overflow_for_any_weights(seed, fan_in, spread, bias, dv
     mantissa = np.rint(chosen.bias.astype(np.float64) / unit)
     assert np.abs(mantissa).max() <= 4095
     synapse = DenseNode("d", (fan_in,), (q.astype(np.int16) << (9 - bits)), bits, bits - 9 + layout["headroom"])
-    neuron = LifNode("l", (7,), bias_mant=mantissa.astype(np.int16), **layout["neuron"])
+    neuron = NeuronNode("l", (7,), bias_mant=mantissa.astype(np.int16), **layout["neuron"])
     rounding = 0.5 * fan_in * (2**message_bits - 1) * 2 ** layout["headroom"] * 64 * 4096 / dv
-    bound = bound_layer(synapse, neuron, 2**message_bits - 1, 8)
+    bound = bound_layer(neuron, [(synapse, (0, 2**message_bits - 1))], 8)
     assert bound.u[1] <= 2**23 * 0.95 + rounding
     assert -bound.v[0] <= (2**23 - 1) * 0.95 + rounding + 2 * 64 * 128 * 4096 / dv
 

@@ -34,7 +34,7 @@ def test_the_accumulator_bound_is_reached(small_program):
     program = small_program(2)
     weight = program.nodes[1].weight
     best = np.maximum(weight.reshape(len(weight), -1), 0).sum(1).max() * 255
-    assert bound_program(program)[0].accumulator[1] == best
+    assert bound_program(program)[0].accumulators["layer1_conv2d"][1] == best
 
 
 def test_strict_refuses_what_could_wrap_and_names_layer_and_register(small_program):
@@ -51,3 +51,20 @@ def test_without_leak_the_bound_grows_with_the_steps(small_program):
     program = replace(program, nodes=(*program.nodes[:2], integrator, *program.nodes[3:]))
     short, long = (bound_program(program, num_steps=n)[0].v[0] for n in (2, 8))
     assert long == 4 * short < 0
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(seed=st.integers(0, 10**9))
+def test_no_state_of_a_random_graph_leaves_its_interval(random_program, random_inputs, seed):
+    program = random_program(seed)
+    inputs = random_inputs(program, batch=3, steps=10)
+    bounds = bound_program(program, num_steps=10)
+    if any(bound.violations() for bound in bounds):
+        return
+    trace = run_reference(program, inputs, record=frozenset("uv"))
+    for bound in bounds:
+        if bound.u is not None:
+            assert bound.u[0] <= trace.u[bound.target].min()
+            assert trace.u[bound.target].max() <= bound.u[1]
+            assert bound.v[0] <= trace.v[bound.target].min()
+            assert trace.v[bound.target].max() <= bound.v[1]

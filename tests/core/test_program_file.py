@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lavatube.errors import LavatubeError
 from lavatube.files import read_tensors, write_tensors
-from lavatube.program import Conv2dNode, DenseNode, LifNode
+from lavatube.program import Conv2dNode, DenseNode, NeuronNode
 from lavatube.program_file import KIND, describe, load_program, program_sha256, save_program
 
 
@@ -43,19 +43,21 @@ def test_one_weight_bit_changes_the_hash(small_program):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda h: h.update(schema="9"), "unknown program schema, expected 0.1"),
+        (lambda h: h.update(schema="9"), "unknown program schema, expected 1.0"),
         (lambda h: h.update(extra=1), "missing or unknown keys, got extra"),
         (lambda h: h.pop("lossy"), "missing or unknown keys, got lossy"),
         (lambda h: h["nodes"][2].update(vth=1 << 17), "vth, expected 0..131071, got 131072"),
         (lambda h: h["nodes"][2].update(du=-1), "du, expected 0..4095, got -1"),
-        (lambda h: h["nodes"][2].update(reset="soft"), "unknown fields, got reset"),
+        (lambda h: h["nodes"][2].update(reset="soft"), "reset, expected zero, subtract"),
+        (lambda h: h["nodes"][2].update(gain=2), "unknown fields, got gain"),
+        (lambda h: h["nodes"][2].update(payload_bits=3), "payload_bits, expected 0..0"),
         (lambda h: h["nodes"][2].update(dv=True), "dv, expected 0..4095, got True"),
         (lambda h: h["nodes"][1].update(kind="conv3d"), "unknown node"),
         (lambda h: h["nodes"][0].update(name="../../x"), "node name, expected letters, digits"),
         (lambda h: h["nodes"][1].update(delay=63), "delay, expected 0..62, got 63"),
         (lambda h: h["nodes"][1].pop("stride"), "field stride is missing"),
         (lambda h: h["nodes"][1].update(num_weight_bits=7.0), "num_weight_bits"),
-        (lambda h: h["edges"].pop(), "only a chain"),
+        (lambda h: h["edges"].pop(), "edges of this node"),
         (lambda h: h["contract"].update(comparator=">="), "comparator is not supported, expected '>', got '>='"),
         (lambda h: h.update(num_steps=0), "num_steps"),
         (lambda h: h.update(overflow="ignore"), "overflow"),
@@ -99,7 +101,7 @@ def test_off_grid_weights_wide_biases_and_wrong_shapes_are_refused():
     with pytest.raises(LavatubeError, match="weight columns, expected 4"):
         DenseNode("d", (4,), even, 8, -1)
     with pytest.raises(LavatubeError, match="13 bits"):
-        LifNode("l", (1,), 4095, 0, 1, np.array([4096], np.int16), 0)
+        NeuronNode("l", (1,), 4095, 0, 1, np.array([4096], np.int16), 0)
     with pytest.raises(LavatubeError, match="kernel is larger"):
         Conv2dNode("c", (1, 2, 2), np.zeros((1, 1, 3, 3), np.int16), 8, -1)
 
@@ -112,4 +114,4 @@ def test_no_half_written_file_is_left_when_writing_fails(small_program, tmp_path
 
 
 def test_the_header_is_plain_json(small_program):
-    assert json.loads(json.dumps(describe(small_program(1))[1]))["schema"] == "0.1"
+    assert json.loads(json.dumps(describe(small_program(1))[1]))["schema"] == "1.0"

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lavatube import fixed_point as fp
@@ -84,3 +84,13 @@ def test_torch_step_equals_numpy_step_at_the_limits(u, v, a, bias, exp, du, dv, 
     tensors = integer_step.step_cuba_lif(*map(torch.tensor, (*state, register)), du=du, dv=dv, vth=vth)
     new_u, new_v, spikes, _, wrapped, saturated = (int(x) for x in tensors)
     assert [int(x[0]) for x in numpy] == [new_u, new_v, spikes, wrapped, saturated]
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(seed=st.integers(0, 10**9), chunk=st.sampled_from([1, 1 << 24]))
+def test_fast_equals_reference_on_random_graphs_of_every_node(random_program, random_inputs, seed, chunk):
+    program = random_program(seed)
+    inputs = random_inputs(program, batch=3, steps=1 + seed % 12)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lavatube.sim.fast.ELEMENTS_AT_ONCE", chunk)
+        assert_equal(*(run(program, inputs, record=frozenset("uv")) for run in (run_reference, run_fast)))

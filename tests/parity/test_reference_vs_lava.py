@@ -10,7 +10,7 @@ import pytest
 
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.inputs import make_inputs
-from lavatube.program import DenseNode, InputNode, LifNode, LoihiProgram, ReadoutNode
+from lavatube.program import DenseNode, InputNode, LoihiProgram, NeuronNode, ReadoutNode
 from lavatube.sim.compare import compare
 from lavatube.sim.lava_run import LavaJob, run_lava, run_lava_jobs
 from lavatube.sim.reference import run_reference
@@ -27,9 +27,9 @@ def dense_program(seed=0, *, du=4095, dv=2048, exponent=-1, vth=500, message_bit
     nodes = (
         InputNode("input", (6,), message_bits),
         DenseNode("layer1_dense", (6,), weight(9, 6), bits, exponent),
-        LifNode("layer1_lif", (9,), du, dv, vth, rng.integers(-bias, bias + 1, 9).astype(np.int16), 3),
+        NeuronNode("layer1_lif", (9,), du, dv, vth, rng.integers(-bias, bias + 1, 9).astype(np.int16), 3),
         DenseNode("layer2_dense", (9,), weight(7, 9), bits, exponent),
-        LifNode("layer2_lif", (7,), du, dv, max(vth // 8, 1), rng.integers(-bias, bias + 1, 7).astype(np.int16), 0),
+        NeuronNode("layer2_lif", (7,), du, dv, max(vth // 8, 1), rng.integers(-bias, bias + 1, 7).astype(np.int16), 0),
         DenseNode("layer3_dense", (7,), weight(4, 7), bits, exponent),
         ReadoutNode("output", rng.integers(-5, 6, 4)),
     )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lavatube.errors import LavatubeError
 from lavatube.inputs import make_inputs
-from lavatube.program import Conv2dNode, DenseNode, InputNode, LifNode, LoihiProgram, ReadoutNode
+from lavatube.program import Conv2dNode, DenseNode, InputNode, LoihiProgram, NeuronNode, ReadoutNode
 from lavatube.sim.counts import count, load_counts, save_counts
 from lavatube.sim.reference import run_reference
 
@@ -35,10 +35,10 @@ def connections(synapse):
 def by_hand(program, trace):
     """Replay every event over the connection list."""
     rows, events = {}, trace.input
-    for synapse, target in program.layers:
+    for synapse, target in program.chain():
         table = connections(synapse)
         row = dict.fromkeys(("events_in", "synops_stored", "synops_nonzero", "synop_bits", "updates", "spikes_out"), 0)
-        biased = target.bias_mant.reshape(-1) != 0 if isinstance(target, LifNode) else None
+        biased = target.bias_mant.reshape(-1) != 0 if isinstance(target, NeuronNode) else None
         for b in range(trace.batch):
             for t in range(int(trace.length[b])):
                 late = t - synapse.delay
@@ -55,7 +55,7 @@ def by_hand(program, trace):
                     row["updates"] += sum(o in reached or bool(biased[o]) for o in range(len(biased)))
                     row["spikes_out"] += int(trace.spikes[target.name][t, b].sum())
         rows[synapse.name] = row
-        if isinstance(target, LifNode):
+        if isinstance(target, NeuronNode):
             events = trace.spikes[target.name]
     return rows
 
@@ -68,7 +68,7 @@ def random_program(seed):
 
     def neurons(name, shape):
         bias = rng.integers(-300, 300, shape) * rng.integers(0, 2, shape)
-        return LifNode(name, shape, 4095, 1000, int(rng.integers(1, 60)), bias.astype(np.int16), 2)
+        return NeuronNode(name, shape, 4095, 1000, int(rng.integers(1, 60)), bias.astype(np.int16), 2)
 
     kernel = tuple(int(k) for k in rng.integers(1, 4, 2))
     geometry = {
@@ -119,7 +119,7 @@ def test_counts_equal_a_replay_over_explicit_connections(seed, lengths):
 def test_silence_costs_accesses_and_nothing_else():
     program = random_program(3)
     nodes = tuple(
-        replace(node, bias_mant=np.zeros(node.shape, np.int16)) if isinstance(node, LifNode) else node
+        replace(node, bias_mant=np.zeros(node.shape, np.int16)) if isinstance(node, NeuronNode) else node
         for node in program.nodes
     )
     program = replace(program, nodes=nodes)

@@ -23,7 +23,7 @@ def files(tmp_path, small_program, random_inputs):
 
 
 def parts_of(monkeypatch, program, samples):
-    neurons = sum(int(np.prod(synapse.out_shape)) for synapse, _ in program.layers)
+    neurons = sum(int(np.prod(synapse.out_shape)) for synapse, _ in program.chain())
     monkeypatch.setattr(module, "NEURON_STEPS_AT_ONCE", samples * neurons * program.num_steps)
 
 

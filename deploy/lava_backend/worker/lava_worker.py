@@ -40,7 +40,7 @@ def run_job(number: int, job: dict[str, Any]) -> None:
     events = np.load(job["events"], allow_pickle=False)
     network = build(program, events, conv=job["conv"])
     recorders = attach(program, network, out, job["record"])
-    ticks = events.shape[0] * events.shape[1] + len(program.layers)
+    ticks = events.shape[0] * events.shape[1] + len(program.chain())
     watched.append(network)
     try:
         for start in range(0, ticks, TICKS_A_REPORT):
@@ -68,7 +68,7 @@ def attach(program: LoihiProgram, network: LavaNetwork, out: Path, record: list[
             var = getattr(process, state)
             found.append((out / f"{node.name}.{state}", node.name, node.shape))
             StateRecorder(shape=var.shape, path=str(found[-1][0])).watch(var)
-    last = program.layers[-1][0]
+    last = program.chain()[-1][0]
     found.append((out / "readout", last.name, last.out_shape))
     port = network.processes[last.name].a_out
     port.connect(PortRecorder(shape=port.shape, path=str(found[-1][0])).a_in)
