@@ -21,13 +21,13 @@ def load_cifar(folder: Path | None, num_steps: int, *, classes: int) -> Dataset:
     The authors' files are Python pickles; torchvision reads them, and only if their MD5 is the published one.
     raises: LavatubeError if torchvision or the files are absent or damaged.
     """
+    if folder is None:
+        remedy = "name a data folder by --data-dir or LAVATUBE_DATA; torchvision downloads into it"
+        raise LavatubeError("no data folder", where=f"data cifar{classes}", remedy=remedy)
     try:
         from torchvision import datasets
     except ImportError as error:
         raise LavatubeError("CIFAR needs a package", where="data", remedy="pip install torchvision") from error
-    if folder is None:
-        remedy = "name a data folder by --data-dir or LAVATUBE_DATA; torchvision downloads into it"
-        raise LavatubeError("no data folder", where=f"data cifar{classes}", remedy=remedy)
     make = datasets.CIFAR10 if classes == 10 else datasets.CIFAR100
     root = folder / f"cifar{classes}"
     try:
