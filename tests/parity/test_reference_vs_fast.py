@@ -86,6 +86,7 @@ def test_torch_step_equals_numpy_step_at_the_limits(u, v, a, bias, exp, du, dv, 
     assert [int(x[0]) for x in numpy] == [new_u, new_v, spikes, wrapped, saturated]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(seed=st.integers(0, 10**9), chunk=st.sampled_from([1, 1 << 24]))
 def test_fast_equals_reference_on_random_graphs_of_every_node(random_program, random_inputs, seed, chunk):

@@ -124,6 +124,7 @@ def test_finalizing_keeps_the_outputs_and_leaves_nothing_behind(
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("point", "row"), CASES)
 def test_finalizing_and_saving_commute_and_seeds_reproduce(
     make_recipe: Callable[..., Recipe], point: str, row: type[Strict]
@@ -189,6 +190,7 @@ def test_a_term_of_weight_zero_changes_no_bit_of_the_gradients(make_recipe: Call
         assert torch.equal(value, with_term[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("point", "row"), CASES)
 def test_what_is_declared_is_what_lowering_finds_and_what_lowers_is_equal_in_every_spike(
     make_recipe: Callable[..., Recipe], point: str, row: type[Strict], tmp_path: Path
@@ -247,6 +249,7 @@ def test_recurrence_is_refused_by_rules_on_averages(make_recipe: Callable[..., R
         train(make_recipe(network=network, gradient=gradient, normalization="tse", data={"name": "tiny"}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vgg", "resnet", "sew_resnet", "preact_resnet"])
 @pytest.mark.parametrize("gradient", ["rate", {"kind": "rate", "form": "single_step"}, "online"], ids=str)
 def test_every_feed_forward_network_trains_by_every_rule(

@@ -73,6 +73,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path, gradient: Any, normal
         np.testing.assert_allclose(two.tensors[name], value, rtol=0, atol=TOLERANCE, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gradient", ["rate", {"kind": "rate", "form": "single_step"}, "bptt", "online"], ids=str)
 @pytest.mark.parametrize("normalization", ["pooled", "causal", "per_step", "running", "tse", None])
 def test_bf16_trains_and_float32_state_stays_float32(gradient: Any, normalization: str | None) -> None:

@@ -372,6 +372,7 @@ RESIDUAL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["pooled", *STEP_BY_STEP])
 @pytest.mark.parametrize("network", RESIDUAL, ids=lambda value: value["kind"])
 def test_values_in_rate_mode_are_those_of_the_spiking_network_in_every_architecture(
