@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lavatube.deploy.lava_backend.choose import choose_processes
+from lavatube.deploy.lava_backend.timing import timing
 from lavatube.errors import WorkerError
 from lavatube.inputs import InputBatch
 from lavatube.program import LoihiProgram
@@ -57,7 +58,7 @@ def run_lava_jobs(
     """
     for job in jobs:
         choose_processes(job.program, job.conv)  # refuse before an interpreter is started
-    ticks = sum(job.inputs.num_steps * job.inputs.batch + len(job.program.chain()) for job in jobs)
+    ticks = sum(job.inputs.num_steps * job.inputs.batch + timing(job.program).depth for job in jobs)
     limit = timeout if timeout is not None else START_SECONDS + SECONDS_A_TICK * ticks
     with run_folder() as folder:
         rows = [_prepare(job, folder / f"job{number}") for number, job in enumerate(jobs)]
@@ -73,7 +74,7 @@ def _prepare(job: LavaJob, folder: Path) -> dict[str, Any]:
         "program": str(folder / "program.safetensors"),
         "events": str(folder / "events.npy"),
         "out": str(folder),
-        "record": sorted(job.record),
+        "record": sorted(job.record | ({"v"} if job.program.readout.reads == "voltage" else set())),
         "conv": job.conv,
     }
 
@@ -87,11 +88,11 @@ def _trace(job: LavaJob, folder: Path) -> SpikeTrace:
     report = json.loads((folder / "report.json").read_text())
     if report["versions"]["lava-nc"] != LAVA:
         raise WorkerError("another Lava", where="lava", expected=LAVA, got=str(report["versions"]["lava-nc"]))
-    added = np.minimum(length, job.inputs.num_steps)[:, None] * program.readout.bias  # by the host, every step
+    spikes = {node.name: load(f"{node.name}.spikes").astype(np.uint8) for node in program.neurons}
     return SpikeTrace(
         input=compact(within_length(job.inputs.events, length)),
-        spikes={node.name: load(f"{node.name}.spikes").astype(np.uint8) for node in program.neurons},
-        readout=load("readout").astype(np.int64).sum(0) + added,
+        spikes=spikes,
+        readout=_read_out(program, length, spikes, load),
         length=length,
         meta={
             "engine": "lava",
@@ -104,3 +105,17 @@ def _trace(job: LavaJob, folder: Path) -> SpikeTrace:
             state: {node.name: load(f"{node.name}.{state}") for node in program.neurons} for state in sorted(job.record)
         },
     )
+
+
+def _read_out(
+    program: LoihiProgram, length: np.ndarray, spikes: Mapping[str, np.ndarray], load: Callable[[str], np.ndarray]
+) -> np.ndarray:
+    """What the host makes of what Lava recorded: [B, classes] int64. length: [B]."""
+    node = program.readout
+    if node.reads == "voltage":
+        v = load(f"{program.read_by(node).name}.v")
+        last = v.reshape(*v.shape[:2], -1)[np.maximum(length - 1, 0), np.arange(len(length))].astype(np.int64)
+        return np.asarray(last * (length > 0)[:, None] + node.bias)
+    each = spikes[program.read_by(node).name] if node.reads == "spikes" else load("readout")
+    summed = each.reshape(*each.shape[:2], -1).astype(np.int64).sum(0)
+    return np.asarray(summed + np.minimum(length, len(each))[:, None] * node.bias)

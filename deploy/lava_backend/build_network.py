@@ -1,8 +1,8 @@
 """The connected stock processes of a program. Lava's (x, y, channel) order exists only in this folder.
 
-Time: each synapse adds one tick. A source row j is emitted at tick j + 1; layer l (1 is the first) sees it at tick
-j + 1 + l. Samples stream back to back in windows of T; layer l resets where tick = l + 1 (mod T), which is its first
-tick of a sample, so nothing of one sample reaches the next.
+Time: each synapse adds one tick (`timing`). A source row j is emitted at tick j + 1; a population of latency l sees it
+at tick j + 1 + l. Samples stream back to back in windows of T; that population resets where tick = l + 1 (mod T),
+which is its first tick of a sample, so nothing of one sample reaches the next.
 """
 
 from __future__ import annotations
@@ -16,29 +16,34 @@ from lava.proc.conv.process import Conv
 from lava.proc.dense.process import Dense
 from lava.proc.io.source import RingBuffer
 from lava.proc.lif.process import LIFReset
-from lava.proc.sparse.process import Sparse
+from lava.proc.sparse.process import DelaySparse, Sparse
 from lava.utils.weightutils import SignMode
+from scipy.sparse import csr_matrix
 
 from lavatube.deploy.lava_backend.choose import choose_processes, conv_weight, sparse_weight
-from lavatube.program import LoihiProgram, NeuronNode, Shape, Synapse
+from lavatube.deploy.lava_backend.timing import timing
+from lavatube.program import InputNode, LoihiProgram, NeuronNode, Shape, Synapse
+
+SIGN_MODES = {"mixed": SignMode.MIXED, "excitatory": SignMode.EXCITATORY, "inhibitory": SignMode.INHIBITORY}
 
 
 @dataclass(frozen=True)
 class LavaNetwork:
     """Connected processes of a program.
 
-    processes: {node name: Lava process}; the read-out has none, its input is the last synapse's `a_out`.
-    source:    stock RingBuffer at the input, or None: connect your own process to `input_port`.
+    processes: {node name: Lava process}; the read-out has none.
+    source:    stock RingBuffer at the input, or None: connect your own process to all `input_ports`.
     latency:   {node name: ticks by which its output lags the input}.
     whc:       {node name: whether its Lava shape is (W, H, C)}, else it is flat in (C, H, W) order.
     report:    {node name: {"process", "stock"}}.
+    output_ports: `a_out` of every synapse into the read-out; their sum is what it reads.
     readout_bias: [classes] to be added to the last synapse's output at every timestep, by the host.
     """
 
     processes: Mapping[str, Any]
     source: Any
-    input_port: Any
-    output_port: Any
+    input_ports: tuple[Any, ...]
+    output_ports: tuple[Any, ...]
     latency: Mapping[str, int]
     whc: Mapping[str, bool]
     report: Mapping[str, Mapping[str, Any]]
@@ -74,34 +79,37 @@ def build(
     raises:    UnsupportedError for what stock Lava cannot do exactly.
     """
     window = num_steps or (program.num_steps if events is None else len(events))
-    chosen = choose_processes(program, conv)
+    chosen, when = choose_processes(program, conv), timing(program)
+    users = [synapse for synapse in program.synapses if program.source_of(synapse) is program.input]
+    whc = {"input": all(chosen[synapse.name] == "Conv" for synapse in users)}
+    source = None if events is None else RingBuffer(data=stream(events, when.depth, whc["input"]))
+    outs: dict[str, Any] = {} if source is None else {"input": source.s_out}
     processes: dict[str, Any] = {}
-    latency: dict[str, int] = {"input": 0}
-    whc: dict[str, bool] = {}
-    first = program.chain()[0][0]
-    whc["input"] = chosen[first.name] == "Conv"
-    source = None if events is None else RingBuffer(data=stream(events, len(program.chain()), whc["input"]))
-    input_port = None
-    out = None if source is None else source.s_out
-    out_whc, message_bits = whc["input"], program.input.message_bits
-    for depth, (synapse, target) in enumerate(program.chain(), 1):
-        process = _synapse(synapse, chosen[synapse.name], message_bits)
-        message_bits = 1
-        is_conv = chosen[synapse.name] == "Conv"
-        if out is None:
-            input_port = process.s_in
-        else:
-            _connect(out, out_whc, process.s_in, is_conv, synapse.in_shape)
-        processes[synapse.name], whc[synapse.name] = process, is_conv
-        latency[synapse.name] = depth
-        out, out_whc = process.a_out, is_conv
+    input_ports = []
+    for target in program.targets:
+        inbound = program.inbound(target)
+        made = []
+        for synapse in inbound:
+            origin, is_conv = program.source_of(synapse), chosen[synapse.name] == "Conv"
+            bits = origin.message_bits if isinstance(origin, InputNode) else 1
+            process = _synapse(synapse, chosen[synapse.name], bits, when.wait[synapse.name])
+            if origin.name in outs:
+                _connect(outs[origin.name], whc[origin.name], process.s_in, is_conv, synapse.in_shape)
+            else:
+                input_ports.append(process.s_in)
+            processes[synapse.name], whc[synapse.name] = process, is_conv
+            made.append(process.a_out)
         if isinstance(target, NeuronNode):
-            neurons = _neurons(target, is_conv, window, depth)
-            process.a_out.connect(neurons.a_in)
-            processes[target.name], whc[target.name], latency[target.name] = neurons, is_conv, depth
-            out = neurons.s_out
+            is_conv = chosen[inbound[0].name] == "Conv"
+            neurons = _neurons(target, is_conv, window, when.latency[target.name])
+            for port in made:
+                port.connect(neurons.a_in)
+            processes[target.name], whc[target.name] = neurons, is_conv
+            outs[target.name] = neurons.s_out
     report = {name: {"process": f"lava {type(process).__name__}", "stock": True} for name, process in processes.items()}
-    return LavaNetwork(processes, source, input_port, out, latency, whc, report, window, program.readout.bias)
+    last = tuple(processes[synapse.name].a_out for synapse in program.inbound(program.readout))
+    bias = program.readout.bias
+    return LavaNetwork(processes, source, tuple(input_ports), last, when.latency, whc, report, window, bias)
 
 
 def stream(events: np.ndarray, depth: int, whc: bool) -> np.ndarray:
@@ -119,7 +127,7 @@ def stream(events: np.ndarray, depth: int, whc: bool) -> np.ndarray:
     return np.moveaxis(np.concatenate([rows.astype(np.int32), silence]), 0, -1)
 
 
-def _synapse(synapse: Synapse, kind: str, message_bits: int) -> Any:
+def _synapse(synapse: Synapse, kind: str, message_bits: int, wait: int) -> Any:
     message = {"num_message_bits": message_bits if message_bits > 1 else 0, "name": synapse.name}
     if kind == "Conv":
         (stride_y, stride_x), (pad_y, pad_x) = synapse.stride, synapse.padding  # type: ignore[union-attr]
@@ -135,11 +143,15 @@ def _synapse(synapse: Synapse, kind: str, message_bits: int) -> Any:
     exact = {
         "weight_exp": synapse.weight_exp,
         "num_weight_bits": synapse.num_weight_bits,
-        "sign_mode": SignMode.MIXED,
+        "sign_mode": SIGN_MODES[synapse.sign],
     }
-    if kind == "Sparse":
-        return Sparse(weights=sparse_weight(synapse), **exact, **message)
-    return Dense(weights=synapse.weight.astype(np.int32), **exact, **message)
+    if kind == "Dense":
+        return Dense(weights=synapse.weight.astype(np.int32), **exact, **message)
+    weights = sparse_weight(synapse)
+    if kind == "DelaySparse":
+        delays = csr_matrix((np.full(weights.nnz, wait), weights.indices, weights.indptr), shape=weights.shape)
+        return DelaySparse(weights=weights, delays=delays, max_delay=wait, **exact, **message)
+    return Sparse(weights=weights, **exact, **message)
 
 
 def _neurons(node: NeuronNode, whc: bool, window: int, depth: int) -> Any:

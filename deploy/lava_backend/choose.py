@@ -6,63 +6,62 @@ import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix
 
 from lavatube.bounds import bound_layer
+from lavatube.deploy.lava_backend.timing import timing
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.fixed_point import STATE_LIMIT
-from lavatube.program import Conv2dNode, DenseNode, LoihiProgram, NeuronNode, Synapse, Target
+from lavatube.program import Conv2dNode, DenseNode, LoihiProgram, NeuronNode, SparseNode, Synapse, Target
 
 SPARSE_CONNECTIONS = 2_000_000  # up to here Sparse is chosen; beyond, its cost per non-zero passes that of Conv
 CONV_CHOICES = ("auto", "conv", "sparse")
 
 
 def choose_processes(program: LoihiProgram, conv: str = "auto") -> dict[str, str]:
-    """{synapse: "Dense" | "Sparse" | "Conv"}.
+    """{synapse: "Dense" | "Sparse" | "Conv" | "DelaySparse"}.
 
-    conv: "conv" or "sparse" for all convolutions, or "auto": Sparse up to 2 M connections, else Conv if it is exact.
-    raises: UnsupportedError for a delay, or where Conv would not be exact and was asked for.
+    conv: "conv" or "sparse" for all convolutions that are alone in front of their target, or "auto": Sparse up to 2 M
+    connections, else Conv if it is exact. Synapses that have to wait for others (see `timing`) are DelaySparse.
+    raises: UnsupportedError for delays, cycles and neurons that are not built yet, or where Conv would not be exact and
+    was asked for.
     """
     if conv not in CONV_CHOICES:
         raise LavatubeError("--conv", where="lava", expected=", ".join(CONV_CHOICES), got=conv)
-    chosen, max_event = {}, program.input.max_value
-    for synapse, target in program.chain():
-        if synapse.delay:
-            raise UnsupportedError(
-                "a delay would leak into the next sample's window",
-                where=synapse.name,
-                expected="delay 0",
-                got=f"delay {synapse.delay}",
-                remedy="run it on the reference or the fast engine",
-            )
-        refuse_unless_stock(synapse, target)
-        bound = bound_layer(target, [(synapse, (0, max_event))], program.num_steps)
-        low, high = bound.accumulators[synapse.name]
-        if low < -(1 << 31) or high >= 1 << 31:
-            raise UnsupportedError("sums can leave Lava's int32 channels", where=synapse.name, got=f"{low}..{high}")
-        chosen[synapse.name] = "Dense"
-        if isinstance(synapse, Conv2dNode):
-            obstacle = why_conv_is_not_exact(synapse, bound.activation)
-            wants_conv = conv == "conv" or (conv == "auto" and connections(synapse) > SPARSE_CONNECTIONS)
-            if conv == "conv" and obstacle:
-                raise UnsupportedError(obstacle, where=f"{synapse.name} (Lava Conv)", remedy="use --conv sparse")
-            chosen[synapse.name] = "Conv" if wants_conv and not obstacle else "Sparse"
-        max_event = 1
+    wait, chosen = timing(program).wait, {}
+    for target in program.targets:
+        _refuse_unless_plain(target)
+        inbound = program.inbound(target)
+        for synapse in inbound:
+            events = program.source_of(synapse).event_range
+            bound = bound_layer(target, [(synapse, events)], program.num_steps)
+            low, high = bound.accumulators[synapse.name]
+            if low < -(1 << 31) or high >= 1 << 31:
+                raise UnsupportedError("sums can leave Lava's int32 channels", where=synapse.name, got=f"{low}..{high}")
+            if wait[synapse.name]:
+                chosen[synapse.name] = "DelaySparse"
+            elif isinstance(synapse, Conv2dNode):
+                alone = len(inbound) == 1
+                chosen[synapse.name] = _conv_process(synapse, bound.activation, conv) if alone else "Sparse"
+            else:
+                chosen[synapse.name] = "Sparse" if isinstance(synapse, SparseNode) else "Dense"
     return chosen
 
 
-def refuse_unless_stock(synapse: Synapse, target: Target) -> None:
-    """raises: UnsupportedError for what stock Lava processes do not do, or not yet here."""
-    plain = not isinstance(target, NeuronNode) or (target.is_plain and not target.reset_interval)
-    simple = isinstance(synapse, DenseNode) or (
-        isinstance(synapse, Conv2dNode) and synapse.groups == 1 and synapse.dilation == (1, 1)
-    )
-    if plain and simple and synapse.sign == "mixed":
-        return
-    what, where = ("neurons", target.name) if not plain else ("a synapse", synapse.name)
-    raise UnsupportedError(
-        f"{what} that the Lava backend does not build yet",
-        where=where,
-        expected="plain LIF neurons; dense or conv2d synapses of mixed sign, without groups and dilation",
-        remedy="run it on the reference or the fast engine",
-    )
+def _conv_process(synapse: Conv2dNode, activation: tuple[int, int], conv: str) -> str:
+    obstacle = why_conv_is_not_exact(synapse, activation)
+    wants_conv = conv == "conv" or (conv == "auto" and connections(synapse) > SPARSE_CONNECTIONS)
+    if conv == "conv" and obstacle:
+        raise UnsupportedError(obstacle, where=f"{synapse.name} (Lava Conv)", remedy="use --conv sparse")
+    return "Conv" if wants_conv and not obstacle else "Sparse"
+
+
+def _refuse_unless_plain(target: Target) -> None:
+    if isinstance(target, NeuronNode) and not (target.is_plain and not target.reset_interval):
+        raise UnsupportedError(
+            "neurons that the Lava backend does not build yet",
+            where=target.name,
+            expected="LIF neurons with binary spikes and reset to zero",
+            got=", ".join(sorted(target.needs())) or "a periodic reset",
+            remedy="run it on the reference or the fast engine",
+        )
 
 
 def connections(synapse: Conv2dNode) -> int:
@@ -72,6 +71,8 @@ def connections(synapse: Conv2dNode) -> int:
 
 def why_conv_is_not_exact(synapse: Conv2dNode, activation: tuple[int, int]) -> str:
     """Lava's Conv ignores the weight exponent and wraps its sums to 24 bits; "" if neither matters here."""
+    if synapse.groups > 1 or synapse.dilation != (1, 1):
+        return "groups and dilations go through Sparse"
     if synapse.weight_exp < 0 and (synapse.weight % (1 << -synapse.weight_exp)).any():
         return "the weight exponent drops bits of single weights"
     if activation[0] < -STATE_LIMIT or activation[1] >= STATE_LIMIT:
@@ -88,22 +89,31 @@ def conv_weight(synapse: Conv2dNode) -> np.ndarray:
 
 
 def sparse_weight(synapse: Synapse) -> csr_matrix:
-    """(out neuron, in neuron) mantissas of a convolution, both flattened as (C, H, W)."""
-    assert isinstance(synapse, Conv2dNode)
-    channels, height, width = synapse.in_shape
-    out_channels, out_height, out_width = synapse.out_shape
+    """(out neuron, in neuron) mantissas, both flat in C order."""
+    shape = (int(np.prod(synapse.out_shape)), int(np.prod(synapse.in_shape)))
+    if isinstance(synapse, DenseNode):
+        return csr_matrix(synapse.weight.astype(np.int32))
+    if isinstance(synapse, SparseNode):
+        return csr_matrix((synapse.weight.astype(np.int32), synapse.index, synapse.indptr), shape=shape)
+    return _conv_matrix(synapse, shape)
+
+
+def _conv_matrix(synapse: Conv2dNode, shape: tuple[int, int]) -> csr_matrix:
+    _, height, width = synapse.in_shape
+    channels, out_height, out_width = synapse.out_shape
+    per_group = synapse.weight.shape[1]
     rows, columns, values = [], [], []
-    o, i = np.meshgrid(np.arange(out_channels), np.arange(channels), indexing="ij")
+    o, i = np.meshgrid(np.arange(channels), np.arange(per_group), indexing="ij")
+    source_channel = i + o // (channels // synapse.groups) * per_group
     for y in range(synapse.weight.shape[2]):
         for x in range(synapse.weight.shape[3]):
             out_y, out_x = np.meshgrid(np.arange(out_height), np.arange(out_width), indexing="ij")
-            in_y = out_y * synapse.stride[0] + y - synapse.padding[0]
-            in_x = out_x * synapse.stride[1] + x - synapse.padding[1]
+            in_y = out_y * synapse.stride[0] + y * synapse.dilation[0] - synapse.padding[0]
+            in_x = out_x * synapse.stride[1] + x * synapse.dilation[1] - synapse.padding[1]
             inside = (in_y >= 0) & (in_y < height) & (in_x >= 0) & (in_x < width)
             to, source = (out_y * out_width + out_x)[inside], (in_y * width + in_x)[inside]
             rows.append((o[..., None] * out_height * out_width + to).ravel())
-            columns.append((i[..., None] * height * width + source).ravel())
+            columns.append((source_channel[..., None] * height * width + source).ravel())
             values.append(np.repeat(synapse.weight[:, :, y, x].ravel(), len(to)))
-    shape = (int(np.prod(synapse.out_shape)), int(np.prod(synapse.in_shape)))
     data = np.concatenate(values).astype(np.int32), (np.concatenate(rows), np.concatenate(columns))
     return coo_matrix(data, shape=shape).tocsr()

@@ -8,6 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from lavatube.deploy.lava_backend.choose import choose_processes
+from lavatube.deploy.lava_backend.timing import timing
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.inputs import make_inputs
 from lavatube.program import DenseNode, InputNode, LoihiProgram, NeuronNode, ReadoutNode
@@ -90,6 +92,45 @@ def test_lava_equals_reference_for_decays_exponents_and_overflowing_registers():
     overflow = [run_reference(job.program, job.inputs).meta["overflow"] for job in jobs]
     assert sum(row["wraps"]["layer1_lif"] for row in overflow) > 0
     assert sum(row["saturations"]["layer1_lif"] for row in overflow) > 0
+
+
+def feed_forward(random_program, seed):
+    """A random graph of plain neurons without delays and cycles, with all its joins and skips."""
+    program = random_program(seed, plain=True, recurrent=False)
+    nodes = tuple(replace(node, delay=0) if hasattr(node, "delay") else node for node in program.nodes)
+    return replace(program, nodes=nodes)
+
+
+def test_lava_equals_reference_on_random_graphs_whose_paths_differ_in_length(random_program, random_inputs):
+    jobs = []
+    for seed in range(24):
+        program = feed_forward(random_program, seed)
+        jobs.append(LavaJob(program, random_inputs(program, 4, 1 + seed % 7, seed=seed), BOTH))
+    waits = [timing(job.program).wait for job in jobs]
+    assert sum(max(wait.values()) > 0 for wait in waits) > 5  # the premise: paths of unequal lengths
+    assert_all_equal(jobs, run_lava_jobs(jobs))
+
+
+@pytest.mark.parametrize("reads", ["spikes", "voltage"])
+def test_lava_equals_reference_for_a_population_that_is_read(small_program, random_inputs, reads):
+    program = small_program(4)
+    shape = program.neurons[-1].shape
+    out = ReadoutNode("output", np.arange(np.prod(shape)), reads)
+    nodes = (*program.nodes[:5], out)
+    program = replace(program, nodes=nodes, edges=tuple(pairwise(node.name for node in nodes)))
+    inputs = random_inputs(program, 5, length=np.array([0, 1, 6, 3, 6]))
+    jobs = [LavaJob(program, inputs)]
+    assert_all_equal(jobs, run_lava_jobs(jobs))
+
+
+def test_cycles_and_other_neurons_are_refused_by_lava_by_name(random_program, small_program):
+    program = small_program(1)
+    soft = replace(program, nodes=(*program.nodes[:2], replace(program.nodes[2], reset="subtract"), *program.nodes[3:]))
+    with pytest.raises(UnsupportedError, match=r"layer1_lif.*soft reset"):
+        choose_processes(soft)
+    cyclic = next(p for p in (random_program(seed, plain=True) for seed in range(99)) if p.is_recurrent)
+    with pytest.raises(UnsupportedError, match="would leak into the next sample's window"):
+        choose_processes(cyclic)
 
 
 def with_weight_bit_flipped(program):

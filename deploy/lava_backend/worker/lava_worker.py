@@ -40,7 +40,7 @@ def run_job(number: int, job: dict[str, Any]) -> None:
     events = np.load(job["events"], allow_pickle=False)
     network = build(program, events, conv=job["conv"])
     recorders = attach(program, network, out, job["record"])
-    ticks = events.shape[0] * events.shape[1] + len(program.chain())
+    ticks = events.shape[0] * events.shape[1] + max(network.latency.values())
     watched.append(network)
     try:
         for start in range(0, ticks, TICKS_A_REPORT):
@@ -58,7 +58,7 @@ def run_job(number: int, job: dict[str, Any]) -> None:
 
 
 def attach(program: LoihiProgram, network: LavaNetwork, out: Path, record: list[str]) -> list[tuple[Path, str, Shape]]:
-    """Recorders on every population and on the last synapse: [(file, node, logical shape)]."""
+    """Recorders on every population and on what the read-out adds up: [(file, node, logical shape)]."""
     found = []
     for node in program.neurons:
         process = network.processes[node.name]
@@ -68,10 +68,12 @@ def attach(program: LoihiProgram, network: LavaNetwork, out: Path, record: list[
             var = getattr(process, state)
             found.append((out / f"{node.name}.{state}", node.name, node.shape))
             StateRecorder(shape=var.shape, path=str(found[-1][0])).watch(var)
-    last = program.chain()[-1][0]
-    found.append((out / "readout", last.name, last.out_shape))
-    port = network.processes[last.name].a_out
-    port.connect(PortRecorder(shape=port.shape, path=str(found[-1][0])).a_in)
+    inbound = program.inbound(program.readout)
+    if inbound:
+        found.append((out / "readout", inbound[0].name, inbound[0].out_shape))
+        recorder = PortRecorder(shape=network.output_ports[0].shape, path=str(found[-1][0]))
+        for port in network.output_ports:
+            port.connect(recorder.a_in)
     return found
 
 
