@@ -86,7 +86,7 @@ def bound_layer(target: Target, inbound: Sequence[tuple[Synapse, Ends]], num_ste
 
 
 def voltage_bounds(node: NeuronNode, u: Range, num_steps: int) -> Range:
-    """(low, high) of v before the threshold, per neuron."""
+    """(low, high) of v before the threshold and after the reset, per neuron."""
     bias = fp.bias_register(node.bias_mant, node.bias_exp).reshape(-1)
     drive_low, drive_high = u[0] + bias, u[1] + bias
     full = node.vth << fp.ACTIVATION_SHIFT
@@ -99,7 +99,7 @@ def voltage_bounds(node: NeuronNode, u: Range, num_steps: int) -> Range:
 
 
 def _iterated(node: NeuronNode, drive_low: np.ndarray, drive_high: np.ndarray, num_steps: int) -> Range:
-    """The interval of v, step by step from the initial voltage; every reset maps it into what is kept here."""
+    """The interval of v, step by step from the initial voltage; what a reset leaves is in `kept`."""
     full, least = node.vth << fp.ACTIVATION_SHIFT, node.vth_low << fp.ACTIVATION_SHIFT
     kept_low = kept_high = np.full_like(drive_low, node.v_initial)
     low, high = drive_low * 0 + node.v_initial, drive_high * 0 + node.v_initial
@@ -114,12 +114,14 @@ def _iterated(node: NeuronNode, drive_low: np.ndarray, drive_high: np.ndarray, n
         if node.output != "none":
             after_spike = np.maximum(high - full, 0) if node.reset == "subtract" else np.zeros_like(high)
             kept_high = np.minimum(kept_high, np.maximum(after_spike, full))
+        if node.output == "signed" and node.reset == "subtract":  # a negative spike lifts v by the threshold
+            kept_high = np.maximum(kept_high, np.where(low < -least, full - least, 0))
         if node.output == "signed" and not node.memory_gate:
             after_spike = np.minimum(low + full, 0) if node.reset == "subtract" else np.zeros_like(low)
             kept_low = np.maximum(kept_low, np.minimum(after_spike, -least))
         if max(-int(low.min()), int(high.max())) > 4 * fp.STATE_LIMIT:
             break  # beyond the register already
-    return low, high
+    return np.minimum(low, kept_low), np.maximum(high, kept_high)
 
 
 def _ends(low: np.ndarray, high: np.ndarray) -> Ends:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lavatube.bounds import bound_program, prove_no_overflow
@@ -53,8 +53,9 @@ def test_without_leak_the_bound_grows_with_the_steps(small_program):
     assert long == 4 * short < 0
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(seed=st.integers(0, 10**9))
+@example(seed=64051)  # a negative spike with reset by subtraction lifts the voltage by the threshold
 def test_no_state_of_a_random_graph_leaves_its_interval(random_program, random_inputs, seed):
     program = random_program(seed)
     inputs = random_inputs(program, batch=3, steps=10)
