@@ -14,6 +14,7 @@ from lavatube.program import Conv2dNode, LoihiProgram, NeuronNode, SparseNode, S
 Range = tuple[np.ndarray, np.ndarray]  # lowest, highest; int64
 Ends = tuple[int, int]
 STEPS_MAX = 1 << 17  # of an iteration that has no closed form; with a leak it settles long before
+UNBOUNDED = 4 * fp.STATE_LIMIT  # stands for a voltage of which no bound is known
 
 
 @dataclass(frozen=True)
@@ -99,16 +100,19 @@ def voltage_bounds(node: NeuronNode, u: Range, num_steps: int) -> Range:
 
 
 def _iterated(node: NeuronNode, drive_low: np.ndarray, drive_high: np.ndarray, num_steps: int) -> Range:
-    """The interval of v, step by step from the initial voltage; what a reset leaves is in `kept`."""
+    """The interval of v, step by step from the initial voltage; what a reset leaves is in `kept`.
+
+    Where STEPS_MAX steps do not end it, what still moves counts as unbounded.
+    """
     full, least = node.vth << fp.ACTIVATION_SHIFT, node.vth_low << fp.ACTIVATION_SHIFT
     kept_low = kept_high = np.full_like(drive_low, node.v_initial)
     low, high = drive_low * 0 + node.v_initial, drive_high * 0 + node.v_initial
-    steps = num_steps if node.dv == 0 else STEPS_MAX
-    for _ in range(min(steps, STEPS_MAX)):
+    for _ in range(min(num_steps, STEPS_MAX) if node.dv == 0 else STEPS_MAX):
         new_low = np.minimum(fp.decay(kept_low, node.dv) + drive_low, low)
         new_high = np.maximum(fp.decay(kept_high, node.dv) + drive_high, high)
-        if (new_low == low).all() and (new_high == high).all():
-            break
+        falling, rising = new_low != low, new_high != high
+        if not (falling.any() or rising.any()):
+            return np.minimum(low, kept_low), np.maximum(high, kept_high)
         low, high = new_low, new_high
         kept_low, kept_high = np.minimum(low, 0), np.maximum(high, 0)
         if node.output != "none":
@@ -119,8 +123,11 @@ def _iterated(node: NeuronNode, drive_low: np.ndarray, drive_high: np.ndarray, n
         if node.output == "signed" and not node.memory_gate:
             after_spike = np.minimum(low + full, 0) if node.reset == "subtract" else np.zeros_like(low)
             kept_low = np.maximum(kept_low, np.minimum(after_spike, -least))
-        if max(-int(low.min()), int(high.max())) > 4 * fp.STATE_LIMIT:
+        if max(-int(low.min()), int(high.max())) > UNBOUNDED:
             break  # beyond the register already
+    else:
+        if node.dv or num_steps > STEPS_MAX:
+            low, high = np.where(falling, -UNBOUNDED, low), np.where(rising, UNBOUNDED, high)
     return np.minimum(low, kept_low), np.maximum(high, kept_high)
 
 

@@ -69,3 +69,13 @@ def test_no_state_of_a_random_graph_leaves_its_interval(random_program, random_i
             assert trace.u[bound.target].max() <= bound.u[1]
             assert bound.v[0] <= trace.v[bound.target].min()
             assert trace.v[bound.target].max() <= bound.v[1]
+
+
+def test_a_voltage_whose_bound_is_not_found_in_time_counts_as_unbounded(small_program, monkeypatch):
+    program = small_program(2)
+    quiet, integrator = replace(program.nodes[1], weight_exp=-6), replace(program.nodes[2], dv=0, reset="subtract")
+    program = replace(program, nodes=(program.nodes[0], quiet, integrator, *program.nodes[3:]))
+    assert not bound_program(program, num_steps=8)[0].violations()
+    monkeypatch.setattr("lavatube.bounds.STEPS_MAX", 4)
+    assert "v can reach -" in bound_program(program, num_steps=8)[0].violations()[-1]
+    assert not bound_program(program, num_steps=4)[0].violations()
