@@ -108,7 +108,10 @@ def train(
 
 @contextmanager
 def only_run_in(folder: Path) -> Iterator[None]:
-    """Holds the folder against other trainings. raises: LavatubeError if one is at work there."""
+    """Holds the folder against other trainings. raises: LavatubeError if one is at work there.
+
+    The lock file stays: to remove it would let two waiting processes hold one each.
+    """
     lock = FileLock(folder / ".training.lock")
     try:
         lock.acquire(blocking=False)
@@ -118,7 +121,6 @@ def only_run_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def _remove_earlier(folder: Path) -> None:

@@ -58,6 +58,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(make_recipe: MakeRecipe, tm
     assert_equal(straight, resumed)
     assert_equal(straight, load_trained(tmp_path / "run"))
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        ".training.lock",
         "config.json",
         "history.csv",
         "model.safetensors",
