@@ -120,16 +120,3 @@ def integrate(
     raw_v = decay(v, dv) + new_u + bias
     new_v = saturate_voltage(int32(raw_v))
     return new_u, new_v, raw_u != new_u, raw_v != new_v
-
-
-def step_cuba_lif(
-    u: np.ndarray, v: np.ndarray, activation: np.ndarray, bias: np.ndarray, *, du: int, dv: int, vth: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """One timestep of the plain neuron: `integrate`, then s = v' > (vth << 6), strictly; v = 0 where s.
-
-    returns: (u, v, spikes, wrapped, saturated); the last three (...) bool.
-    source:  lava-nc 0.10.0, proc/lif/models.py, PyLifModelBitAcc.
-    """
-    new_u, new_v, wrapped, saturated = integrate(u, v, activation, bias, du=du, dv=dv)
-    spikes = new_v > (vth << ACTIVATION_SHIFT)
-    return new_u, np.where(spikes, 0, new_v), spikes, wrapped, saturated

@@ -1,4 +1,4 @@
-"""The integer timestep in torch, equal bit for bit to `lavatube.fixed_point.step_cuba_lif` (NumPy), on any device."""
+"""The integer timestep of plain neurons in torch, equal bit for bit to `lavatube.neuron_step.step`, on any device."""
 
 from __future__ import annotations
 

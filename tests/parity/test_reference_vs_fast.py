@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lavatube import fixed_point as fp
+from lavatube.neuron_node import NeuronNode
+from lavatube.neuron_step import NeuronState, step
 from lavatube.sim.fast import run_fast
 from lavatube.sim.reference import run_reference
 from lavatube.train import integer_step
@@ -78,12 +80,13 @@ def test_fast_counts_wraps_and_saturations_like_the_reference(small_program, ran
     vth=st.sampled_from([0, 1, 100, 131071]),
 )  # fmt: skip
 def test_torch_step_equals_numpy_step_at_the_limits(u, v, a, bias, exp, du, dv, vth):
-    register = fp.bias_register(np.array([bias]), exp)
-    state = [np.array([x], np.int64) for x in (u, v, a)]
-    numpy = fp.step_cuba_lif(*state, register, du=du, dv=dv, vth=vth)
-    tensors = integer_step.step_cuba_lif(*map(torch.tensor, (*state, register)), du=du, dv=dv, vth=vth)
+    node = NeuronNode("neuron", (1,), du, dv, vth, np.array([bias], np.int16), exp)
+    state = NeuronState(*(np.array([[x]]) for x in (u, v, 0, 0)))
+    numpy, out = step(node, state, np.array([[a]]), 0)
+    tensors = integer_step.step_cuba_lif(*map(torch.tensor, (u, v, a, bias << exp)), du=du, dv=dv, vth=vth)
     new_u, new_v, spikes, _, wrapped, saturated = (int(x) for x in tensors)
-    assert [int(x[0]) for x in numpy] == [new_u, new_v, spikes, wrapped, saturated]
+    expected = numpy.u, numpy.v, out.events, out.wrapped, out.saturated
+    assert [int(x[0, 0]) for x in expected] == [new_u, new_v, spikes, wrapped, saturated]
 
 
 @pytest.mark.slow

@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lavatube import fixed_point as fp
+from lavatube.neuron_node import NeuronNode
+from lavatube.neuron_step import at_rest, step
 
 CHIP = Path(__file__).parents[1] / "data" / "lif_lava_loihi_fixed.csv"
 
 
 def neuron(u, v, a, bias, du, dv, vth):
-    """One neuron, one step, Python integers: what `step_cuba_lif` must equal."""
+    """One neuron, one step, Python integers: what `neuron_step.step` of a plain neuron must equal."""
 
     def kept(x, fraction):
         y = abs(x) * fraction // 4096
@@ -45,21 +47,19 @@ DRIVES = st.one_of(st.integers(-(2**18), 2**18), st.sampled_from([2**17, -(2**17
     du=st.integers(0, 4095), dv=st.integers(0, 4095), vth=st.sampled_from([0, 1, 77, 131071]),
 )  # fmt: skip
 def test_step_equals_python_integers_over_several_steps(a, bias, exponent, du, dv, vth):
-    u = v = np.zeros(1, np.int64)
     state = (0, 0)
-    register = fp.bias_register(np.array([bias]), exponent)
-    for drive in a:
-        u, v, spikes, *_ = fp.step_cuba_lif(u, v, np.array([drive]), register, du=du, dv=dv, vth=vth)
+    for drive, got in zip(a, steps(a, bias=bias, exponent=exponent, du=du, dv=dv, vth=vth), strict=True):
         *state, spike = neuron(*state, drive, bias << exponent, du, dv, vth)
-        assert (int(u[0]), int(v[0]), bool(spikes[0])) == (*state, spike)
+        assert got == (*state, spike)
 
 
-def steps(drives, *, bias=0, du, dv, vth):
-    u = v = np.zeros(1, np.int64)
-    rows = []
-    for drive in drives:
-        u, v, s, *_ = fp.step_cuba_lif(u, v, np.array([drive]), np.array([bias]), du=du, dv=dv, vth=vth)
-        rows.append((int(u[0]), int(v[0]), int(s[0])))
+def steps(drives, *, bias=0, exponent=0, du, dv, vth):
+    """(u, v, spike) of one plain neuron after each step."""
+    node = NeuronNode("neuron", (1,), du, dv, vth, np.array([bias], np.int16), exponent)
+    state, rows = at_rest(node, 1), []
+    for t, drive in enumerate(drives):
+        state, out = step(node, state, np.array([[drive]]), t)
+        rows.append((int(state.u[0, 0]), int(state.v[0, 0]), int(out.events[0, 0])))
     return rows
 
 
