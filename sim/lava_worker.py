@@ -50,7 +50,8 @@ def worker_command() -> tuple[list[str], str]:
     In order: this interpreter if it has lava; LAVATUBE_LAVA_PYTHON through uv; uv's own search for Python 3.10.
     raises: WorkerError if there is no uv.
     """
-    script = "lavatube/deploy/lava_backend/worker/lava_worker.py"
+    # its place in the package, not in the run folder: uv keeps an environment for every script path
+    script = str(Path(lavatube.deploy.__path__[0]) / "lava_backend" / "worker" / "lava_worker.py")
     if importlib.util.find_spec("lava") is not None and importlib.util.find_spec("lava.magma") is not None:
         return [sys.executable, script], "this interpreter has lava"
     uv = find_uv()
