@@ -14,4 +14,10 @@ DataDir = Annotated[
     Path | None, typer.Option("--data-dir", envvar="LAVATUBE_DATA", help="Folder with data sets (also LAVATUBE_DATA).")
 ]
 Timeout = Annotated[float | None, typer.Option("--timeout", help="Seconds before the Lava worker is stopped.")]
-Conv = Annotated[str, typer.Option("--conv", help="Lava process for convolutions: auto, conv or sparse.")]
+Conv = Annotated[
+    str, typer.Option("--conv", help="Lava process for convolutions: auto, conv, sparse (both stock), or own.")
+]
+StockOnly = Annotated[
+    bool,
+    typer.Option("--stock-only", help="Refuse by name what stock Lava has no process for."),
+]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lavatube.cli.options import Conv, DataDir, Device, Json, Timeout
+from lavatube.cli.options import Conv, DataDir, Device, Json, StockOnly, Timeout
 
 
 def parity(
@@ -23,6 +23,7 @@ def parity(
     ] = None,
     record: Annotated[str, typer.Option("--record", help="Also compare the state: v, u or v,u.")] = "",
     conv: Conv = "auto",
+    stock_only: StockOnly = False,
     timeout: Timeout = None,
     device: Device = "cpu",
     data_dir: DataDir = None,
@@ -47,7 +48,7 @@ def parity(
         with progress_bar("engines") as update:
             report = run_parity(
                 source, data=data, against=engines, samples=samples, out=out, record=kept, conv=conv,
-                timeout=timeout, device=device, data_dir=data_dir, progress=update,
+                stock_only=stock_only, timeout=timeout, device=device, data_dir=data_dir, progress=update,
             )  # fmt: skip
     if json:
         print_json(report.to_json())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lavatube.cli.options import Conv, Device, Json, Timeout
+from lavatube.cli.options import Conv, Device, Json, StockOnly, Timeout
 
 
 def run(
@@ -23,6 +23,7 @@ def run(
         str | None, typer.Option("--overflow", help="strict or hardware; default: the program's.")
     ] = None,
     conv: Conv = "auto",
+    stock_only: StockOnly = False,
     timeout: Timeout = None,
     device: Device = "cpu",
     json: Json = False,
@@ -38,7 +39,7 @@ def run(
     with progress_bar(backend) as update:
         trace = run_program(
             source, inputs, backend=backend, out=out, steps=steps, record=kept, device=device, conv=conv,
-            timeout=timeout, overflow=overflow, progress=update,  # type: ignore[arg-type]
+            stock_only=stock_only, timeout=timeout, overflow=overflow, progress=update,  # type: ignore[arg-type]
         )  # fmt: skip
     spikes = {name: int(value.sum()) for name, value in trace.spikes.items()}
     if json:

@@ -1,4 +1,4 @@
-"""Run a program in stock Lava, through the worker; the trace comes back in logical time."""
+"""Run a program in Lava, through the worker; the trace comes back in logical time."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from lavatube.deploy.lava_backend.choose import choose_processes
+from lavatube.deploy.lava_backend.schedule import schedules
 from lavatube.deploy.lava_backend.timing import timing
 from lavatube.errors import WorkerError
 from lavatube.inputs import InputBatch
 from lavatube.program import LoihiProgram
 from lavatube.program_file import program_sha256, save_program
-from lavatube.sim.engine import compact
+from lavatube.sim.engine import compact, event_dtype
 from lavatube.sim.lava_worker import run_folder, run_jobs
 from lavatube.trace import SpikeTrace, versions, within_length
 
@@ -32,6 +32,7 @@ class LavaJob:
     inputs: InputBatch
     record: frozenset[str] = frozenset()
     conv: str = "auto"
+    stock_only: bool = False
 
 
 def run_lava(
@@ -40,25 +41,30 @@ def run_lava(
     *,
     record: frozenset[str] = frozenset(),
     conv: str = "auto",
+    stock_only: bool = False,
     timeout: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SpikeTrace:
-    """Run one program; see `run_lava_jobs`. progress: (ticks done, ticks)."""
+    """Run one program; see `run_lava_jobs`, and `choose_processes` for conv and stock_only.
+
+    progress: called with (ticks done, ticks).
+    """
     note = None if progress is None else (lambda _, done, total: progress(done, total))
-    return run_lava_jobs([LavaJob(program, inputs, record, conv)], timeout=timeout, progress=note)[0]
+    return run_lava_jobs([LavaJob(program, inputs, record, conv, stock_only)], timeout=timeout, progress=note)[0]
 
 
 def run_lava_jobs(
     jobs: list[LavaJob], *, timeout: float | None = None, progress: Callable[[int, int, int], None] | None = None
 ) -> list[SpikeTrace]:
-    """Run jobs one after another in one worker, all samples of a job streamed through one run in windows of T.
+    """Run jobs one after another in one worker; how the samples of a job share its time is in `schedule`.
 
     timeout: seconds for all of them; default 300 and a quarter of a second a tick.
-    raises:  UnsupportedError for what stock Lava cannot do exactly; WorkerError if the worker fails.
+    raises:  UnsupportedError for what Lava cannot do exactly; WorkerError if the worker fails.
     """
-    for job in jobs:
-        choose_processes(job.program, job.conv)  # refuse before an interpreter is started
-    ticks = sum(job.inputs.num_steps * job.inputs.batch + timing(job.program).depth for job in jobs)
+    ticks = 0
+    for job in jobs:  # what cannot run is refused before an interpreter is started
+        plan = schedules(job.program, job.inputs.num_steps, job.inputs.batch, conv=job.conv, stock_only=job.stock_only)
+        ticks += sum(schedule.length + timing(job.program).depth for schedule in plan)
     limit = timeout if timeout is not None else START_SECONDS + SECONDS_A_TICK * ticks
     with run_folder() as folder:
         rows = [_prepare(job, folder / f"job{number}") for number, job in enumerate(jobs)]
@@ -76,6 +82,7 @@ def _prepare(job: LavaJob, folder: Path) -> dict[str, Any]:
         "out": str(folder),
         "record": sorted(job.record | ({"v"} if job.program.readout.reads == "voltage" else set())),
         "conv": job.conv,
+        "stock_only": job.stock_only,
     }
 
 
@@ -88,7 +95,7 @@ def _trace(job: LavaJob, folder: Path) -> SpikeTrace:
     report = json.loads((folder / "report.json").read_text())
     if report["versions"]["lava-nc"] != LAVA:
         raise WorkerError("another Lava", where="lava", expected=LAVA, got=str(report["versions"]["lava-nc"]))
-    spikes = {node.name: load(f"{node.name}.spikes").astype(np.uint8) for node in program.neurons}
+    spikes = {node.name: load(f"{node.name}.spikes").astype(event_dtype(node)) for node in program.neurons}
     return SpikeTrace(
         input=compact(within_length(job.inputs.events, length)),
         spikes=spikes,
@@ -100,6 +107,7 @@ def _trace(job: LavaJob, folder: Path) -> SpikeTrace:
             "versions": {**versions(), **report["versions"]},
             "program_sha256": program_sha256(program),
             "processes": report["processes"],
+            "samples_in_lava": report["samples"],
         },
         **{
             state: {node.name: load(f"{node.name}.{state}") for node in program.neurons} for state in sorted(job.record)

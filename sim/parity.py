@@ -37,6 +37,7 @@ def parity(
     out: Path | str | None = None,
     record: Iterable[str] = (),
     conv: str = "auto",
+    stock_only: bool = False,
     timeout: float | None = None,
     device: str = "cpu",
     data_dir: Path | None = None,
@@ -48,7 +49,7 @@ def parity(
 
     source:  a program file or a run folder.  data: a data set name (its test split) or X.npz; by default the data
              that the run folder was trained on.  against: by default fast, lava, and torch for a run folder.
-    samples: only the first so many.
+    samples: only the first so many.  conv, stock_only: for Lava, see `choose_processes`.
     raises:  LavatubeError for bad input, an unknown engine, an engine that cannot run, or a folder whose files were not
              made from one another.
     """
@@ -89,6 +90,7 @@ def parity(
                 backend=name,
                 record=record,
                 conv=conv,
+                stock_only=stock_only,
                 timeout=timeout,
                 device=_device(name, device),
                 progress=partial(note, index, name),

@@ -33,6 +33,7 @@ def run(
     record: Iterable[str] = (),
     device: str = "cpu",
     conv: str = "auto",
+    stock_only: bool = False,
     timeout: float | None = None,
     overflow: Overflow | None = None,
     progress: Progress | None = None,
@@ -41,7 +42,7 @@ def run(
 
     source:  a LoihiProgram, its file, or a run folder (which `torch` needs: it runs the quantized checkpoint itself).
     inputs:  X.npz, an array [T, B, ...] or static [B, ...], or an InputBatch.
-    record:  any of "u", "v".  conv: "auto", "conv" or "sparse" (Lava only).  timeout: seconds (Lava only).
+    record:  any of "u", "v".  conv, stock_only: see `choose_processes`, timeout: seconds (Lava only).
     raises:  LavatubeError for bad input, an unknown backend, or when `overflow` is strict and an overflow is possible.
     """
     if backend not in BACKENDS:
@@ -63,7 +64,7 @@ def run(
             program = replace(program, overflow=overflow)
         batch = as_batch(inputs, program.input, program.num_steps, steps)
         prove_no_overflow(program, num_steps=batch.num_steps)
-        trace = _run_program(program, batch, backend, kept, device, conv, timeout, progress)
+        trace = _run_program(program, batch, backend, kept, device, conv, stock_only, timeout, progress)
     if out is not None:
         save_trace(trace, Path(out))
     return trace
@@ -94,6 +95,7 @@ def _run_program(
     record: frozenset[str],
     device: str,
     conv: str,
+    stock_only: bool,
     timeout: float | None,
     progress: Progress | None,
 ) -> SpikeTrace:
@@ -107,7 +109,7 @@ def _run_program(
         return run_fast(program, batch, record=record, device=device, progress=progress)
     from lavatube.sim.lava_run import run_lava
 
-    return run_lava(program, batch, record=record, conv=conv, timeout=timeout, progress=progress)
+    return run_lava(program, batch, record=record, conv=conv, stock_only=stock_only, timeout=timeout, progress=progress)
 
 
 def _run_checkpoint(

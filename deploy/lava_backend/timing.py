@@ -6,15 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lavatube.errors import UnsupportedError
-from lavatube.program import LoihiProgram, Synapse
+from lavatube.program import LoihiProgram, Synapse, Target
 
 
 @dataclass(frozen=True)
 class Timing:
-    """latency: {node: ticks by which it lags the input}; wait: {synapse: ticks that it has to hold events back}."""
+    """latency: {node: ticks by which it lags the input}; wait: {synapse: ticks that it has to hold events back}.
+
+    streams: nothing reaches from one timestep into a later one but through a neuron's state, so that samples can follow
+    each other.
+    """
 
     latency: Mapping[str, int]
     wait: Mapping[str, int]
+    streams: bool
 
     @property
     def depth(self) -> int:
@@ -22,37 +27,37 @@ class Timing:
 
 
 def timing(program: LoihiProgram) -> Timing:
-    """Path lengths balanced: events of one logical timestep meet at every target, whatever way they came.
+    """The smallest latencies with which the events of one logical timestep meet at every target.
 
-    A target lags the input as its longest path does. On shorter paths the synapse waits, so windows of samples stay
-    windows of samples at every target.
-    raises: UnsupportedError for delays and cycles, which reach into the next window.
+    A synapse with lag k (its delay, and one more on the way back of a cycle) brings step t of its source to step t + k
+    of its target: latency(target) = latency(source) + 1 - k + wait, with wait >= 0.
+    raises: UnsupportedError for a cycle with more synapses than the timesteps it takes.
     """
-    latency = {node.name: 0 for node in program.inputs}
-    wait: dict[str, int] = {}
-    for synapse in program.synapses:
-        _refuse_late(program, synapse)
-    for target in program.targets:  # in order of the nodes, so every source comes before
-        inbound = program.inbound(target)
-        if not inbound:
-            latency[target.name] = latency[program.read_by(target).name]  # type: ignore[arg-type]
-            continue
-        arrival = {synapse.name: latency[program.source_of(synapse).name] + 1 for synapse in inbound}
-        latency[target.name] = max(arrival.values())
-        for name, ticks in arrival.items():
-            wait[name] = latency[target.name] - ticks
-            latency[name] = latency[target.name]
-    return Timing(latency, wait)
-
-
-def _refuse_late(program: LoihiProgram, synapse: Synapse) -> None:
-    lag = program.lag(synapse)
-    if lag:
-        what = "a delay" if synapse.delay else "a cycle"
+    latency = {node.name: 0 for node in (*program.inputs, *program.targets)}
+    ways = [(program.source_of(synapse).name, target.name, synapse) for target, synapse in _drives(program)]
+    for _ in range(len(latency) + 1):
+        late = [way for way in ways if latency[way[0]] + 1 - program.lag(way[2]) > latency[way[1]]]
+        if not late:
+            break
+        for source, target, synapse in late:
+            latency[target] = max(latency[target], latency[source] + 1 - program.lag(synapse))
+    else:
         raise UnsupportedError(
-            f"{what} would leak into the next sample's window",
-            where=synapse.name,
-            expected="delay 0, and a source before the synapse",
-            got=f"{lag} timesteps",
-            remedy="run it on the reference or the fast engine",
+            "a cycle with more synapses than timesteps: each synapse takes one tick in Lava, as on the chip",
+            where=late[0][2].name,
+            expected="as many timesteps as synapses around the cycle",
+            remedy="give a synapse of the cycle a delay, or run it on the reference or the fast engine",
         )
+    wait = {
+        synapse.name: latency[target] - latency[source] - 1 + program.lag(synapse) for source, target, synapse in ways
+    }
+    for readout in program.readouts:
+        if not program.inbound(readout):
+            latency[readout.name] = latency[program.read_by(readout).name]
+    latency |= {synapse.name: latency[target] for _, target, synapse in ways}
+    return Timing(latency, wait, not any(program.lag(synapse) for synapse in program.synapses))
+
+
+def _drives(program: LoihiProgram) -> list[tuple[Target, Synapse]]:
+    targets: tuple[Target, ...] = program.targets
+    return [(target, synapse) for target in targets for synapse in program.inbound(target)]

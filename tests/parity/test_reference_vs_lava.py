@@ -8,7 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from lavatube.deploy.lava_backend.choose import choose_processes
+from lavatube.deploy.lava_backend.choose import Choice, choose_processes
+from lavatube.deploy.lava_backend.schedule import schedules
 from lavatube.deploy.lava_backend.timing import timing
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.inputs import make_inputs
@@ -94,20 +95,91 @@ def test_lava_equals_reference_for_decays_exponents_and_overflowing_registers():
     assert sum(row["saturations"]["layer1_lif"] for row in overflow) > 0
 
 
-def feed_forward(random_program, seed):
-    """A random graph of plain neurons without delays and cycles, with all its joins and skips."""
-    program = random_program(seed, plain=True, recurrent=False)
-    nodes = tuple(replace(node, delay=0) if hasattr(node, "delay") else node for node in program.nodes)
-    return replace(program, nodes=nodes)
+def lava_jobs(random_program, random_inputs, seeds, **options):
+    """{seed: a job}, for random programs that Lava's ticks allow: of every node, of plain neurons, without lags."""
+    found = {}
+    for seed in seeds:
+        program = random_program(seed, plain=seed % 3 > 0, recurrent=seed % 3 < 2)
+        if seed % 3 == 2:
+            nodes = tuple(replace(node, delay=0) if hasattr(node, "delay") else node for node in program.nodes)
+            program = replace(program, nodes=nodes)
+        job = LavaJob(program, random_inputs(program, 5, 1 + seed % 7, seed=seed), BOTH, **options)
+        try:
+            timing(program)
+        except UnsupportedError:
+            continue
+        found[seed] = job
+    return found
 
 
-def test_lava_equals_reference_on_random_graphs_whose_paths_differ_in_length(random_program, random_inputs):
-    jobs = []
-    for seed in range(24):
-        program = feed_forward(random_program, seed)
-        jobs.append(LavaJob(program, random_inputs(program, 4, 1 + seed % 7, seed=seed), BOTH))
-    waits = [timing(job.program).wait for job in jobs]
-    assert sum(max(wait.values()) > 0 for wait in waits) > 5  # the premise: paths of unequal lengths
+def test_lava_equals_reference_on_random_graphs_of_every_node(random_program, random_inputs):
+    jobs = list(lava_jobs(random_program, random_inputs, range(100)).values())
+    when = [timing(job.program) for job in jobs]
+    assert sum(each.streams and max(each.wait.values()) > 0 for each in when) > 5  # the premises: paths that differ
+    assert sum(job.program.is_recurrent for job in jobs) > 5
+    traces = run_lava_jobs(jobs)
+    assert_all_equal(jobs, traces)
+    used = {row["process"] for trace in traces for row in trace.meta["processes"].values()}
+    assert used >= {"lava Dense", "lava Sparse", "lava DelaySparse", "lava LIFReset", "lavatube Population"}
+
+
+def test_our_own_synapses_equal_reference_on_random_graphs(random_program, random_inputs):
+    jobs = list(lava_jobs(random_program, random_inputs, range(40, 60), conv="own").values())
+    traces = run_lava_jobs(jobs)
+    assert_all_equal(jobs, traces)
+    assert any(row["process"] == "lavatube Projection" for trace in traces for row in trace.meta["processes"].values())
+
+
+def recurrent_program(seed=0, *, delay=3):
+    """Stock processes only: a population that excites itself, with a leak, and a delay on the way in and out."""
+    rng = np.random.default_rng(seed)
+
+    def dense(name, size, units, delay=0):
+        return DenseNode(name, (size,), (rng.integers(-60, 90, (units, size)) * 2).astype(np.int16), 8, 0, delay)
+
+    nodes = (
+        InputNode("input", (6,), 1),
+        dense("into", 6, 12, delay),
+        dense("again", 12, 12),
+        NeuronNode("lif", (12,), 4095, 1000, 150, np.full(12, 90, np.int16), 5),
+        dense("out", 12, 4, delay),
+        ReadoutNode("output", np.zeros(4, np.int64)),
+    )
+    edges = (
+        ("input", "into"), ("into", "lif"), ("lif", "again"), ("again", "lif"), ("lif", "out"), ("out", "output"),
+    )  # fmt: skip
+    return LoihiProgram(nodes, edges, 9, {"kind": "test", "sha256": ""}, overflow="hardware")
+
+
+def test_samples_of_a_delayed_recurrent_network_are_as_each_one_alone_in_stock_lava(random_inputs):
+    program = recurrent_program()
+    inputs = random_inputs(program, 5, 9)
+    alone = [LavaJob(program, inputs.samples(n + 1, n), BOTH, stock_only=True) for n in range(5)]
+    together = LavaJob(program, inputs, BOTH, stock_only=True)
+    *single, side_by_side = run_lava_jobs([*alone, together])
+    for n, trace in enumerate(single):
+        for group in ("spikes", "u", "v"):
+            assert (getattr(trace, group)["lif"][:, 0] == getattr(side_by_side, group)["lif"][:, n]).all()
+        assert (trace.readout[0] == side_by_side.readout[n]).all()
+    assert side_by_side.spikes["lif"].any()
+    assert side_by_side.meta["samples_in_lava"] == {"lanes": 5, "windows": 1, "runs": 1}
+    assert_all_equal([together], [side_by_side])
+
+
+def test_the_number_of_samples_side_by_side_changes_nothing(small_program, random_inputs, monkeypatch):
+    feed_forward, recurrent = small_program(3), recurrent_program(1, delay=0)
+    jobs = [LavaJob(program, random_inputs(program, 7, 4), BOTH) for program in (feed_forward, recurrent)]
+    for job in jobs:
+        plans = []
+        for most in (1, 3, 64):
+            monkeypatch.setattr("lavatube.deploy.lava_backend.schedule.LANES_MAX", most)
+            plans.append(schedules(job.program, 4, 7))
+        events = job.inputs.events
+        for plan in plans:
+            shape = (plan[0].lanes, *events.shape[2:])
+            parts = [schedule.samples(schedule.rows(events).reshape(-1, *shape)) for schedule in plan]
+            assert (np.concatenate(parts, 1) == events).all()
+    assert [len(plan) for plan in plans] == [7, 3, 1]  # of the recurrent one
     assert_all_equal(jobs, run_lava_jobs(jobs))
 
 
@@ -123,14 +195,28 @@ def test_lava_equals_reference_for_a_population_that_is_read(small_program, rand
     assert_all_equal(jobs, run_lava_jobs(jobs))
 
 
-def test_cycles_and_other_neurons_are_refused_by_lava_by_name(random_program, small_program):
+def test_what_lava_cannot_do_is_refused_by_name(random_program, small_program):
     program = small_program(1)
     soft = replace(program, nodes=(*program.nodes[:2], replace(program.nodes[2], reset="subtract"), *program.nodes[3:]))
-    with pytest.raises(UnsupportedError, match=r"layer1_lif.*soft reset"):
-        choose_processes(soft)
-    cyclic = next(p for p in (random_program(seed, plain=True) for seed in range(99)) if p.is_recurrent)
-    with pytest.raises(UnsupportedError, match="would leak into the next sample's window"):
-        choose_processes(cyclic)
+    assert choose_processes(soft)["layer1_lif"] == Choice("Population", "soft reset")
+    with pytest.raises(UnsupportedError, match=r"layer1_lif: no stock Lava process: soft reset"):
+        choose_processes(soft, stock_only=True)
+    with pytest.raises(LavatubeError, match="--conv own, expected a stock process, for --stock-only"):
+        choose_processes(program, "own", stock_only=True)
+    assert choose_processes(recurrent_program(delay=0))["lif"].why_own == (
+        "a bias that would fire before the first timestep, into a delay"
+    )
+    tight = next(p for p in (random_program(seed) for seed in range(99)) if is_tight(p))
+    with pytest.raises(UnsupportedError, match="a cycle with more synapses than timesteps: each synapse takes one"):
+        choose_processes(tight)
+
+
+def is_tight(program):
+    try:
+        timing(program)
+    except UnsupportedError:
+        return True
+    return False
 
 
 def with_weight_bit_flipped(program):
@@ -168,14 +254,12 @@ def test_a_fault_in_the_lava_path_is_named_by_layer_and_step(small_program, rand
         assert expected.spikes[layer][(step, sample, *neuron)] == comparison.first.a != comparison.first.b
 
 
-def test_one_delay_is_named_by_layer_and_step_and_refused_by_lava(small_program, random_inputs):
+def test_one_delay_is_named_by_layer_and_step(small_program, random_inputs):
     program = small_program(8)
     inputs = random_inputs(program, 6)
     late = replace(program, nodes=(*program.nodes[:3], replace(program.nodes[3], delay=1), *program.nodes[4:]))
-    comparison = compare(run_reference(program, inputs), run_reference(late, inputs))
+    comparison = compare(run_reference(program, inputs), run_lava(late, inputs))
     assert (comparison.first.layer, comparison.first.step) == ("layer2_lif", 0)
-    with pytest.raises(UnsupportedError, match="layer2_conv2d: a delay would leak into the next sample's window"):
-        run_lava(late, inputs)
 
 
 def test_conv_is_refused_where_it_would_not_be_exact(small_program, random_inputs):
@@ -187,7 +271,7 @@ def test_conv_is_refused_where_it_would_not_be_exact(small_program, random_input
     wrapping = with_neuron(program, 1, weight_exp=5)
     with pytest.raises(UnsupportedError, match="Conv wraps at 24 bits; use --conv sparse"):
         run_lava(wrapping, inputs, conv="conv")
-    with pytest.raises(LavatubeError, match="--conv, expected auto, conv, sparse, got dense"):
+    with pytest.raises(LavatubeError, match="--conv, expected auto, conv, sparse, own, got dense"):
         run_lava(program, inputs, conv="dense")
     jobs = [LavaJob(dropping, inputs), LavaJob(wrapping, inputs)]
     assert_all_equal(jobs, run_lava_jobs(jobs))

@@ -4,7 +4,8 @@
 # ///
 """Runs a list of jobs in Lava: lava_worker.py JOBS.json. Prints a line of progress now and then, and `done` at the end.
 
-A job: {"program": file, "events": .npy [T, B, ...], "out": folder, "record": ["u", "v"], "conv": "auto"}.
+A job: {"program": file, "events": .npy [T, B, ...], "out": folder, "record": ["u", "v"], "conv": "auto",
+"stock_only": false}.
 It leaves in `out`: <node>.spikes.npy, .u.npy, .v.npy [T, B, ...], readout.npy [T, B, classes], report.json.
 """
 
@@ -27,6 +28,8 @@ from lava.magma.core.process.process import AbstractProcess  # noqa: F401 (Lava 
 
 from lavatube.deploy.lava_backend.build_network import LavaNetwork, build
 from lavatube.deploy.lava_backend.processes.recorders import PortRecorder, StateRecorder
+from lavatube.deploy.lava_backend.schedule import Schedule, schedules
+from lavatube.deploy.lava_backend.timing import timing
 from lavatube.program import LoihiProgram, Shape
 from lavatube.program_file import load_program
 
@@ -35,60 +38,67 @@ watched: list[LavaNetwork] = []  # networks that run now
 
 
 def run_job(number: int, job: dict[str, Any]) -> None:
-    """Stream all samples of one job through one run and write its arrays."""
+    """All samples of one job, in one run or in several, and its arrays."""
     program, out = load_program(Path(job["program"])), Path(job["out"])
     events = np.load(job["events"], allow_pickle=False)
-    network = build(program, events, conv=job["conv"])
-    recorders = attach(program, network, out, job["record"])
-    ticks = events.shape[0] * events.shape[1] + max(network.latency.values())
-    watched.append(network)
-    try:
-        for start in range(0, ticks, TICKS_A_REPORT):
-            network.run(min(TICKS_A_REPORT, ticks - start))
-            print(f"progress {number} {min(start + TICKS_A_REPORT, ticks)} {ticks}", flush=True)
-    except RuntimeError:
-        report_exceptions(network)
-        raise
-    watched.remove(network)
-    network.stop()
-    for path, node, shape in recorders:
-        save_rows(path, events.shape[:2], shape, network.latency[node], network.whc[node])
+    choice = {"conv": job["conv"], "stock_only": job["stock_only"]}
+    plan = schedules(program, *events.shape[:2], **choice)
+    depth = timing(program).depth
+    total, done = sum(schedule.length + depth for schedule in plan), 0
+    parts: dict[str, list[np.ndarray]] = {}
+    for schedule in plan:
+        network = build(program, schedule.rows(events), num_steps=schedule.steps, **choice)
+        recorders = attach(program, network, out, job["record"])
+        watched.append(network)
+        try:
+            for start in range(0, schedule.length + depth, TICKS_A_REPORT):
+                ticks = min(TICKS_A_REPORT, schedule.length + depth - start)
+                network.run(ticks)
+                done += ticks
+                print(f"progress {number} {done} {total}", flush=True)
+        except RuntimeError:
+            report_exceptions(network)
+            raise
+        watched.remove(network)
+        network.stop()
+        for name, (node, shape) in recorders.items():
+            rows = recorded(out / name, schedule, shape, network.latency[node], network.whc[node])
+            parts.setdefault(name, []).append(rows)
+    for name, arrays in parts.items():
+        np.save(out / f"{name}.npy", np.concatenate(arrays, 1))
     versions = {name: version(name) for name in ("lava-nc", "numpy")} | {"python": platform.python_version()}
-    (out / "report.json").write_text(json.dumps({"processes": network.report, "versions": versions}))
+    side = {"lanes": plan[0].lanes, "windows": plan[0].windows, "runs": len(plan)}
+    (out / "report.json").write_text(json.dumps({"processes": network.report, "versions": versions, "samples": side}))
 
 
-def attach(program: LoihiProgram, network: LavaNetwork, out: Path, record: list[str]) -> list[tuple[Path, str, Shape]]:
-    """Recorders on every population and on what the read-out adds up: [(file, node, logical shape)]."""
-    found = []
+def attach(program: LoihiProgram, network: LavaNetwork, out: Path, record: list[str]) -> dict[str, tuple[str, Shape]]:
+    """Recorders on every population and on what the read-out adds up: {file: (node, logical shape)}."""
+    found: dict[str, tuple[str, Shape]] = {}
     for node in program.neurons:
         process = network.processes[node.name]
-        found.append((out / f"{node.name}.spikes", node.name, node.shape))
-        process.s_out.connect(PortRecorder(shape=process.s_out.shape, path=str(found[-1][0])).a_in)
+        found[f"{node.name}.spikes"] = node.name, node.shape
+        process.s_out.connect(PortRecorder(shape=process.s_out.shape, path=str(out / f"{node.name}.spikes")).a_in)
         for state in record:
             var = getattr(process, state)
-            found.append((out / f"{node.name}.{state}", node.name, node.shape))
-            StateRecorder(shape=var.shape, path=str(found[-1][0])).watch(var)
+            found[f"{node.name}.{state}"] = node.name, node.shape
+            StateRecorder(shape=var.shape, path=str(out / f"{node.name}.{state}")).watch(var)
     inbound = program.inbound(program.readout)
     if inbound:
-        found.append((out / "readout", inbound[0].name, inbound[0].out_shape))
-        recorder = PortRecorder(shape=network.output_ports[0].shape, path=str(found[-1][0]))
+        found["readout"] = inbound[0].name, inbound[0].out_shape
+        recorder = PortRecorder(shape=network.output_ports[0].shape, path=str(out / "readout"))
         for port in network.output_ports:
             port.connect(recorder.a_in)
     return found
 
 
-def save_rows(path: Path, size: tuple[int, int], shape: Shape, latency: int, whc: bool) -> None:
-    """Cut the lag off the recorded ticks and write [T, B, ...] in logical time and (C, H, W) order."""
-    steps, batch = size
-    ticks = np.fromfile(path, np.int32).reshape(-1, int(np.prod(shape)))
-    ticks = ticks[latency : latency + steps * batch]
-    rows = ticks.reshape(batch, steps, *shape[::-1]).transpose(1, 0, *range(len(shape) + 1, 1, -1)) if whc else (
-        ticks.reshape(batch, steps, *shape).swapaxes(0, 1)
-    )  # fmt: skip
-    if rows.shape != (steps, batch, *shape):
-        raise RuntimeError(f"{path.name}: recorded {rows.shape}, expected {(steps, batch, *shape)}")
-    np.save(path.with_name(path.name + ".npy"), rows)
+def recorded(path: Path, schedule: Schedule, shape: Shape, latency: int, whc: bool) -> np.ndarray:
+    """Rows of a file as [T, samples, ...] in logical time and (C, H, W) order: the lag and the way out are cut off."""
+    ticks = np.fromfile(path, np.int32).reshape(-1, schedule.lanes, *(shape[::-1] if whc else shape))
     path.unlink()
+    ticks = ticks[latency : latency + schedule.length]
+    if len(ticks) != schedule.length:
+        raise RuntimeError(f"{path.name}: {len(ticks)} ticks were recorded, expected {schedule.length}")
+    return schedule.samples(ticks.transpose(0, 1, *range(len(shape) + 1, 1, -1)) if whc else ticks)
 
 
 def report_exceptions(network: LavaNetwork) -> None:

@@ -1,0 +1,62 @@
+"""How the samples of a run share Lava's time: side by side as blocks of neurons, and one after another in windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lavatube.deploy.lava_backend.choose import choose_processes, connections
+from lavatube.deploy.lava_backend.timing import timing
+from lavatube.program import LoihiProgram
+
+LANES_MAX = 64
+CONNECTIONS_MAX = 4_000_000  # stored by stock processes for all lanes: a step costs about a nanosecond each
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One run: sample `window * lanes + lane`, from `start` on, is in that lane and window.
+
+    steps: timesteps of a sample. What is left over of lanes and windows is silent samples.
+    """
+
+    start: int
+    stop: int
+    lanes: int
+    windows: int
+    steps: int
+
+    @property
+    def length(self) -> int:
+        """Ticks without the way through the network."""
+        return self.windows * self.steps
+
+    def rows(self, events: np.ndarray) -> np.ndarray:
+        """What the source emits of the events [T, B, ...] of all samples: [ticks, lanes, ...]."""
+        steps, _, *shape = events.shape
+        chosen = np.zeros((steps, self.lanes * self.windows, *shape), np.int32)
+        chosen[:, : self.stop - self.start] = events[:, self.start : self.stop]
+        return chosen.reshape(steps, self.windows, self.lanes, *shape).swapaxes(0, 1).reshape(-1, self.lanes, *shape)
+
+    def samples(self, rows: np.ndarray) -> np.ndarray:
+        """The way back: rows [ticks, lanes, ...] of one node to [T, samples of this run, ...]."""
+        whole = rows.reshape(self.windows, self.steps, *rows.shape[1:]).swapaxes(0, 1)
+        return whole.reshape(self.steps, -1, *rows.shape[2:])[:, : self.stop - self.start]
+
+
+def schedules(
+    program: LoihiProgram, steps: int, batch: int, *, conv: str = "auto", stock_only: bool = False
+) -> list[Schedule]:
+    """The runs for a batch: one, of as many windows as it takes; or, with delays or cycles, several of one window.
+
+    raises: UnsupportedError as `choose_processes`.
+    """
+    when, chosen = timing(program), choose_processes(program, conv, stock_only=stock_only, num_steps=steps)
+    stock = [synapse for synapse in program.synapses if chosen[synapse.name].stock]
+    stored = sum(connections(synapse) * (1 + when.wait[synapse.name]) for synapse in stock)
+    alone = any(choice.process == "Conv" for choice in chosen.values())  # it knows no samples side by side
+    lanes = 1 if alone else max(1, min(LANES_MAX, CONNECTIONS_MAX // max(stored, 1), batch))
+    if when.streams:
+        return [Schedule(0, batch, lanes, -(-batch // lanes), steps)]
+    return [Schedule(start, min(start + lanes, batch), lanes, 1, steps) for start in range(0, batch, lanes)]
