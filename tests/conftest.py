@@ -69,6 +69,14 @@ def random_program() -> Callable[..., LoihiProgram]:
 
 
 @pytest.fixture
+def random_case() -> Callable[[int], tuple[LoihiProgram, InputBatch]]:
+    """See random_programs.py."""
+    from random_programs import random_case
+
+    return random_case
+
+
+@pytest.fixture
 def random_inputs() -> Callable[..., InputBatch]:
     """Random events within a program's input encoding, [T, B, ...]."""
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from lavatube import fixed_point as fp
+from lavatube.inputs import InputBatch, make_inputs
 from lavatube.program import (
     Conv2dNode,
     DenseNode,
@@ -21,6 +23,23 @@ from lavatube.program import (
 )
 
 Rng = np.random.Generator
+STEPS_MAX = 200
+
+
+def random_case(seed: int, batch: int = 5) -> tuple[LoihiProgram, InputBatch]:
+    """A program and inputs for it: a third of every node, a third of plain neurons, a third of these without lags.
+
+    One in ten runs for up to 200 timesteps, the others for up to 9.
+    """
+    program = random_program(seed, plain=seed % 3 > 0, recurrent=seed % 3 < 2)
+    if seed % 3 == 2:
+        nodes = tuple(node if not isinstance(node, Synapse) else replace(node, delay=0) for node in program.nodes)
+        program = replace(program, nodes=nodes)
+    rng = np.random.default_rng([seed, 1])
+    steps = int(rng.integers(1, STEPS_MAX + 1 if seed % 10 == 0 else 10))
+    events = rng.integers(0, program.input.max_value + 1, (steps, batch, *program.input.shape))
+    events[rng.random(events.shape) < rng.choice([0.0, 0.5, 0.95])] = 0
+    return program, make_inputs(events, program.input, default_steps=steps)
 
 
 def random_program(seed: int, *, plain: bool = False, recurrent: bool = True) -> LoihiProgram:
@@ -57,6 +76,10 @@ def random_program(seed: int, *, plain: bool = False, recurrent: bool = True) ->
         nodes.insert(1, synapse)
         edges += [(last.name, synapse.name), (synapse.name, into.name)]
     reads = str(rng.choice(["current", "current", "spikes", "voltage"])) if not plain else "current"
+    if reads == "voltage" and seed % 2:  # a leaky integrator: nothing but its voltage says anything
+        silent = {"output": "none", "reset": "zero", "refractory": 0}
+        other = {"vth_low": 0, "memory_gate": False, "payload_bits": 0, "payload_shift": 0}
+        nodes[nodes.index(sources[-1])] = sources[-1] = replace(sources[-1], **silent, **other)  # type: ignore[arg-type]
     classes = int(np.prod(sources[-1].shape)) if reads != "current" else int(rng.integers(1, 5))
     readout = ReadoutNode("output", rng.integers(-50, 50, classes).astype(np.int64), reads)  # type: ignore[arg-type]
     if reads == "current":

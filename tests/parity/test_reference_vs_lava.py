@@ -95,25 +95,14 @@ def test_lava_equals_reference_for_decays_exponents_and_overflowing_registers():
     assert sum(row["saturations"]["layer1_lif"] for row in overflow) > 0
 
 
-def lava_jobs(random_program, random_inputs, seeds, **options):
-    """{seed: a job}, for random programs that Lava's ticks allow: of every node, of plain neurons, without lags."""
-    found = {}
-    for seed in seeds:
-        program = random_program(seed, plain=seed % 3 > 0, recurrent=seed % 3 < 2)
-        if seed % 3 == 2:
-            nodes = tuple(replace(node, delay=0) if hasattr(node, "delay") else node for node in program.nodes)
-            program = replace(program, nodes=nodes)
-        job = LavaJob(program, random_inputs(program, 5, 1 + seed % 7, seed=seed), BOTH, **options)
-        try:
-            timing(program)
-        except UnsupportedError:
-            continue
-        found[seed] = job
-    return found
+def lava_jobs(random_case, seeds, **options):
+    """Jobs for the random programs that Lava's ticks allow."""
+    cases = [random_case(seed) for seed in seeds]
+    return [LavaJob(program, inputs, BOTH, **options) for program, inputs in cases if not is_tight(program)]
 
 
-def test_lava_equals_reference_on_random_graphs_of_every_node(random_program, random_inputs):
-    jobs = list(lava_jobs(random_program, random_inputs, range(100)).values())
+def test_lava_equals_reference_on_random_graphs_of_every_node(random_case):
+    jobs = lava_jobs(random_case, range(100))
     when = [timing(job.program) for job in jobs]
     assert sum(each.streams and max(each.wait.values()) > 0 for each in when) > 5  # the premises: paths that differ
     assert sum(job.program.is_recurrent for job in jobs) > 5
@@ -123,8 +112,8 @@ def test_lava_equals_reference_on_random_graphs_of_every_node(random_program, ra
     assert used >= {"lava Dense", "lava Sparse", "lava DelaySparse", "lava LIFReset", "lavatube Population"}
 
 
-def test_our_own_synapses_equal_reference_on_random_graphs(random_program, random_inputs):
-    jobs = list(lava_jobs(random_program, random_inputs, range(40, 60), conv="own").values())
+def test_our_own_synapses_equal_reference_on_random_graphs(random_case):
+    jobs = lava_jobs(random_case, range(100, 120), conv="own")
     traces = run_lava_jobs(jobs)
     assert_all_equal(jobs, traces)
     assert any(row["process"] == "lavatube Projection" for trace in traces for row in trace.meta["processes"].values())
