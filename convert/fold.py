@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from lavatube.convert.registers import FoldedLayer
+from lavatube.convert.registers import FoldedLayer, FoldedSynapse
 from lavatube.errors import UnsupportedError
+from lavatube.train.layout import INPUT
 from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.networks.spiking_layer import SpikingLayer
+from lavatube.train.networks.wiring import Connection, Drive, wiring
+
+LOWERED = frozenset({"recurrence"})  # needs of a network that quantization serves; the target has its own say
 
 
 def fold(network: SpikingNetwork, input_scale: float) -> list[FoldedLayer]:
@@ -16,40 +22,66 @@ def fold(network: SpikingNetwork, input_scale: float) -> list[FoldedLayer]:
     input_scale: what the float network saw for an event of 1.
     raises: UnsupportedError naming what in the network cannot be quantized yet.
     """
-    chain = network.chain()
-    for need in sorted(network.needs):
+    for need in sorted(network.needs - LOWERED):
         raise UnsupportedError(
             f"the network needs {need}",
             where="quantize",
-            expected="leaky neurons with binary spikes and reset to zero",
+            expected="leaky neurons with binary spikes and reset to zero, between synapses that add up currents",
             got=need,
-            remedy="train with decay < 1, reset: zero, output: binary, no v_initial and no refractory period",
+            remedy="train with decay < 1, reset: zero, output: binary, no v_initial and no refractory period, and with "
+            "a network of kind chain, vgg, resnet or recurrent",
         )
-    layers, event_scale = [], input_scale
-    for name, layer in chain:
+    drives = wiring(network)
+    shapes = {INPUT: list(network.input_shape)}
+    for drive in drives:  # a feedback has the shape of its own population, so the first connection says it
+        layer = drive.connections[0].layer
+        assert isinstance(layer, SpikingLayer)
+        shapes[drive.name] = list(layer.out_shape)
+    return [_fold_layer(drive, shapes, input_scale) for drive in drives]
+
+
+def _fold_layer(drive: Drive, shapes: dict[str, list[int]], input_scale: float) -> FoldedLayer:
+    threshold = 1.0 if drive.spec is None else drive.spec.v_threshold
+    units = shapes[drive.name][0]
+    total, synapses = np.zeros(units), []
+    for connection in drive.connections:
+        weight, bias, geometry = _fold_connection(connection, shapes)
+        event = input_scale if connection.source == INPUT else 1.0
+        synapses.append(FoldedSynapse(connection.name, connection.source, geometry, weight * event / threshold))
+        total = total + bias / threshold
+    dv = None if drive.spec is None else drive.spec.dv
+    return FoldedLayer(drive.name, shapes[drive.name], tuple(synapses), total, dv)
+
+
+def _fold_connection(
+    connection: Connection, shapes: dict[str, list[int]]
+) -> tuple[np.ndarray, np.ndarray | float, dict[str, Any]]:
+    """(weight, bias, geometry) of one synapse, float64."""
+    layer, shape = connection.layer, shapes[connection.source]
+    if isinstance(layer, SpikingLayer):
         weight, bias = (value.double().numpy() for value in layer.folded())
-        spec = None if layer.neurons is None else layer.neurons.spec
-        threshold = 1.0 if spec is None else spec.v_threshold
-        weight, geometry = fuse_pooling(layer, weight)
-        layers.append(
-            FoldedLayer(name, geometry, weight * event_scale / threshold, bias / threshold, spec.dv if spec else None)
-        )
-        event_scale = 1.0
-    return layers
+        geometry = {name: value for name, value in layer.geometry.items() if name != "out_shape"}
+        weight, geometry = fuse_pooling(layer.pool, weight, geometry)
+        return weight, bias, geometry
+    if layer is not None:
+        return layer.weight.detach().double().numpy(), 0.0, {"kind": "dense", "in_shape": shape}
+    if len(shape) == 1:
+        return np.eye(shape[0]), 0.0, {"kind": "dense", "in_shape": shape}
+    geometry = {"kind": "conv2d", "in_shape": shape, "kernel": [1, 1], "stride": [1, 1], "padding": [0, 0]}
+    return np.ones((shape[0], 1, 1, 1)), 0.0, geometry | {"groups": shape[0]}
 
 
-def fuse_pooling(layer: SpikingLayer, weight: np.ndarray) -> tuple[np.ndarray, dict[str, object]]:
+def fuse_pooling(pool: int, weight: np.ndarray, geometry: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
     """The one synapse that does the work of average pooling over pool x pool windows and of the synapse after it.
 
     A convolution of window k, stride s, padding p becomes one of window k pool, stride s pool, padding p pool, each
     weight repeated pool x pool times and divided by pool^2; a dense layer's columns likewise. Exact: both are linear.
     """
-    pool, geometry = layer.pool, dict(layer.geometry)
     if pool == 1:
         return weight, geometry
     spread = np.ones((1, 1, pool, pool)) / pool**2
     if geometry["kind"] == "conv2d":
-        geometry |= {key: [pool * n for n in geometry[key]] for key in ("kernel", "stride", "padding")}
+        geometry = geometry | {key: [pool * n for n in geometry[key]] for key in ("kernel", "stride", "padding")}
         return np.kron(weight, spread), geometry
     channels, height, width = geometry["in_shape"]
     maps = weight.reshape(len(weight), channels, height // pool, width // pool)

@@ -18,8 +18,8 @@ from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.files import sha256_of_file
 
 DESCRIPTION_KEYS = {
-    "version", "lavatube", "method", "num_steps", "contract", "input", "readout", "nodes", "lossy", "floats_sha256",
-    "source_sha256",
+    "version", "lavatube", "method", "num_steps", "contract", "input", "readout", "order", "nodes", "lossy",
+    "floats_sha256", "source_sha256",
 }  # fmt: skip
 
 
@@ -27,11 +27,13 @@ DESCRIPTION_KEYS = {
 class QuantizedGraph:
     """A NIR graph whose floats are exactly integer * scale, and the metadata that says so.
 
-    rows: {node name: its quantization}, as written by `to_nir`.
+    rows:  {node name: its quantization}, as written by `to_nir`.
+    order: node names in order of execution; what comes from a later node is of the timestep before.
     """
 
     graph: nir.NIRGraph
     rows: Mapping[str, Mapping[str, Any]]
+    order: tuple[str, ...]
     contract: ExecutionContract
     input_shape: tuple[int, ...]
     message_bits: int
@@ -84,6 +86,7 @@ def read_quantized_nir(path: Path) -> QuantizedGraph:
         return QuantizedGraph(
             graph=graph,
             rows={str(name): dict(row) for name, row in description["nodes"].items()},
+            order=tuple(str(name) for name in description["order"]),
             contract=ExecutionContract.from_json(description["contract"], where=str(path)),
             input_shape=tuple(int(n) for n in description["input"]["shape"]),
             message_bits=int(description["input"]["message_bits"]),

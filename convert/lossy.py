@@ -25,25 +25,24 @@ def snapped(recipe: Recipe) -> list[dict[str, Any]]:
 def rounding(chosen: Sequence[ChosenLayer], module: QuantizedModule) -> list[dict[str, Any]]:
     """What rounding and clamping does: to the folded floats before fine-tuning, and to the master weights after it."""
     records = []
-    for values, layer, made in zip(chosen, module.chain(), module.integer_layers(), strict=True):
-        limit = 2 ** (made.num_weight_bits - 1) - 1
+    for values, layer, made in zip(chosen, module.in_order(), module.integer_layers(), strict=True):
         bias_range = (BIAS_MANTISSA_MIN, BIAS_MANTISSA_MAX) if made.neuron else (-INT32_MAX, INT32_MAX)
-        master = layer.synapse.weight.detach().cpu().numpy(), layer.bias.detach().cpu().numpy()
-        for when, (weight, bias) in (
-            ("before fine-tuning", (values.weight, values.bias)),
-            ("after fine-tuning", master),
-        ):
-            records.append(
-                {
-                    "stage": "quantize",
-                    "layer": made.name,
-                    "when": when,
-                    "what": f"weights rounded to {made.num_weight_bits} bits, biases to their register",
-                    **_range_of("weight", weight, made.scale, (-limit, limit)),
-                    **_range_of("bias", bias, made.bias_scale, bias_range),
-                }
-            )
+        masters = [synapse.weights.weight.detach().cpu().numpy() for synapse in layer.inbound()]
+        biases = values.bias, layer.bias.detach().cpu().numpy()
+        for number, synapse in enumerate(made.synapses):
+            limit = 2 ** (synapse.num_weight_bits - 1) - 1
+            for when, weight in (("before", values.weights[number]), ("after", masters[number])):
+                what = f"weights rounded to {synapse.num_weight_bits} bits"
+                found = _range_of("weight", weight, synapse.scale, (-limit, limit))
+                records.append(_record(synapse.node_name, when, what) | found)
+        for when, bias in zip(("before", "after"), biases, strict=True):
+            found = _range_of("bias", bias, made.bias_scale, bias_range)
+            records.append(_record(made.name, when, "biases rounded to their register") | found)
     return records
+
+
+def _record(layer: str, when: str, what: str) -> dict[str, Any]:
+    return {"stage": "quantize", "layer": layer, "when": f"{when} fine-tuning", "what": what}
 
 
 def _range_of(what: str, value: np.ndarray, scale: float, limits: tuple[int, int]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +17,11 @@ from lavatube.convert.registers import ChosenLayer, choose_registers
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.files import require_writable, sha256_of_file
 from lavatube.fixed_point import INT32_MAX
-from lavatube.integer_layer import mantissas
-from lavatube.program import Conv2dNode, DenseNode, NeuronNode
+from lavatube.integer_layer import IntegerSynapse, mantissas
+from lavatube.program import Conv2dNode, DenseNode, NeuronNode, Synapse
 from lavatube.train.datasets.dataset import Split
 from lavatube.train.device import torch_device
+from lavatube.train.layout import INPUT
 from lavatube.train.loop import evaluate
 from lavatube.train.networks.build import load_network
 from lavatube.train.quantized import QuantizedModule
@@ -115,8 +117,9 @@ def _module(chosen: Sequence[ChosenLayer], recipe: Recipe, data: EncodedData) ->
         "layers": [dict(layer.layout) for layer in chosen],
     }
     module = QuantizedModule(layout)
-    for layer, values in zip(module.chain(), chosen, strict=True):
-        layer.synapse.weight.data.copy_(torch.tensor(values.weight))
+    for layer, values in zip(module.in_order(), chosen, strict=True):
+        for synapse, weight in zip(layer.inbound(), values.weights, strict=True):
+            synapse.weights.weight.data.copy_(torch.tensor(weight))
         layer.bias.data.copy_(torch.tensor(values.bias))
     return module
 
@@ -130,8 +133,7 @@ def _fine_tune(
     progress: Callable[[int, int, str], None] | None,
 ) -> float:
     """Adam on the master weights; leaves the epoch with the best validation accuracy in the module and returns it."""
-    groups = [{"params": [p]} for p in module.parameters()]
-    optimizer = torch.optim.Adam(groups, lr=FINE_TUNING_LR)
+    optimizer = torch.optim.Adam(_groups(module))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(epochs, 1))
     kept = {name: value.clone() for name, value in module.state_dict().items()}
     logit_scale = module.layout["layers"][-1]["logit_scale"]
@@ -155,25 +157,42 @@ def _fine_tune(
     return best
 
 
+def _groups(module: QuantizedModule) -> list[dict[str, Any]]:
+    """Parameter groups with a learning rate in proportion to the largest weight that the integers can hold."""
+    groups: list[dict[str, Any]] = []
+    for layer in module.in_order():
+        for synapse in layer.inbound():
+            largest = synapse.layout["scale"] * 2 ** (synapse.layout["bits"] - 1)
+            groups.append({"params": list(synapse.parameters()), "lr": FINE_TUNING_LR * largest})
+        groups.append({"params": [layer.bias], "lr": FINE_TUNING_LR})
+    return groups
+
+
 def overflow(module: QuantizedModule) -> str:
     """What could overflow for some input within the encoding, in words; "" if nothing can."""
-    max_event, num_steps = module.max_input, int(module.layout["num_steps"])
+    num_steps = int(module.layout["num_steps"])
     for layer in module.integer_layers():
         if layer.neuron is None:
             largest = int(np.abs(layer.bias).max())
             if largest > INT32_MAX:
                 return f"{layer.name}: the read-out's bias is {largest}, at most {INT32_MAX} can be added"
             continue
-        weight = mantissas(layer.weight, layer.num_weight_bits, layer.headroom)
-        synapse = (
-            DenseNode(layer.name, layer.in_shape, *weight)
-            if layer.kind == "dense"
-            else Conv2dNode(layer.name, layer.in_shape, *weight, stride=layer.stride, padding=layer.padding)
-        )
+        inbound: list[tuple[Synapse, tuple[int, int]]] = [
+            (program_synapse(synapse), (0, module.max_input if synapse.source == INPUT else 1))
+            for synapse in layer.synapses
+        ]
         neuron = layer.neuron
         bias = np.broadcast_to(neuron.bias_mant.reshape(-1, *(1,) * (len(layer.out_shape) - 1)), layer.out_shape)
         target = NeuronNode(layer.name, layer.out_shape, neuron.du, neuron.dv, neuron.vth, bias, neuron.bias_exp)
-        if found := bound_layer(target, [(synapse, (0, max_event))], num_steps).violations():
+        if found := bound_layer(target, inbound, num_steps).violations():
             return f"{layer.name}: {'; '.join(found)}"
-        max_event = 1
     return ""
+
+
+def program_synapse(synapse: IntegerSynapse) -> Synapse:
+    """The node that a synapse will be in the program."""
+    weight = mantissas(synapse.weight, synapse.num_weight_bits, synapse.headroom)
+    if synapse.kind == "dense":
+        return DenseNode(synapse.name, synapse.in_shape, *weight)
+    window = {"stride": synapse.stride, "padding": synapse.padding, "groups": synapse.groups}
+    return Conv2dNode(synapse.name, synapse.in_shape, *weight, **window)  # type: ignore[arg-type]

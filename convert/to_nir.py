@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,11 @@ from lavatube.contract import LOIHI
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.files import sha256_of_arrays, whole_file
 from lavatube.fixed_point import DECAY_MAX, DECAY_ONE
-from lavatube.integer_layer import IntegerLayer
+from lavatube.integer_layer import IntegerLayer, IntegerSynapse
 from lavatube.program import InputNode
 
 METADATA_KEY = "lavatube"
-METADATA_VERSION = 1
+METADATA_VERSION = 2
 FLOAT_FIELDS = ("weight", "bias", "tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset", "w_in")
 
 
@@ -44,16 +43,24 @@ def export_nir(
     raises: LavatubeError if what was read back is not what was meant; UnsupportedError for a stored current.
     """
     nodes: dict[str, nir.NIRNode] = {"input": nir.Input(np.array(input_node.shape))}
+    edges: list[tuple[str, str]] = []
     rows: dict[str, dict[str, Any]] = {}
     for layer in layers:
-        if layer.kind == "dense" and len(layer.in_shape) > 1:
-            nodes[f"{layer.name}_a_flatten"] = nir.Flatten(
-                input_type={"input": np.array(layer.in_shape)}, start_dim=0, end_dim=-1
-            )
-        name, node, rows[name] = _synapse(layer)
-        nodes[name] = node
+        target = "output" if layer.neuron is None else f"{layer.name}_lif"
+        for number, synapse in enumerate(layer.synapses):
+            source = "input" if synapse.source == "input" else f"{synapse.source}_lif"
+            if synapse.kind == "dense" and len(synapse.in_shape) > 1:
+                flatten = f"{synapse.name}_a_flatten"
+                shape = {"input": np.array(synapse.in_shape)}
+                nodes[flatten] = nir.Flatten(input_type=shape, start_dim=0, end_dim=-1)
+                edges.append((source, flatten))
+                source = flatten
+            name = synapse.node_name
+            # a population's bias goes with its first synapse
+            nodes[name], rows[name] = _synapse(synapse, layer, layer.bias if number == 0 else layer.bias * 0)
+            edges += [(source, name), (name, target)]
         if layer.neuron is not None:
-            nodes[f"{layer.name}_lif"], rows[f"{layer.name}_lif"] = _neuron(layer)
+            nodes[target], rows[target] = _neuron(layer)
     nodes["output"] = nir.Output(np.array(layers[-1].out_shape))
     for name, row in rows.items():
         nodes[name].metadata = {METADATA_KEY: json.dumps(row, sort_keys=True), **_known_keys(row)}
@@ -66,6 +73,7 @@ def export_nir(
         "contract": LOIHI.to_json(),
         "input": {"shape": list(input_node.shape), "message_bits": input_node.message_bits},
         "readout": "sum over timesteps",
+        "order": names,
         "nodes": rows,
         "lossy": [dict(record) for record in lossy],
         "floats_sha256": digest_of_floats(nodes),
@@ -73,7 +81,7 @@ def export_nir(
     }
     graph = nir.NIRGraph(
         nodes=nodes,
-        edges=list(pairwise(names)),
+        edges=edges,
         metadata={METADATA_KEY: json.dumps(description, sort_keys=True)},
     )
     with whole_file(path) as temporary:
@@ -95,31 +103,32 @@ def digest_of_floats(nodes: Mapping[str, nir.NIRNode]) -> str:
     return sha256_of_arrays(arrays)
 
 
-def _synapse(layer: IntegerLayer) -> tuple[str, nir.NIRNode, dict[str, Any]]:
-    weight = layer.weight.astype(np.float64) * layer.scale
-    bias = layer.bias.astype(np.float64) * layer.bias_scale
+def _synapse(synapse: IntegerSynapse, layer: IntegerLayer, integers: np.ndarray) -> tuple[nir.NIRNode, dict[str, Any]]:
+    """integers: [O] int64, bias in steps of the layer's `bias_scale`."""
+    weight = synapse.weight.astype(np.float64) * synapse.scale
+    bias = integers.astype(np.float64) * layer.bias_scale
     row = {
-        "scale": layer.scale,
-        "bits": layer.num_weight_bits,
+        "scale": synapse.scale,
+        "bits": synapse.num_weight_bits,
         "signed": True,
         "zero_point": 0,
         "axis": None,
         "rounding": "half to even",
-        "headroom": layer.headroom,
+        "headroom": synapse.headroom,
         "bias_scale": layer.bias_scale,
     }
-    if layer.kind == "dense":
-        return f"{layer.name}_dense", nir.Affine(weight=weight, bias=bias), row
+    if synapse.kind == "dense":
+        return nir.Affine(weight=weight, bias=bias), row
     node = nir.Conv2d(
-        input_shape=(layer.in_shape[1], layer.in_shape[2]),
+        input_shape=(synapse.in_shape[1], synapse.in_shape[2]),
         weight=weight,
-        stride=layer.stride,
-        padding=layer.padding,
+        stride=synapse.stride,
+        padding=synapse.padding,
         dilation=1,
-        groups=1,
+        groups=synapse.groups,
         bias=bias,
     )
-    return f"{layer.name}_conv2d", node, row
+    return node, row
 
 
 def _neuron(layer: IntegerLayer) -> tuple[nir.NIRNode, dict[str, Any]]:

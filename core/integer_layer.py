@@ -1,4 +1,4 @@
-"""IntegerLayer: one layer of a quantized network in integers, between the checkpoint and its exports."""
+"""IntegerLayer: one population of a quantized network in integers, between the checkpoint and its exports."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class IntegerNeuron:
 
 
 @dataclass(frozen=True)
-class IntegerLayer:
-    """A synapse with b-bit integers and what it drives.
+class IntegerSynapse:
+    """b-bit integers between the events of `source` (a layer's name, or "input") and the layer that has this synapse.
 
-    weight:   [O, I, h, w] (conv2d) or [O, I] (dense) int8, in -2^(bits-1)..2^(bits-1)-1.
+    weight:   [O, I / groups, h, w] (conv2d) or [O, I] (dense) int8, in -2^(bits-1)..2^(bits-1)-1.
     headroom: k of a = (sum of weight * s) << k, so that thresholds keep their resolution at few bits.
     scale:    float value of one integer weight; exact power of two.
-    readout_bias: [O] int64 in activation units, only where `neuron` is None.
     """
 
     name: str
+    source: str
     kind: str
     in_shape: Shape
     out_shape: Shape
@@ -48,15 +48,41 @@ class IntegerLayer:
     num_weight_bits: int
     headroom: int
     scale: float
-    neuron: IntegerNeuron | None
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
-    readout_bias: np.ndarray | None = None
+    groups: int = 1
+
+    @property
+    def node_name(self) -> str:
+        """Of the node in NIR and in the program."""
+        return f"{self.name}_{self.kind}"
 
     @property
     def activation_scale(self) -> float:
-        """Float value of one activation unit."""
+        """Float value of one activation unit: the same for all synapses of a layer."""
         return self.scale / (1 << self.headroom)
+
+
+@dataclass(frozen=True)
+class IntegerLayer:
+    """A population, or the read-out, and the synapses that drive it.
+
+    A synapse whose source is this layer or a later one sees the timestep before.
+    readout_bias: [O] int64 in activation units, only where `neuron` is None.
+    """
+
+    name: str
+    synapses: tuple[IntegerSynapse, ...]
+    neuron: IntegerNeuron | None
+    readout_bias: np.ndarray | None = None
+
+    @property
+    def out_shape(self) -> Shape:
+        return self.synapses[0].out_shape
+
+    @property
+    def activation_scale(self) -> float:
+        return self.synapses[0].activation_scale
 
     @property
     def bias_scale(self) -> float:
@@ -69,4 +95,4 @@ class IntegerLayer:
         """[O] integer bias, in steps of `bias_scale`."""
         if self.neuron is not None:
             return self.neuron.bias_mant.astype(np.int64)
-        return np.zeros(len(self.weight), np.int64) if self.readout_bias is None else self.readout_bias
+        return np.zeros(len(self.synapses[0].weight), np.int64) if self.readout_bias is None else self.readout_bias

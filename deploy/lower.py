@@ -1,9 +1,8 @@
-"""NIR -> LoihiProgram: walk the chain, lower each node by its rule, prove that nothing overflows."""
+"""NIR -> LoihiProgram: lower each node by its rule, in order of execution, and prove that nothing overflows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +39,12 @@ def lower(
     """
     quantized = model if isinstance(model, QuantizedGraph) else read_quantized_nir(Path(model))
     try:
-        nodes, scales = _nodes(quantized)
+        nodes, edges, scales = _nodes(quantized)
     except (KeyError, TypeError) as error:
         raise LavatubeError("malformed quantization metadata", where=quantized.path, got=str(error)) from error
-    names = [node.name for node in nodes]
     program = LoihiProgram(
         nodes=tuple(nodes),
-        edges=tuple(pairwise(names)),
+        edges=tuple(edges),
         num_steps=quantized.num_steps,
         source={"kind": "nir", "sha256": quantized.sha256},
         scales=scales,
@@ -65,53 +63,101 @@ def lower(
     return program
 
 
-def _nodes(quantized: QuantizedGraph) -> tuple[list[Node], dict[str, float]]:
-    shape: Shape = quantized.input_shape
-    nodes: list[Node] = [InputNode("input", shape, quantized.message_bits)]
+def _nodes(quantized: QuantizedGraph) -> tuple[list[Node], list[tuple[str, str]], dict[str, float]]:
+    """Nodes in order, edges, and the float value of one activation unit by synapse."""
+    before, nodes, edges = _wiring(quantized), list[Node](), list[tuple[str, str]]()
     scales: dict[str, float] = {}
-    bias = np.zeros(0)
-    synapse_row: Any = {}
-    for name in _chain(quantized):
-        node = quantized.graph.nodes[name]
+    for name in quantized.order:
+        node, where = quantized.graph.nodes[name], f"{quantized.path}:{name}"
         row: Any = quantized.rows.get(name, {})
-        if type(node) in SYNAPSES:
-            flat = nir.Flatten in [type(quantized.graph.nodes[a]) for a, b in quantized.graph.edges if b == name]
-            lowered: Synapse = SYNAPSES[type(node)](name, node, row, shape)
-            if isinstance(node, nir.Affine) and len(shape) > 1 and not flat:
-                raise UnsupportedError("Affine on an image needs a Flatten before it", where=name)
-            nodes.append(lowered)
+        if isinstance(node, nir.Input):
+            nodes.append(InputNode(name, quantized.input_shape, quantized.message_bits))
+        elif type(node) in SYNAPSES:
+            (source,) = before[name]
+            shape = _shape(quantized, source)
+            nodes.append(SYNAPSES[type(node)](name, node, row, shape))
+            if isinstance(node, nir.Affine) and len(shape) > 1 and (source, name) in quantized.graph.edges:
+                raise UnsupportedError("Affine on an image needs a Flatten before it", where=where)
             scales[name] = row["scale"] / 2 ** row["headroom"]
-            bias = integers_of(node.bias, row["bias_scale"], where=f"{name}.bias")
-            shape, synapse_row = lowered.out_shape, row
-        elif type(node) in NEURONS:
+            edges.append((source, name))
+        elif type(node) in NEURONS or isinstance(node, nir.Output):
+            edges += [(synapse, name) for synapse in before[name]]
+            bias, synapse_row = _bias(quantized, before[name], where)
+            if isinstance(node, nir.Output):
+                if synapse_row["bias_scale"] != synapse_row["scale"] / 2 ** synapse_row["headroom"]:
+                    raise LavatubeError("bias_scale of the read-out contradicts its scale", where=quantized.path)
+                nodes.append(ReadoutNode(name, bias))
+                continue
+            shape = _shape(quantized, name)
             spread = np.broadcast_to(bias.reshape(-1, *(1,) * (len(shape) - 1)), shape)
             nodes.append(NEURONS[type(node)](name, node, row, spread, synapse_row, quantized.contract.dt))
-    if synapse_row["bias_scale"] != synapse_row["scale"] / 2 ** synapse_row["headroom"]:
-        raise LavatubeError("bias_scale of the read-out contradicts its scale", where=quantized.path)
-    nodes.append(ReadoutNode("output", bias.astype(np.int64)))
-    return nodes, scales
+    return nodes, edges, scales
 
 
-def _chain(quantized: QuantizedGraph) -> list[str]:
-    """Node names in order of execution, from after the input to the output."""
+def _bias(quantized: QuantizedGraph, synapses: list[str], where: str) -> tuple[np.ndarray, Any]:
+    """[O] int64, the sum of the biases of all synapses into a target, and the row of the first one.
+
+    raises: LavatubeError if they do not have one activation unit and one unit of bias.
+    """
+    rows = [quantized.rows[name] for name in synapses]
+    units = {(row["scale"] / 2 ** row["headroom"], row["bias_scale"]) for row in rows}
+    if len(units) > 1:
+        raise LavatubeError("synapses of one target with different units", where=where, got=str(sorted(units)))
+    graph = quantized.graph
+    parts = [
+        integers_of(graph.nodes[name].bias, row["bias_scale"], where=f"{name}.bias")
+        for name, row in zip(synapses, rows, strict=True)
+    ]
+    sizes = {part.shape for part in parts}
+    if len(sizes) > 1:
+        raise LavatubeError("synapses of one target with different channels", where=where, got=str(sorted(sizes)))
+    return np.sum(parts, 0), rows[0]
+
+
+def _shape(quantized: QuantizedGraph, name: str) -> Shape:
+    """Of the events of an input or a population."""
+    node = quantized.graph.nodes[name]
+    if isinstance(node, nir.Input):
+        return quantized.input_shape
+    return tuple(int(size) for size in np.shape(node.v_threshold))
+
+
+def _wiring(quantized: QuantizedGraph) -> dict[str, list[str]]:
+    """{synapse: [its source], target: its synapses}, flattening passed over.
+
+    raises: UnsupportedError for a node or an edge that no program has; LavatubeError for an order that does not fit.
+    """
     graph, where = quantized.graph, quantized.path
     for name, node in graph.nodes.items():
         if type(node) not in (nir.Input, *SYNAPSES, *NEURONS, *IDENTITY):
             raise UnsupportedError(
                 f"node type {type(node).__name__}", where=f"{where}:{name}", expected=SUPPORTED, got=type(node).__name__
             )
-    starts = [name for name, node in graph.nodes.items() if isinstance(node, nir.Input)]
-    followers: dict[str, list[str]] = {}
+    if sorted(quantized.order) != sorted(graph.nodes):
+        raise LavatubeError("order of execution", where=where, expected="every node once", got=str(quantized.order))
+    into: dict[str, list[str]] = {name: [] for name in graph.nodes}
     for a, b in graph.edges:
-        followers.setdefault(a, []).append(b)
-    if len(starts) != 1 or any(len(after) != 1 for after in followers.values()):
-        raise UnsupportedError("only a chain with one input is supported", where=where, got=f"edges {graph.edges}")
-    order, name = [], starts[0]
-    while name in followers:
-        name = followers[name][0]
-        order.append(name)
-        if len(order) > len(graph.nodes):
-            raise UnsupportedError("recurrent graphs are not supported yet", where=where)
-    if len(order) != len(graph.nodes) - 1 or not isinstance(graph.nodes[name], nir.Output):
-        raise UnsupportedError("only a chain from input to output is supported", where=where, got=f"order {order}")
-    return order
+        into[b].append(a)
+
+    def origin(name: str) -> str:
+        seen = {name}
+        while isinstance(graph.nodes[name], nir.Flatten):
+            if len(into[name]) != 1 or into[name][0] in seen:
+                raise UnsupportedError("a flatten with no single source", where=f"{where}:{name}")
+            name = into[name][0]
+            seen.add(name)
+        return name
+
+    before = {}
+    for name in quantized.order:
+        node = graph.nodes[name]
+        if isinstance(node, nir.Flatten | nir.Input):
+            continue
+        before[name] = [origin(other) for other in into[name]]
+        sources = {type(graph.nodes[other]) for other in before[name]}
+        wanted = {nir.Input, *NEURONS} if type(node) in SYNAPSES else set(SYNAPSES)
+        if not sources or not sources <= wanted or (type(node) in SYNAPSES and len(before[name]) != 1):
+            got = ", ".join(f"{other} ({type(graph.nodes[other]).__name__})" for other in before[name]) or "nothing"
+            expected = "one input or population" if type(node) in SYNAPSES else "synapses"
+            raise UnsupportedError("what drives a node", where=f"{where}:{name}", expected=expected, got=got)
+    return before

@@ -24,15 +24,15 @@ def lower_affine(name: str, node: nir.Affine, row: Row, shape: Shape) -> DenseNo
 
 def lower_conv2d(name: str, node: nir.Conv2d, row: Row, shape: Shape) -> Conv2dNode:
     """Two-dimensional cross-correlation; integers as in `lower_affine`."""
-    if isinstance(node.padding, str) or np.any(np.asarray(node.dilation) != 1) or node.groups != 1:
+    if isinstance(node.padding, str) or np.any(np.asarray(node.dilation) != 1):
         raise UnsupportedError(
             "convolution",
             where=f"{name} (nir.Conv2d)",
-            expected="numeric padding, dilation 1, groups 1",
-            got=f"padding {node.padding}, dilation {node.dilation}, groups {node.groups}",
+            expected="numeric padding, dilation 1",
+            got=f"padding {node.padding}, dilation {node.dilation}",
         )
-    stride, padding = _pair(node.stride), _pair(node.padding)
-    return Conv2dNode(name, shape, *_mantissas(name, node, row), stride=stride, padding=padding)
+    window = {"stride": _pair(node.stride), "padding": _pair(node.padding), "groups": int(node.groups)}
+    return Conv2dNode(name, shape, *_mantissas(name, node, row), **window)  # type: ignore[arg-type]
 
 
 def lower_cuba_lif(name: str, node: nir.CubaLIF, row: Row, bias: np.ndarray, synapse: Row, dt: float) -> NeuronNode:

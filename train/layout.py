@@ -13,6 +13,9 @@ from lavatube.errors import LavatubeError
 
 Size = Annotated[int, Field(ge=1, le=1 << 24)]
 Pair = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=2, max_length=2)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,79}$")]
+Shape = Annotated[list[Size], Field(min_length=1, max_length=3)]
+INPUT = "input"
 
 
 class _Strict(BaseModel):
@@ -28,58 +31,99 @@ class NeuronLayout(_Strict):
     bias_exp: Annotated[int, Field(ge=0, le=fp.BIAS_EXPONENT_MAX)]
 
 
-class LayerLayout(_Strict):
-    """A synapse of `bits`-bit integers worth `scale` each, a = (sum of q * s) << headroom, and its neurons."""
+class SynapseLayout(_Strict):
+    """`bits`-bit integers worth `scale` each, a = (sum of q * s) << headroom. source: a layer, or "input"."""
 
-    name: Annotated[str, Field(pattern=r"^layer[0-9]{1,4}$")]
+    name: Name
+    source: Name
     kind: Literal["conv2d", "dense"]
-    in_shape: Annotated[list[Size], Field(min_length=1, max_length=3)]
-    out_shape: Annotated[list[Size], Field(min_length=1, max_length=3)]
+    in_shape: Shape
     kernel: Pair | None = None
     stride: Pair | None = None
     padding: Pair | None = None
+    groups: Size = 1
     bits: Annotated[int, Field(ge=2, le=fp.WEIGHT_BITS_MAX)]
     headroom: Annotated[int, Field(ge=0, le=fp.WEIGHT_EXPONENT_MAX + fp.WEIGHT_BITS_MAX)]
     scale: Annotated[float, Field(gt=0, le=1)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SynapseLayout:
+        if math.frexp(self.scale)[0] != 0.5:
+            raise ValueError(f"scale {self.scale} is not a power of two")
+        if self.kind == "dense":
+            if self.groups != 1:
+                raise ValueError("a dense synapse has no groups")
+            return self
+        if self.kernel is None or self.stride is None or self.padding is None or 0 in self.kernel + self.stride:
+            raise ValueError("a conv2d needs kernel, stride and padding, kernel and stride at least 1")
+        if len(self.in_shape) != 3 or self.in_shape[0] % self.groups:
+            raise ValueError(f"a conv2d of {self.groups} groups cannot see {self.in_shape}")
+        return self
+
+    def fits(self, out_shape: list[int]) -> bool:
+        """Whether the geometry gives this output."""
+        if self.kind == "dense":
+            return len(out_shape) == 1
+        assert self.kernel is not None
+        assert self.stride is not None
+        assert self.padding is not None
+        rows = zip(self.in_shape[1:], self.padding, self.kernel, self.stride, strict=True)
+        return out_shape[1:] == [(n + 2 * p - k) // s + 1 for n, p, k, s in rows] and out_shape[0] % self.groups == 0
+
+
+class LayerLayout(_Strict):
+    """A population, or the read-out (without neurons), and the synapses that drive it."""
+
+    name: Name
+    out_shape: Shape
+    synapses: Annotated[list[SynapseLayout], Field(min_length=1)]
     neuron: NeuronLayout | None
     logit_scale: Annotated[float, Field(gt=0)] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> LayerLayout:
-        if math.frexp(self.scale)[0] != 0.5:
-            raise ValueError(f"scale {self.scale} is not a power of two")
-        if self.kind == "dense":
-            if len(self.out_shape) != 1:
-                raise ValueError("a dense layer has one output dimension")
-            return self
-        if self.kernel is None or self.stride is None or self.padding is None or 0 in self.kernel + self.stride:
-            raise ValueError("a conv2d needs kernel, stride and padding, kernel and stride at least 1")
-        rows = zip(self.in_shape[1:], self.padding, self.kernel, self.stride, strict=False)
-        sizes = [(n + 2 * p - k) // s + 1 for n, p, k, s in rows]
-        if len(self.in_shape) != 3 or self.out_shape[1:] != sizes:
-            raise ValueError(f"output {self.out_shape} does not follow from the geometry")
+        for synapse in self.synapses:
+            if not synapse.fits(self.out_shape):
+                raise ValueError(f"output {self.out_shape} does not follow from the geometry of {synapse.name}")
+        units = {synapse.scale / 2**synapse.headroom for synapse in self.synapses}
+        if len(units) > 1:
+            raise ValueError(f"synapses of one population have the activation units {sorted(units)}")
         return self
 
 
 class InputLayout(_Strict):
-    shape: Annotated[list[Size], Field(min_length=1, max_length=3)]
+    shape: Shape
     message_bits: Annotated[int, Field(ge=1, le=fp.MESSAGE_BITS_MAX)]
 
 
 class NetworkLayout(_Strict):
+    """Layers in order of execution: a synapse whose source is its own layer or a later one sees the step before."""
+
     num_steps: Size
     input: InputLayout
     layers: Annotated[list[LayerLayout], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _chain(self) -> NetworkLayout:
-        shape = self.input.shape
+    def _graph(self) -> NetworkLayout:
+        shapes = {INPUT: self.input.shape}
         for layer in self.layers:
-            if layer.in_shape != shape:
-                raise ValueError(f"{layer.name} expects {layer.in_shape}, the layer before gives {shape}")
             if (layer.neuron is None) != (layer is self.layers[-1]):
                 raise ValueError(f"{layer.name}: the last layer, and no other, is the read-out without neurons")
-            shape = layer.out_shape
+            if layer.name in shapes:
+                raise ValueError(f"{layer.name}: two layers of one name")
+            shapes[layer.name] = layer.out_shape
+        names = [synapse.name for layer in self.layers for synapse in layer.synapses]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two synapses of one name among {names}")
+        used = set()
+        for layer in self.layers:
+            for synapse in layer.synapses:
+                if shapes.get(synapse.source) != synapse.in_shape or synapse.source == self.layers[-1].name:
+                    got = shapes.get(synapse.source, "no layer")
+                    raise ValueError(f"{synapse.name} expects {synapse.in_shape}, {synapse.source} gives {got}")
+                used.add(synapse.source)
+        if unused := set(shapes) - used - {self.layers[-1].name}:
+            raise ValueError(f"nothing uses {', '.join(sorted(unused))}")
         return self
 
 

@@ -14,7 +14,7 @@ from lavatube.convert.from_nir import read_quantized_nir
 from lavatube.convert.to_nir import export_nir
 from lavatube.deploy.lower import lower
 from lavatube.errors import LavatubeError, UnsupportedError
-from lavatube.integer_layer import IntegerLayer, IntegerNeuron
+from lavatube.integer_layer import IntegerLayer, IntegerNeuron, IntegerSynapse
 from lavatube.program import InputNode
 from lavatube.program_file import program_sha256
 
@@ -31,17 +31,21 @@ def layers(seed=0, bits=8):
     def neuron(channels, vth, exp):
         return IntegerNeuron(4095, 2048, vth, rng.integers(-200, 200, channels).astype(np.int16), exp)
 
+    def layer(name, source, kind, shapes, weight, headroom, neuron, readout_bias=None, **window):
+        synapse = IntegerSynapse(name, source, kind, *shapes, weight, bits, headroom, scale, **window)
+        return IntegerLayer(name, (synapse,), neuron, readout_bias)
+
     return [
-        IntegerLayer(
-            "layer1", "conv2d", (1, 6, 6), (4, 6, 6), integers(4, 1, 3, 3), bits, 0, scale, neuron(4, 18 * limit, 5),
+        layer(
+            "layer1", "input", "conv2d", ((1, 6, 6), (4, 6, 6)), integers(4, 1, 3, 3), 0, neuron(4, 18 * limit, 5),
             padding=(1, 1),
         ),
-        IntegerLayer(
-            "layer2", "conv2d", (4, 6, 6), (6, 3, 3), integers(6, 4, 3, 3), bits, 2, scale, neuron(6, 5 * limit, 1),
+        layer(
+            "layer2", "layer1", "conv2d", ((4, 6, 6), (6, 3, 3)), integers(6, 4, 3, 3), 2, neuron(6, 5 * limit, 1),
             stride=(2, 2), padding=(1, 1),
         ),
-        IntegerLayer(
-            "layer3", "dense", (6, 3, 3), (10,), integers(10, 54), bits, 0, scale, None,
+        layer(
+            "layer3", "layer2", "dense", ((6, 3, 3), (10,)), integers(10, 54), 0, None,
             readout_bias=rng.integers(-9, 9, 10),
         ),
     ]  # fmt: skip
@@ -60,8 +64,9 @@ def test_integers_thresholds_and_biases_come_back_exactly_from_the_file(tmp_path
     export_nir(made, NODE, tmp_path / "m.nir", num_steps=8, method="rate")
     program = lower(tmp_path / "m.nir")
     for layer, (synapse, target) in zip(made, program.chain(), strict=True):
-        np.testing.assert_array_equal(synapse.weight, layer.weight.astype(np.int16) << (9 - bits))
-        assert synapse.weight_exp == bits - 9 + layer.headroom
+        (made_synapse,) = layer.synapses
+        np.testing.assert_array_equal(synapse.weight, made_synapse.weight.astype(np.int16) << (9 - bits))
+        assert synapse.weight_exp == bits - 9 + made_synapse.headroom
         if layer.neuron is None:
             np.testing.assert_array_equal(target.bias, layer.readout_bias)
         else:
@@ -78,9 +83,9 @@ def test_floats_are_exactly_integer_times_scale(model):
     for layer in layers()[:2]:
         node = graph.nodes[f"{layer.name}_conv2d"]
         assert node.weight.dtype == np.float64
-        np.testing.assert_array_equal(node.weight, layer.weight * layer.scale)
+        np.testing.assert_array_equal(node.weight, layer.synapses[0].weight * layer.synapses[0].scale)
         lif = graph.nodes[f"{layer.name}_lif"]
-        np.testing.assert_array_equal(lif.v_threshold, layer.neuron.vth * layer.scale / 2**layer.headroom)
+        np.testing.assert_array_equal(lif.v_threshold, layer.neuron.vth * layer.activation_scale)
 
 
 def test_node_names_sort_in_order_of_execution_and_the_graph_is_flat(model):
@@ -103,11 +108,12 @@ def plain_float64(made, events):
     for x in events:
         s = torch.tensor(x, dtype=torch.float64)[None]
         for index, layer in enumerate(made[:2]):
-            weight = torch.tensor(layer.weight * layer.scale)
+            (synapse,) = layer.synapses
+            weight = torch.tensor(synapse.weight * synapse.scale)
             bias = torch.tensor(layer.bias * layer.bias_scale)
-            current = F.conv2d(s, weight, bias, layer.stride, layer.padding)
+            current = F.conv2d(s, weight, bias, synapse.stride, synapse.padding)
             v[index] = v[index] * 0.5 + current
-            s = (v[index] > layer.neuron.vth * layer.scale / 2**layer.headroom).double()
+            s = (v[index] > layer.neuron.vth * layer.activation_scale).double()
             v[index] = v[index] * (1 - s)
             spikes[index].append(s[0].numpy())
     return [np.stack(each) for each in spikes]

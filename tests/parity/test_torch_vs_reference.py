@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lavatube.convert.export import export
-from lavatube.convert.registers import FoldedLayer, choose_registers
+from lavatube.convert.registers import FoldedLayer, FoldedSynapse, choose_registers
 from lavatube.deploy.lower import lower
 from lavatube.sim.run import run
 from lavatube.sim.torch_run import run_torch
@@ -22,19 +22,23 @@ def network(seed=0, *, bits=8, dv=2048, inhibition=0.0, message_bits=8, headroom
     """A QuantizedNetwork with random master weights, off the grid as training leaves them."""
     rng = np.random.default_rng(seed)
 
-    def conv(name, c_in, size_in, c_out, size_out, stride, fan_in):
+    def conv(name, source, c_in, size_in, c_out, size_out, stride, fan_in):
         geometry = {
-            "kind": "conv2d", "in_shape": [c_in, *size_in], "out_shape": [c_out, *size_out],
-            "kernel": [3, 3], "stride": [stride, stride], "padding": [1, 1],
+            "kind": "conv2d", "in_shape": [c_in, *size_in], "kernel": [3, 3], "stride": [stride, stride],
+            "padding": [1, 1],
         }  # fmt: skip
         weight = rng.normal(-inhibition, 1, (c_out, c_in, 3, 3)) / fan_in
-        return FoldedLayer(name, geometry, weight, rng.normal(0, 0.3, c_out), dv)
+        synapse = FoldedSynapse(name, source, geometry, weight)
+        return FoldedLayer(name, [c_out, *size_out], (synapse,), rng.normal(0, 0.3, c_out), dv)
 
-    dense = {"kind": "dense", "in_shape": [4, 3, 3], "out_shape": [5]}
+    def dense():
+        geometry = {"kind": "dense", "in_shape": [4, 3, 3]}
+        return FoldedSynapse("layer3", "layer2", geometry, rng.normal(0, 1, (5, 36)))
+
     folded = [
-        conv("layer1", 2, (6, 5), 3, (6, 5), 1, 2 * 2**message_bits),
-        conv("layer2", 3, (6, 5), 4, (3, 3), 2, 4),
-        FoldedLayer("layer3", dense, rng.normal(0, 1, (5, 36)), rng.normal(0, 1, 5), None),
+        conv("layer1", "input", 2, (6, 5), 3, (6, 5), 1, 2 * 2**message_bits),
+        conv("layer2", "layer1", 3, (6, 5), 4, (3, 3), 2, 4),
+        FoldedLayer("layer3", [5], (dense(),), rng.normal(0, 1, 5), None),
     ]
     chosen = choose_registers(folded, message_bits=message_bits, weight_bits=bits, headroom=headroom)
     layout = {
@@ -44,7 +48,7 @@ def network(seed=0, *, bits=8, dv=2048, inhibition=0.0, message_bits=8, headroom
     }
     module = QuantizedModule(layout)
     for layer, values in zip(module.layers, chosen, strict=True):
-        layer.synapse.weight.data.copy_(torch.tensor(values.weight))
+        layer.synapses[0].weights.weight.data.copy_(torch.tensor(values.weights[0]))
         layer.bias.data.copy_(torch.tensor(values.bias))
     tensors = {name: value.detach().numpy() for name, value in module.state_dict().items()}
     return QuantizedNetwork({"gradient": {"kind": "rate"}}, layout, tensors, (), {})
@@ -114,7 +118,7 @@ def test_a_changed_master_weight_is_seen(tmp_path):
     events = np.random.default_rng(4).integers(0, 256, (5, 2, 6, 5))
     program_trace = both(quantized, events, tmp_path)[1]
     tensors = {name: value.copy() for name, value in quantized.tensors.items()}
-    tensors["layers.1.synapse.weight"].flat[7] += quantized.layout["layers"][1]["scale"] * 40
+    tensors["layers.1.synapses.0.weights.weight"].flat[7] += quantized.layout["layers"][1]["synapses"][0]["scale"] * 40
     from lavatube.inputs import make_inputs
     from lavatube.program import InputNode
 

@@ -14,13 +14,26 @@ LAYOUT = {
     "input": {"shape": [1, 8, 8], "message_bits": 8},
     "layers": [
         {
-            "name": "layer1", "kind": "conv2d", "in_shape": [1, 8, 8], "out_shape": [4, 4, 4], "kernel": [3, 3],
-            "stride": [2, 2], "padding": [1, 1], "bits": 8, "headroom": 0, "scale": 2.0**-7,
-            "neuron": {"du": 4095, "dv": 2048, "vth": 9000, "bias_exp": 7},
+            "name": "layer1", "out_shape": [4, 4, 4], "neuron": {"du": 4095, "dv": 2048, "vth": 9000, "bias_exp": 7},
+            "synapses": [
+                {
+                    "name": "layer1", "source": "input", "kind": "conv2d", "in_shape": [1, 8, 8], "kernel": [3, 3],
+                    "stride": [2, 2], "padding": [1, 1], "groups": 1, "bits": 8, "headroom": 0, "scale": 2.0**-7,
+                },
+                {
+                    "name": "again", "source": "layer1", "kind": "conv2d", "in_shape": [4, 4, 4], "kernel": [1, 1],
+                    "stride": [1, 1], "padding": [0, 0], "groups": 4, "bits": 8, "headroom": 1, "scale": 2.0**-6,
+                },
+            ],
         },
         {
-            "name": "layer2", "kind": "dense", "in_shape": [4, 4, 4], "out_shape": [10], "bits": 8, "headroom": 0,
-            "scale": 2.0**-7, "neuron": None, "logit_scale": 0.5,
+            "name": "layer2", "out_shape": [10], "neuron": None, "logit_scale": 0.5,
+            "synapses": [
+                {
+                    "name": "layer2", "source": "layer1", "kind": "dense", "in_shape": [4, 4, 4], "bits": 8,
+                    "headroom": 0, "scale": 2.0**-7,
+                },
+            ],
         },
     ],
 }  # fmt: skip
@@ -46,7 +59,7 @@ def test_any_changed_field_is_refused(path, value):
     for key in path[:-1]:
         inner = inner[key]
     inner[path[-1]] = value
-    if path[-1] == "logit_scale" and value == 1e30:
-        return  # a positive number: odd, not wrong
+    if (path[-1], value) in [("logit_scale", 1e30), ("name", "x")] and path[:3] != ("layers", 0, "name"):
+        return  # odd, not wrong
     with pytest.raises(LavatubeError, match="layout field"):
         check_layout(layout)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from lavatube.errors import LavatubeError, UnsupportedError
-from lavatube.train.networks.spiking_layer import Cell, SpikingLayer
+from lavatube.errors import LavatubeError
+from lavatube.train.networks.spiking_layer import Cell
 from lavatube.train.neuron import NeuronSpec
 from lavatube.train.norms.estimators import Estimator
 from lavatube.train.norms.time_stat import TimeStatNorm
@@ -67,15 +67,6 @@ class SpikingNetwork(nn.Module):
     def body(self, x: Seq, run: Pass) -> Seq:
         """Events to currents of the read-out [T, B, classes]."""
         raise NotImplementedError
-
-    def chain(self) -> list[tuple[str, SpikingLayer]]:
-        """(name, layer) from input to read-out. raises: UnsupportedError if the network is not a chain of layers."""
-        raise UnsupportedError(
-            f"the network needs {', '.join(sorted(self.own_needs))}",
-            where=type(self).__name__,
-            expected="a chain of layers (network kinds chain, vgg)",
-            remedy="train a chain; lowering of graphs is not supported yet",
-        )
 
     @property
     def needs(self) -> frozenset[str]:

@@ -129,7 +129,7 @@ class ResNet(Architecture):
 
     kind: Literal["resnet"] = "resnet"
     source: ClassVar[str] = "He et al. 2016; spiking blocks as in arXiv 2410.11488's code"
-    own_needs: ClassVar[tuple[str, ...]] = ("residual connections",)
+    own_needs: ClassVar[tuple[str, ...]] = ()
     depth: Literal[18, 19, 34] = 18
     width: Positive = 64
     stem: Literal["small", "imagenet"] = "small"
@@ -147,7 +147,7 @@ class SewResNet(ResNet):
 
     kind: Literal["sew_resnet"] = "sew_resnet"  # type: ignore[assignment]
     source: ClassVar[str] = "Fang, Yu, Chen, Huang, Masquelier, Tian 2021 (SEW-ResNet), ADD"
-    own_needs: ClassVar[tuple[str, ...]] = ("residual connections", "graded spikes")
+    own_needs: ClassVar[tuple[str, ...]] = ("sums of spikes",)
 
     def build(self, parts: Parts, where: str) -> SpikingNetwork:
         return ResidualNetwork(parts, self, SewBlock)
@@ -158,7 +158,7 @@ class PreActResNet(ResNet):
 
     kind: Literal["preact_resnet"] = "preact_resnet"  # type: ignore[assignment]
     source: ClassVar[str] = "He et al. 2016b; spiking form as in arXiv 2410.11488's code"
-    own_needs: ClassVar[tuple[str, ...]] = ("real-valued currents across blocks", "residual connections")
+    own_needs: ClassVar[tuple[str, ...]] = ("real-valued currents across blocks",)
 
     def build(self, parts: Parts, where: str) -> SpikingNetwork:
         return ResidualNetwork(parts, self, PreActBlock)

@@ -1,0 +1,69 @@
+"""A Brevitas synapse whose sums are those of its integers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import brevitas.nn as qnn
+import torch
+from brevitas.inject.enum import RestrictValueType, ScalingImplType
+from brevitas.quant import Int8WeightPerTensorFloat
+from torch import nn
+
+from lavatube.train.exact_sums import exact_conv2d, exact_linear
+
+
+class PopulationWeightQuant(Int8WeightPerTensorFloat):  # type: ignore[misc]
+    """Signed weights on the scale of the population that they drive: a constant, given when the layer is made."""
+
+    scaling_impl_type = ScalingImplType.CONST
+    restrict_scaling_type = RestrictValueType.FP
+
+
+class QuantizedSynapse(nn.Module):
+    """layout: a `SynapseLayout`; master weights are floats in units where one integer weight is its `scale`."""
+
+    def __init__(self, layout: Mapping[str, Any], out_shape: list[int]) -> None:
+        super().__init__()
+        self.layout, self.name, self.source = layout, str(layout["name"]), str(layout["source"])
+        bits, scale = layout["bits"], layout["scale"]
+        quant = {
+            "weight_quant": PopulationWeightQuant,
+            "weight_bit_width": bits,
+            "weight_scaling_init": scale * max(2 ** (bits - 1) - 1, 1),
+        }
+        self.is_conv = layout["kind"] == "conv2d"
+        if self.is_conv:
+            kernel, stride, padding = (tuple(layout[key]) for key in ("kernel", "stride", "padding"))
+            self.window, groups = (stride, padding), layout["groups"]
+            channels = layout["in_shape"][0], out_shape[0]
+            self.weights = qnn.QuantConv2d(
+                *channels, kernel, stride=stride, padding=padding, groups=groups, bias=False, **quant
+            )
+        else:
+            self.weights = qnn.QuantLinear(math.prod(layout["in_shape"]), out_shape[0], bias=False, **quant)
+
+    def integer_weight(self) -> torch.Tensor:
+        """Brevitas' integers, int64; exact because the scale is a power of two."""
+        return torch.round(self.weights.quant_weight().value.detach() / self.layout["scale"]).to(torch.int64)
+
+    def activation(self, events: torch.Tensor, max_event: int) -> torch.Tensor:
+        """[T, B, ...] int64 of events [T, B, ...] int64; an input expanded over T is summed once."""
+        static = events.stride(0) == 0
+        seen = events[:1] if static else events
+        weight, flat = self.integer_weight(), seen.flatten(0, 1)
+        if self.is_conv:
+            total = exact_conv2d(flat, weight, *self.window, max_event, groups=self.layout["groups"])
+        else:
+            total = exact_linear(flat.flatten(1), weight, max_event)
+        steps: torch.Tensor = (total << self.layout["headroom"]).unflatten(0, seen.shape[:2])
+        return steps.expand(len(events), -1, *total.shape[1:])
+
+    def rate_current(self, rate: torch.Tensor) -> torch.Tensor:
+        """Mean current of mean events [B, ...], with straight-through gradients, in the unit of the master weights."""
+        weight: torch.Tensor = self.weights.quant_weight().value
+        if self.is_conv:
+            return nn.functional.conv2d(rate, weight, None, *self.window, groups=self.layout["groups"])
+        return nn.functional.linear(rate.flatten(1), weight)
