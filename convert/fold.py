@@ -65,10 +65,7 @@ def _fold_connection(
         return weight, bias, geometry
     if layer is not None:
         return layer.weight.detach().double().numpy(), 0.0, {"kind": "dense", "in_shape": shape}
-    if len(shape) == 1:
-        return np.eye(shape[0]), 0.0, {"kind": "dense", "in_shape": shape}
-    geometry = {"kind": "conv2d", "in_shape": shape, "kernel": [1, 1], "stride": [1, 1], "padding": [0, 0]}
-    return np.ones((shape[0], 1, 1, 1)), 0.0, geometry | {"groups": shape[0]}
+    return np.ones((shape[0], 1, 1, 1)), 0.0, {"kind": "scale", "in_shape": shape}
 
 
 def fuse_pooling(pool: int, weight: np.ndarray, geometry: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:

@@ -17,7 +17,7 @@ from lavatube.convert.registers import ChosenLayer, choose_registers
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.files import require_writable, sha256_of_file
 from lavatube.fixed_point import INT32_MAX
-from lavatube.integer_layer import IntegerSynapse, mantissas
+from lavatube.integer_layer import IntegerSynapse, mantissas, scale_node
 from lavatube.program import Conv2dNode, DenseNode, NeuronNode, Synapse
 from lavatube.train.datasets.dataset import Split
 from lavatube.train.device import torch_device
@@ -194,5 +194,6 @@ def program_synapse(synapse: IntegerSynapse) -> Synapse:
     weight = mantissas(synapse.weight, synapse.num_weight_bits, synapse.headroom)
     if synapse.kind == "dense":
         return DenseNode(synapse.name, synapse.in_shape, *weight)
-    window = {"stride": synapse.stride, "padding": synapse.padding, "groups": synapse.groups}
-    return Conv2dNode(synapse.name, synapse.in_shape, *weight, **window)  # type: ignore[arg-type]
+    if synapse.kind == "scale":
+        return scale_node(synapse.name, synapse.in_shape, *weight)
+    return Conv2dNode(synapse.name, synapse.in_shape, *weight, stride=synapse.stride, padding=synapse.padding)

@@ -21,9 +21,9 @@ from lavatube.train.layout import INPUT
 
 @dataclass(frozen=True)
 class FoldedSynapse:
-    """weight: [O, I / groups, h, w] or [O, I] float64. source: a layer, or "input".
+    """weight: [O, I, h, w] (conv2d), [O, I] (dense) or [C, 1, 1, 1] (scale) float64. source: a layer, or "input".
 
-    geometry: kind, in_shape and for conv2d kernel, stride, padding, groups (1 if absent).
+    geometry: kind, in_shape and for conv2d kernel, stride, padding.
     """
 
     name: str

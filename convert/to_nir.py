@@ -24,7 +24,7 @@ from lavatube.program import InputNode
 
 METADATA_KEY = "lavatube"
 METADATA_VERSION = 2
-FLOAT_FIELDS = ("weight", "bias", "tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset", "w_in")
+FLOAT_FIELDS = ("weight", "bias", "scale", "tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset", "w_in")
 
 
 def export_nir(
@@ -47,7 +47,8 @@ def export_nir(
     rows: dict[str, dict[str, Any]] = {}
     for layer in layers:
         target = "output" if layer.neuron is None else f"{layer.name}_lif"
-        for number, synapse in enumerate(layer.synapses):
+        carrier = next(synapse for synapse in layer.synapses if synapse.kind != "scale")  # of the population's bias
+        for synapse in layer.synapses:
             source = "input" if synapse.source == "input" else f"{synapse.source}_lif"
             if synapse.kind == "dense" and len(synapse.in_shape) > 1:
                 flatten = f"{synapse.name}_a_flatten"
@@ -56,8 +57,7 @@ def export_nir(
                 edges.append((source, flatten))
                 source = flatten
             name = synapse.node_name
-            # a population's bias goes with its first synapse
-            nodes[name], rows[name] = _synapse(synapse, layer, layer.bias if number == 0 else layer.bias * 0)
+            nodes[name], rows[name] = _synapse(synapse, layer, layer.bias if synapse is carrier else layer.bias * 0)
             edges += [(source, name), (name, target)]
         if layer.neuron is not None:
             nodes[target], rows[target] = _neuron(layer)
@@ -119,13 +119,16 @@ def _synapse(synapse: IntegerSynapse, layer: IntegerLayer, integers: np.ndarray)
     }
     if synapse.kind == "dense":
         return nir.Affine(weight=weight, bias=bias), row
+    if synapse.kind == "scale":
+        per_channel = weight.reshape(-1, *(1,) * (len(synapse.in_shape) - 1))
+        return nir.Scale(scale=np.broadcast_to(per_channel, synapse.in_shape).copy()), row
     node = nir.Conv2d(
         input_shape=(synapse.in_shape[1], synapse.in_shape[2]),
         weight=weight,
         stride=synapse.stride,
         padding=synapse.padding,
         dilation=1,
-        groups=synapse.groups,
+        groups=1,
         bias=bias,
     )
     return node, row

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lavatube.fixed_point import ACTIVATION_SHIFT, WEIGHT_BITS_MAX
-from lavatube.program import Shape
+from lavatube.program import Conv2dNode, Shape
 
 
 def mantissas(integers: np.ndarray, bits: int, headroom: int) -> tuple[np.ndarray, int, int]:
@@ -17,6 +17,12 @@ def mantissas(integers: np.ndarray, bits: int, headroom: int) -> tuple[np.ndarra
     """
     shift = WEIGHT_BITS_MAX + 1 - bits
     return (integers.astype(np.int16) << shift).astype(np.int16), bits, headroom - shift
+
+
+def scale_node(name: str, shape: Shape, weight: np.ndarray, bits: int, exponent: int) -> Conv2dNode:
+    """One factor per channel, as a convolution of one group a channel. weight: [C] int16 mantissas."""
+    image = (*shape, 1, 1)[:3]
+    return Conv2dNode(name, image, weight.reshape(-1, 1, 1, 1), bits, exponent, groups=shape[0])
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,8 @@ class IntegerNeuron:
 class IntegerSynapse:
     """b-bit integers between the events of `source` (a layer's name, or "input") and the layer that has this synapse.
 
-    weight:   [O, I / groups, h, w] (conv2d) or [O, I] (dense) int8, in -2^(bits-1)..2^(bits-1)-1.
+    weight:   [O, I, h, w] (conv2d), [O, I] (dense) or [C] (scale: one factor per channel of events that pass as they
+              are) int8, in -2^(bits-1)..2^(bits-1)-1.
     headroom: k of a = (sum of weight * s) << k, so that thresholds keep their resolution at few bits.
     scale:    float value of one integer weight; exact power of two.
     """
@@ -50,7 +57,6 @@ class IntegerSynapse:
     scale: float
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
-    groups: int = 1
 
     @property
     def node_name(self) -> str:

@@ -11,13 +11,17 @@ import numpy as np
 
 from lavatube.bounds import prove_no_overflow
 from lavatube.convert.from_nir import QuantizedGraph, integers_of, read_quantized_nir
-from lavatube.deploy.lower_nodes import lower_affine, lower_conv2d, lower_cuba_lif
+from lavatube.deploy.lower_nodes import lower_affine, lower_conv2d, lower_cuba_lif, lower_scale
 from lavatube.deploy.targets import refuse_what_target_lacks
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.program import InputNode, LoihiProgram, NeuronNode, Node, Overflow, ReadoutNode, Shape, Synapse
 from lavatube.program_file import save_program
 
-SYNAPSES: Mapping[type, Callable[..., Synapse]] = {nir.Affine: lower_affine, nir.Conv2d: lower_conv2d}
+SYNAPSES: Mapping[type, Callable[..., Synapse]] = {
+    nir.Affine: lower_affine,
+    nir.Conv2d: lower_conv2d,
+    nir.Scale: lower_scale,
+}
 NEURONS: Mapping[type, Callable[..., NeuronNode]] = {nir.CubaLIF: lower_cuba_lif}
 IDENTITY = (nir.Flatten, nir.Output)
 SUPPORTED = ", ".join(cls.__name__ for cls in (nir.Input, *SYNAPSES, *NEURONS, *IDENTITY))
@@ -107,7 +111,10 @@ def _bias(quantized: QuantizedGraph, synapses: list[str], where: str) -> tuple[n
     parts = [
         integers_of(graph.nodes[name].bias, row["bias_scale"], where=f"{name}.bias")
         for name, row in zip(synapses, rows, strict=True)
+        if not isinstance(graph.nodes[name], nir.Scale)
     ]
+    if not parts:
+        raise UnsupportedError("scales alone drive a node", where=where, expected="an Affine or Conv2d with its bias")
     sizes = {part.shape for part in parts}
     if len(sizes) > 1:
         raise LavatubeError("synapses of one target with different channels", where=where, got=str(sorted(sizes)))

@@ -11,7 +11,7 @@ import numpy as np
 from lavatube import fixed_point as fp
 from lavatube.convert.from_nir import integers_of
 from lavatube.errors import LavatubeError, UnsupportedError
-from lavatube.integer_layer import mantissas
+from lavatube.integer_layer import mantissas, scale_node
 from lavatube.program import Conv2dNode, DenseNode, NeuronNode, Shape
 
 Row = Mapping[str, Any]
@@ -19,20 +19,30 @@ Row = Mapping[str, Any]
 
 def lower_affine(name: str, node: nir.Affine, row: Row, shape: Shape) -> DenseNode:
     """W x + b: b-bit integers q become mantissas q << (9 - b), weight_exp = b - 9 + headroom, so a = (sum q s) << k."""
-    return DenseNode(name, shape, *_mantissas(name, node, row))
+    return DenseNode(name, shape, *_mantissas(name, node.weight, row))
 
 
 def lower_conv2d(name: str, node: nir.Conv2d, row: Row, shape: Shape) -> Conv2dNode:
     """Two-dimensional cross-correlation; integers as in `lower_affine`."""
-    if isinstance(node.padding, str) or np.any(np.asarray(node.dilation) != 1):
+    if isinstance(node.padding, str) or np.any(np.asarray(node.dilation) != 1) or node.groups != 1:
         raise UnsupportedError(
             "convolution",
             where=f"{name} (nir.Conv2d)",
-            expected="numeric padding, dilation 1",
-            got=f"padding {node.padding}, dilation {node.dilation}",
+            expected="numeric padding, dilation 1, groups 1",
+            got=f"padding {node.padding}, dilation {node.dilation}, groups {node.groups}",
         )
-    window = {"stride": _pair(node.stride), "padding": _pair(node.padding), "groups": int(node.groups)}
-    return Conv2dNode(name, shape, *_mantissas(name, node, row), **window)  # type: ignore[arg-type]
+    stride, padding = _pair(node.stride), _pair(node.padding)
+    return Conv2dNode(name, shape, *_mantissas(name, node.weight, row), stride=stride, padding=padding)
+
+
+def lower_scale(name: str, node: nir.Scale, row: Row, shape: Shape) -> Conv2dNode:
+    """One factor per channel; integers as in `lower_affine`. raises: LavatubeError if a channel has several."""
+    where = f"{name} (nir.Scale)"
+    factors = np.asarray(node.scale)
+    per_channel = factors.reshape(len(factors), -1)
+    if factors.shape != shape or not (per_channel == per_channel[:, :1]).all():
+        raise LavatubeError("scale", where=where, expected=f"one factor per channel of {shape}", got=str(factors.shape))
+    return scale_node(name, shape, *_mantissas(name, per_channel[:, 0], row))
 
 
 def lower_cuba_lif(name: str, node: nir.CubaLIF, row: Row, bias: np.ndarray, synapse: Row, dt: float) -> NeuronNode:
@@ -69,10 +79,10 @@ def lower_cuba_lif(name: str, node: nir.CubaLIF, row: Row, bias: np.ndarray, syn
     return NeuronNode(name, bias.shape, row["du"], row["dv"], row["vth"], bias.astype(np.int16), row["bias_exp"])
 
 
-def _mantissas(name: str, node: Any, row: Row) -> tuple[np.ndarray, int, int]:
+def _mantissas(name: str, floats: np.ndarray, row: Row) -> tuple[np.ndarray, int, int]:
     """(weight int16, num_weight_bits, weight_exp)."""
     bits, headroom = row["bits"], row["headroom"]
-    integers = integers_of(node.weight, row["scale"], where=f"{name}.weight")
+    integers = integers_of(floats, row["scale"], where=f"{name}.weight")
     limit = 1 << (bits - 1)
     if integers.min() < -limit or integers.max() >= limit:
         got = f"{integers.min()}..{integers.max()}"

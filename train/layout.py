@@ -36,12 +36,11 @@ class SynapseLayout(_Strict):
 
     name: Name
     source: Name
-    kind: Literal["conv2d", "dense"]
+    kind: Literal["conv2d", "dense", "scale"]
     in_shape: Shape
     kernel: Pair | None = None
     stride: Pair | None = None
     padding: Pair | None = None
-    groups: Size = 1
     bits: Annotated[int, Field(ge=2, le=fp.WEIGHT_BITS_MAX)]
     headroom: Annotated[int, Field(ge=0, le=fp.WEIGHT_EXPONENT_MAX + fp.WEIGHT_BITS_MAX)]
     scale: Annotated[float, Field(gt=0, le=1)]
@@ -50,25 +49,25 @@ class SynapseLayout(_Strict):
     def _consistent(self) -> SynapseLayout:
         if math.frexp(self.scale)[0] != 0.5:
             raise ValueError(f"scale {self.scale} is not a power of two")
-        if self.kind == "dense":
-            if self.groups != 1:
-                raise ValueError("a dense synapse has no groups")
+        if self.kind != "conv2d":
             return self
         if self.kernel is None or self.stride is None or self.padding is None or 0 in self.kernel + self.stride:
             raise ValueError("a conv2d needs kernel, stride and padding, kernel and stride at least 1")
-        if len(self.in_shape) != 3 or self.in_shape[0] % self.groups:
-            raise ValueError(f"a conv2d of {self.groups} groups cannot see {self.in_shape}")
+        if len(self.in_shape) != 3:
+            raise ValueError(f"a conv2d cannot see {self.in_shape}")
         return self
 
     def fits(self, out_shape: list[int]) -> bool:
         """Whether the geometry gives this output."""
         if self.kind == "dense":
             return len(out_shape) == 1
+        if self.kind == "scale":
+            return out_shape == self.in_shape
         assert self.kernel is not None
         assert self.stride is not None
         assert self.padding is not None
         rows = zip(self.in_shape[1:], self.padding, self.kernel, self.stride, strict=True)
-        return out_shape[1:] == [(n + 2 * p - k) // s + 1 for n, p, k, s in rows] and out_shape[0] % self.groups == 0
+        return out_shape[1:] == [(n + 2 * p - k) // s + 1 for n, p, k, s in rows]
 
 
 class LayerLayout(_Strict):

@@ -238,18 +238,17 @@ def _integer_layer(layer: QuantizedLayer) -> IntegerLayer:
 
 
 def _integer_synapse(synapse: QuantizedSynapse, out_shape: list[int]) -> IntegerSynapse:
-    layout = synapse.layout
+    layout, weight = synapse.layout, synapse.integer_weight().cpu().numpy().astype(np.int8)
     return IntegerSynapse(
         name=synapse.name,
         source=synapse.source,
         kind=layout["kind"],
         in_shape=tuple(layout["in_shape"]),
         out_shape=tuple(out_shape),
-        weight=synapse.integer_weight().cpu().numpy().astype(np.int8),
+        weight=weight.reshape(-1) if synapse.kind == "scale" else weight,
         num_weight_bits=layout["bits"],
         headroom=layout["headroom"],
         scale=layout["scale"],
         stride=tuple(layout["stride"] or (1, 1)),
         padding=tuple(layout["padding"] or (0, 0)),
-        groups=layout["groups"],
     )

@@ -34,16 +34,14 @@ class QuantizedSynapse(nn.Module):
             "weight_bit_width": bits,
             "weight_scaling_init": scale * max(2 ** (bits - 1) - 1, 1),
         }
-        self.is_conv = layout["kind"] == "conv2d"
-        if self.is_conv:
-            kernel, stride, padding = (tuple(layout[key]) for key in ("kernel", "stride", "padding"))
-            self.window, groups = (stride, padding), layout["groups"]
-            channels = layout["in_shape"][0], out_shape[0]
-            self.weights = qnn.QuantConv2d(
-                *channels, kernel, stride=stride, padding=padding, groups=groups, bias=False, **quant
-            )
-        else:
+        self.kind, channels = str(layout["kind"]), (layout["in_shape"][0], out_shape[0])
+        if self.kind == "dense":
             self.weights = qnn.QuantLinear(math.prod(layout["in_shape"]), out_shape[0], bias=False, **quant)
+        elif self.kind == "scale":  # one by one, each channel for itself
+            self.weights = qnn.QuantConv2d(*channels, 1, groups=channels[0], bias=False, **quant)
+        else:
+            kernel, stride, padding = (tuple(layout[key]) for key in ("kernel", "stride", "padding"))
+            self.weights = qnn.QuantConv2d(*channels, kernel, stride=stride, padding=padding, bias=False, **quant)
 
     def integer_weight(self) -> torch.Tensor:
         """Brevitas' integers, int64; exact because the scale is a power of two."""
@@ -54,16 +52,20 @@ class QuantizedSynapse(nn.Module):
         static = events.stride(0) == 0
         seen = events[:1] if static else events
         weight, flat = self.integer_weight(), seen.flatten(0, 1)
-        if self.is_conv:
-            total = exact_conv2d(flat, weight, *self.window, max_event, groups=self.layout["groups"])
-        else:
+        if self.kind == "dense":
             total = exact_linear(flat.flatten(1), weight, max_event)
+        elif self.kind == "scale":
+            total = flat * weight.reshape(-1, *(1,) * (flat.ndim - 2))
+        else:
+            total = exact_conv2d(flat, weight, self.weights.stride, self.weights.padding, max_event)
         steps: torch.Tensor = (total << self.layout["headroom"]).unflatten(0, seen.shape[:2])
         return steps.expand(len(events), -1, *total.shape[1:])
 
     def rate_current(self, rate: torch.Tensor) -> torch.Tensor:
         """Mean current of mean events [B, ...], with straight-through gradients, in the unit of the master weights."""
         weight: torch.Tensor = self.weights.quant_weight().value
-        if self.is_conv:
-            return nn.functional.conv2d(rate, weight, None, *self.window, groups=self.layout["groups"])
-        return nn.functional.linear(rate.flatten(1), weight)
+        if self.kind == "dense":
+            return nn.functional.linear(rate.flatten(1), weight)
+        if self.kind == "scale":
+            return rate * weight.reshape(-1, *(1,) * (rate.ndim - 2))
+        return nn.functional.conv2d(rate, weight, None, self.weights.stride, self.weights.padding)

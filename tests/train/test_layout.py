@@ -18,11 +18,11 @@ LAYOUT = {
             "synapses": [
                 {
                     "name": "layer1", "source": "input", "kind": "conv2d", "in_shape": [1, 8, 8], "kernel": [3, 3],
-                    "stride": [2, 2], "padding": [1, 1], "groups": 1, "bits": 8, "headroom": 0, "scale": 2.0**-7,
+                    "stride": [2, 2], "padding": [1, 1], "bits": 8, "headroom": 0, "scale": 2.0**-7,
                 },
                 {
-                    "name": "again", "source": "layer1", "kind": "conv2d", "in_shape": [4, 4, 4], "kernel": [1, 1],
-                    "stride": [1, 1], "padding": [0, 0], "groups": 4, "bits": 8, "headroom": 1, "scale": 2.0**-6,
+                    "name": "again", "source": "layer1", "kind": "scale", "in_shape": [4, 4, 4], "bits": 8,
+                    "headroom": 1, "scale": 2.0**-6,
                 },
             ],
         },
