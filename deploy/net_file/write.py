@@ -46,6 +46,7 @@ def write_net(program: LoihiProgram, path: Path | str) -> tuple[str, ...]:
             raise _refusal(target.name, "a bias of the read-out")
         blocks.append(block)
     _check_readout(program, source)
+    arguments = _arguments(program)
     with whole_file(Path(path)) as temporary, h5py.File(temporary, "w") as file:
         for number, block in enumerate(blocks):
             for name, value in block.items():
@@ -53,7 +54,7 @@ def write_net(program: LoihiProgram, path: Path | str) -> tuple[str, ...]:
                 value = np.array([value], "S10") if text else np.asarray(value)
                 file.create_dataset(f"layer/{number}/{name}", data=value)
         file["simulation/Ts"], file["simulation/tSample"] = 1, program.num_steps
-    return _arguments(program)
+    return arguments
 
 
 def _refusal(where: str, what: str) -> UnsupportedError:
