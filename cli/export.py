@@ -11,13 +11,32 @@ from lavatube.cli.options import Json
 
 
 def export(
-    source: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder with quantized.safetensors.")],
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="DIR|PROGRAM", help="A run folder with quantized.safetensors, or with --net a program."),
+    ],
     nir: Annotated[Path | None, typer.Option("--nir", help="File to write; default DIR/model.nir.")] = None,
+    net: Annotated[
+        Path | None, typer.Option("--net", help="Write the program (or DIR's) as a lava-dl .net file instead.")
+    ] = None,
     json: Json = False,
 ) -> int:
     """Write the quantized network as plain NIR, with its integers in the metadata."""
     from lavatube.cli.output import print_json
     from lavatube.convert.export import export as export_network
+    from lavatube.deploy.net_file.write import write_net
+    from lavatube.errors import LavatubeError
+    from lavatube.program_file import load_program
+
+    if net is not None:
+        if nir is not None:
+            raise LavatubeError("--nir and --net", expected="one of them", got="both")
+        arguments = write_net(load_program(source / "program.safetensors" if source.is_dir() else source), net)
+        if json:
+            print_json({"net": str(net), "netx_arguments": list(arguments)})
+        else:
+            print(f"wrote {net}" + (f"; give netx.hdf5.Network {', '.join(arguments)}" if arguments else ""))
+        return 0
 
     graph = export_network(source, nir_path=nir)
     path = nir or source / "model.nir"

@@ -12,7 +12,10 @@ from lavatube.cli.options import Json
 
 def inspect(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="program.safetensors, model.nir, a trace, or another artifact.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="program.safetensors, model.nir, a lava-dl .net file, a trace, or another artifact."
+        ),
     ],
     json: Json = False,
 ) -> int:
@@ -26,6 +29,8 @@ def inspect(
     require_file(file, kind="an artifact of lavatube or a .nir file")
     if file.suffix == ".nir":
         summary = _nir(file)
+    elif file.suffix == ".net":
+        summary = _net(file)
     elif file.suffix == ".npz":
         summary = _trace(file)
     elif file.suffix == ".json":
@@ -126,6 +131,22 @@ def _nir(file: Path) -> dict[str, Any]:
     }
     try:
         summary["targets"] = _targets(lower(read_quantized_nir(file)))
+    except LavatubeError as error:
+        summary["targets"] = f"refused: {error}"
+    return summary
+
+
+def _net(file: Path) -> dict[str, Any]:
+    from lavatube.deploy.net_file.blocks import read_blocks
+    from lavatube.deploy.net_file.read import lower_net
+    from lavatube.errors import LavatubeError
+
+    net = read_blocks(file)
+    summary: dict[str, Any] = {"net": str(file), "steps": net.num_steps, "ignored": list(net.ignored)}
+    summary["blocks"] = {block.name: f"{block.kind} {block.shape}" for block in net.blocks}
+    try:
+        program = lower_net(file, num_steps=net.num_steps or 1)
+        summary |= {"lossy": [dict(record) for record in program.lossy], "targets": _targets(program)}
     except LavatubeError as error:
         summary["targets"] = f"refused: {error}"
     return summary

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,7 +11,12 @@ from lavatube.cli.options import Json
 
 
 def lower(
-    model: Annotated[Path, typer.Argument(metavar="FILE.nir", help="A quantized NIR file (or a run folder with one).")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE.nir|NET.net", help="A quantized NIR file (or a run folder with one), or a lava-dl network."
+        ),
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", help="Program file; default program.safetensors beside it.")
     ] = None,
@@ -20,26 +25,62 @@ def lower(
         str,
         typer.Option("--overflow", help="strict: prove that nothing overflows; hardware: wrap and saturate, counted."),
     ] = "strict",
+    num_steps: Annotated[int | None, typer.Option("--num-steps", min=1, help="Timesteps of a .net file.")] = None,
+    input_bits: Annotated[
+        int | None, typer.Option("--input-bits", help="Message bits of a .net file's input; default 1, spikes.")
+    ] = None,
+    input_shape: Annotated[
+        str, typer.Option("--input-shape", metavar="C,H,W", help="Of a .net file that starts with a convolution.")
+    ] = "",
+    reset_interval: Annotated[
+        int, typer.Option("--reset-interval", help="Timesteps after which a .net file's neurons start anew.")
+    ] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse every lossy step of the lowering.")] = False,
     json: Json = False,
 ) -> int:
-    """Lower NIR to a Loihi program: integers only, proven to fit every register."""
+    """Lower NIR, or a lava-dl .net file, to a Loihi program: integers only, proven to fit every register."""
     from lavatube.bounds import bound_program
     from lavatube.cli.output import console, print_json
     from lavatube.cli.program_tables import bounds_table
     from lavatube.deploy.lower import lower as lower_model
+    from lavatube.deploy.net_file.read import lower_net
     from lavatube.errors import LavatubeError
 
     if overflow not in ("strict", "hardware"):
         raise LavatubeError("--overflow", expected="strict or hardware", got=overflow)
     source = model / "model.nir" if model.is_dir() else model
     path = out or source.parent / "program.safetensors"
-    program = lower_model(source, out=path, target=target, overflow=overflow, strict=strict)  # type: ignore[arg-type]
+    common: dict[str, Any] = {"out": path, "target": target, "overflow": overflow, "strict": strict}
+    if source.suffix == ".net":
+        sizes = _sizes(input_shape)
+        program = lower_net(
+            source,
+            num_steps=num_steps,
+            input_bits=input_bits,
+            input_shape=sizes,
+            reset_interval=reset_interval,
+            **common,
+        )
+    elif num_steps or input_bits or input_shape or reset_interval:
+        what = "--num-steps, --input-bits, --input-shape and --reset-interval are for .net files"
+        raise LavatubeError(what, where=str(source), remedy="a NIR file says them itself")
+    else:
+        program = lower_model(source, **common)
     bounds = bound_program(program)
     if json:
         rows = [{"synapse": b.synapse, "activation": b.activation, "u": b.u, "v": b.v} for b in bounds]
         print_json({"program": str(path), "target": target, "bounds": rows, "lossy": [dict(r) for r in program.lossy]})
         return 0
     console().print(bounds_table(bounds))
-    print(f"wrote {path}; {len(program.lossy)} lossy steps, all before lowering")
+    made_here = sum(record.get("stage") == "lower" for record in program.lossy)
+    print(f"wrote {path}; {len(program.lossy)} lossy steps, {made_here or 'none'} of them made by lowering")
     return 0
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    from lavatube.errors import LavatubeError
+
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise LavatubeError("--input-shape", expected="sizes such as 3,32,32", got=text) from None

@@ -15,7 +15,7 @@ from lavatube.files import require_file
 
 @dataclass(frozen=True)
 class Limits:
-    """Caps that a .nir file must keep."""
+    """Caps that a .nir or .net file must keep."""
 
     objects: int = 20_000
     depth: int = 16
@@ -27,12 +27,13 @@ class Limits:
 FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}
 
 
-def check_hdf5(path: Path, limits: Limits = Limits()) -> None:
+def check_hdf5(path: Path, limits: Limits = Limits(), *, kind: str = "a .nir file (HDF5)") -> None:
     """Refuse soft and external links, external storage, virtual data sets, odd filters and types, and large tensors.
 
+    kind:   what the file should be, for the error.
     raises: LavatubeError naming the HDF5 path and the rule.
     """
-    require_file(path, kind="a .nir file (HDF5)")
+    require_file(path, kind=kind)
     try:
         with h5py.File(path, "r") as opened:
             _Walk(str(path), limits).group(opened, 0)

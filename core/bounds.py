@@ -92,10 +92,10 @@ def voltage_bounds(node: NeuronNode, u: Range, num_steps: int) -> Range:
     drive_low, drive_high = u[0] + bias, u[1] + bias
     full = node.vth << fp.ACTIVATION_SHIFT
     plain = node.output in ("binary", "graded") and node.reset == "zero" and node.v_initial == 0
-    if plain:  # closed form: what did not spike is at most the threshold
-        below = np.minimum(drive_low, 0)
-        low = _settled(below, node.dv) if node.dv else below * num_steps
-        return low, np.maximum(fp.decay(np.array(full), node.dv) + drive_high, 0)
+    if plain:  # closed form: what did not spike is at most the threshold, and at most what all drives add up to
+        below, above = np.minimum(drive_low, 0), np.maximum(drive_high, 0)
+        low, sums = (_settled(part, node.dv) if node.dv else part * num_steps for part in (below, above))
+        return low, np.minimum(np.maximum(fp.decay(np.array(full), node.dv) + drive_high, 0), sums)
     return _iterated(node, drive_low, drive_high, num_steps)
 
 

@@ -9,13 +9,12 @@ from typing import Any
 import nir
 import numpy as np
 
-from lavatube.bounds import prove_no_overflow
 from lavatube.convert.from_nir import QuantizedGraph, integers_of, read_quantized_nir
+from lavatube.deploy.accept import accept
 from lavatube.deploy.lower_nodes import lower_affine, lower_conv2d, lower_cuba_lif, lower_scale
-from lavatube.deploy.targets import refuse_what_target_lacks
+from lavatube.deploy.net_file.read import lower_net
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.program import InputNode, LoihiProgram, NeuronNode, Node, Overflow, ReadoutNode, Shape, Synapse
-from lavatube.program_file import save_program
 
 SYNAPSES: Mapping[type, Callable[..., Synapse]] = {
     nir.Affine: lower_affine,
@@ -35,12 +34,14 @@ def lower(
     overflow: Overflow = "strict",
     strict: bool = False,
 ) -> LoihiProgram:
-    """Lower a quantized NIR file (or graph) to Loihi integers; write `out` if given.
+    """Lower a quantized NIR file (or graph), or a lava-dl .net file, to Loihi integers; write `out` if given.
 
     overflow: "strict" proves that no accumulator or register overflows; "hardware" reproduces wrap and saturation.
     strict:   make an entry in the report of lossy steps of this lowering an error.
     raises:   LavatubeError for an unsupported node, a target that lacks a capability, or a possible overflow.
     """
+    if not isinstance(model, QuantizedGraph) and Path(model).suffix == ".net":
+        return lower_net(model, out=out, target=target, overflow=overflow, strict=strict)
     quantized = model if isinstance(model, QuantizedGraph) else read_quantized_nir(Path(model))
     try:
         nodes, edges, scales = _nodes(quantized)
@@ -57,14 +58,7 @@ def lower(
         target=target,
         contract=quantized.contract,
     )
-    refuse_what_target_lacks(program)
-    prove_no_overflow(program)
-    made_here = [record for record in program.lossy if record.get("stage") == "lower"]
-    if strict and made_here:
-        raise LavatubeError(f"lossy steps: {made_here}", where=quantized.path, remedy="lower without --strict")
-    if out is not None:
-        save_program(program, Path(out))
-    return program
+    return accept(program, where=quantized.path, strict=strict, out=out)
 
 
 def _nodes(quantized: QuantizedGraph) -> tuple[list[Node], list[tuple[str, str]], dict[str, float]]:

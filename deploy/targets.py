@@ -9,7 +9,7 @@ from lavatube.program import LoihiProgram
 
 OFFERS: Mapping[str, frozenset[str]] = {
     "loihi1": frozenset({"delays", "recurrence"}),
-    "loihi2": frozenset({"delays", "recurrence", "graded input"}),
+    "loihi2": frozenset({"delays", "recurrence", "graded input", "voltage read-out"}),
 }
 REMEDIES: Mapping[str, str] = {
     "graded input": "Loihi 1 spikes are binary: encode the input as spikes (message_bits 1), or use --target loihi2",

@@ -1,0 +1,27 @@
+"""The last step of every lowering: the target offers it, nothing overflows, lossy steps are allowed, it is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lavatube.bounds import prove_no_overflow
+from lavatube.deploy.targets import refuse_what_target_lacks
+from lavatube.errors import LavatubeError
+from lavatube.program import LoihiProgram
+from lavatube.program_file import save_program
+
+
+def accept(program: LoihiProgram, *, where: str, strict: bool, out: Path | str | None) -> LoihiProgram:
+    """Check a lowered program and write it to `out` if given.
+
+    where:  its source, for errors; strict: refuse what this lowering itself made lossy.
+    raises: LavatubeError for a capability that the target lacks, a possible overflow, or a lossy step.
+    """
+    refuse_what_target_lacks(program)
+    prove_no_overflow(program)
+    made_here = [dict(record) for record in program.lossy if record.get("stage") == "lower"]
+    if strict and made_here:
+        raise LavatubeError(f"lossy steps: {made_here}", where=where, remedy="lower without --strict")
+    if out is not None:
+        save_program(program, Path(out))
+    return program
