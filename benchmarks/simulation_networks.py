@@ -1,4 +1,4 @@
-"""The programs of the simulation benchmark: random 8-bit weights, thresholds set so that each layer has a stated activity.
+"""The programs of the simulation benchmark: random 8-bit weights, each layer with a stated activity.
 
 Weights are uniform over all 8-bit mantissas, centred; neurons leak (du = 4095, dv = 1024) and have no bias. Layer by
 layer, the threshold is bisected on random input until the share of active neurons per step is as wanted.

@@ -7,14 +7,16 @@ from typing import Literal
 Kernel = Literal["event", "int8", "float"]
 KERNELS: tuple[Kernel, ...] = ("event", "int8", "float")
 
-# Share of active inputs below which the event-driven kernel is the faster one, by the number of neurons that an input
-# reaches at once (out channels): measured by `benchmarks/simulation.py --switch`, docs/simulation.md.
-EVENTS_BELOW = ((256, 0.17), (128, 0.13), (64, 0.09), (32, 0.06), (0, 0.03))
+# (least out channels, share of active inputs below which the event-driven kernel is the faster one).
+# Measured by benchmarks/simulation_switch.py; the table is in docs/simulation.md.
+EVENTS_BELOW_DENSE = ((512, 0.12), (256, 0.08), (128, 0.03), (0, 0.0))
+EVENTS_BELOW_CONV = ((512, 0.14), (256, 0.12), (128, 0.08), (64, 0.04), (0, 0.02))
 
 
-def choose(usable: frozenset[Kernel], density: float, width: int) -> Kernel:
+def choose(usable: frozenset[Kernel], density: float, width: int, is_conv: bool) -> Kernel:
     """usable: kernels that can run this synapse here. density: active inputs, 0..1. width: out channels or neurons."""
-    limit = next(below for least, below in EVENTS_BELOW if width >= least)
+    table = EVENTS_BELOW_CONV if is_conv else EVENTS_BELOW_DENSE
+    limit = next(below for least, below in table if width >= least)
     if "event" in usable and ("int8" not in usable or density < limit):
         return "event"
     return "int8" if "int8" in usable else "float"

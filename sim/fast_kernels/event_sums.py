@@ -67,6 +67,14 @@ def deliver(total: np.ndarray, left: int, right: int, out: np.ndarray, adds: boo
 
 
 @compiled
+def deliver_all(total: np.ndarray, left: int, right: int, out: np.ndarray, adds: bool) -> None:
+    """out = or += (total << left) >> right, in int32. total, out: [n] int32, which may be one array."""
+    for o in range(total.shape[0]):
+        value = int32(int32(total[o] << int32(left)) >> int32(right))
+        out[o] = int32(out[o] + value) if adds else value
+
+
+@compiled
 def dense_events(
     events: np.ndarray, weight: np.ndarray, binary: bool, left: int, right: int, out: np.ndarray, adds: bool
 ) -> None:
@@ -136,20 +144,21 @@ def conv_events(
     groups, window, per_out = weight.shape
     per_in = channels // groups
     places = height * width * groups
-    starts = np.empty(places + 1, np.int32)  # active channels of each place and group
+    runs = groups == 1 and dilation[1] == 1  # neighbours in a window's line are neighbours in the list too
+    starts = np.empty(places + 1, np.int32)  # where each place and group begins in the list of active inputs
     found, found_values = np.empty(places * per_in + 1, np.int32), np.empty(places * per_in + 1, np.int32)
     active, values = np.empty(window + 1, np.int32), np.empty(window + 1, np.int32)
     total = np.zeros(per_out, np.int32)
     for row in range(events.shape[0]):
-        flat = events[row].reshape(places, per_in)
+        flat = events[row].reshape(places * per_in)
         n = 0
         for place in range(places):
             starts[place] = n
-            for c in range(per_in):
-                found[n] = c
+            for i in range(place * per_in, (place + 1) * per_in):
+                found[n] = i
                 if not binary:
-                    found_values[n] = flat[place, c]
-                n += flat[place, c] != 0
+                    found_values[n] = flat[i]
+                n += flat[i] != 0
         starts[places] = n
         for y in range(out.shape[1]):
             for x in range(out.shape[2]):
@@ -159,17 +168,23 @@ def conv_events(
                         from_y = y * stride[0] + j * dilation[0] - padding[0]
                         if from_y < 0 or from_y >= height:
                             continue
-                        for i in range(kernel[1]):
+                        i = 0
+                        while i < kernel[1]:
                             from_x = x * stride[1] + i * dilation[1] - padding[1]
-                            if from_x < 0 or from_x >= width:
-                                continue
-                            first = (j * kernel[1] + i) * per_in
-                            place = (from_y * width + from_x) * groups + group
-                            for k in range(starts[place], starts[place + 1]):
-                                active[count] = first + found[k]
+                            together = min(kernel[1] - i, width - from_x) if runs else 1
+                            if from_x >= 0 and from_x < width:
+                                place = (from_y * width + from_x) * groups + group
+                                first, last = starts[place], starts[place + together]
+                                move = (j * kernel[1] + i - place) * per_in  # from the input's index to the weight's
+                                for k in range(last - first):
+                                    active[count + k] = found[first + k] + move
                                 if not binary:
-                                    values[count] = found_values[k]
-                                count += 1
+                                    for k in range(last - first):
+                                        values[count + k] = found_values[first + k]
+                                count += last - first
+                                i += together
+                            else:
+                                i += 1
                     if binary:
                         add_rows(weight[group], active, count, total)
                     else:

@@ -17,7 +17,7 @@ BINARY, SIGNED, GRADED, SILENT = 0, 1, 2, 3
 
 
 @compiled
-def magnitude(row: np.ndarray) -> int:
+def magnitude(row: np.ndarray) -> Any:
     """A bound of the largest |x| in a row of int32: every bit that any x or -x - 1 has."""
     bits = int32(0)
     for n in range(row.shape[0]):
@@ -26,7 +26,7 @@ def magnitude(row: np.ndarray) -> int:
 
 
 @compiled
-def leak(x: int, keep: int) -> int:
+def leak(x: Any, keep: Any) -> Any:
     """tz(x * keep / 4096) in 32 bits: |x| in 12-bit halves, so that no product leaves them."""
     sign = int32(x >> int32(31))
     size = int32(int32(x ^ sign) - sign)
@@ -35,7 +35,7 @@ def leak(x: int, keep: int) -> int:
 
 
 @compiled
-def leak_wide(x: int, keep: int) -> int:
+def leak_wide(x: Any, keep: Any) -> Any:
     """tz(x * keep / 4096) in 64 bits."""
     product = x * keep
     return (product + ((product >> 63) & 4095)) >> 12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,14 @@ from lavatube.sim.fast_kernels.compiled import HAS_NUMBA
 from lavatube.sim.fast_kernels.order import c_order_of, place_of, regrouped
 
 INT8 = np.iinfo(np.int8)
+ROWS_MEASURED = 64  # of a block, for the choice of the kernel
+
+
+def event_sums() -> ModuleType:
+    """The compiled kernels; importing them imports numba."""
+    from lavatube.sim.fast_kernels import event_sums
+
+    return event_sums
 
 
 class ReadySynapse:
@@ -43,9 +52,8 @@ class ReadySynapse:
         self.small = stored.astype(np.int8 if fits else np.int16)
         e = node.weight_exp
         self.left, self.right = self.shift + max(e, 0), max(-e, 0)
-        usable: set[Kernel] = {"float"}
-        if device == "cpu" and HAS_NUMBA:
-            usable.add("event")
+        self.compiled = device == "cpu" and HAS_NUMBA
+        usable: set[Kernel] = {"float", "event"} if self.compiled else {"float"}
         grouped = isinstance(node, Conv2dNode) and node.groups > 1
         if device == "cpu" and fits and low >= -128 and high < 256 - 128 * (low < 0) and not grouped:
             if not isinstance(node, SparseNode) and gemm_sums.int8_gemm_is_exact():
@@ -67,7 +75,10 @@ class ReadySynapse:
         else:
             left, right = (self.left, self.right) if kernel == "int8" else (self.left - self.shift, self.right)
             total = (self._int8(events) if kernel == "int8" else self._float(events)).to(torch.int32)
-            total = total << left >> right if left or right else total
+            if self.compiled and self.take_out is None:
+                event_sums().deliver_all(total.view(-1).numpy(), left, right, out.view(-1).numpy(), adds)
+                return
+            total = total << left >> right
         if self.take_out is not None:
             total = total[:, self._index("take_out")]
         if adds:
@@ -80,25 +91,29 @@ class ReadySynapse:
             return self.kernel if self.kernel in self.usable else "float"
         if len(self.usable) == 1:
             return "float"
-        active = int(torch.count_nonzero(events)) if "int8" in self.usable else 0
-        return choose(self.usable, active / max(events.numel(), 1), self.width)
+        density = self._density(events) if "int8" in self.usable else 0.0
+        return choose(self.usable, density, self.width, self.is_conv)
+
+    def _density(self, events: torch.Tensor) -> float:
+        """Share of events that are not 0, of a few rows."""
+        some = events[:: max(1, len(events) // ROWS_MEASURED)].numpy()
+        return np.count_nonzero(some.view(np.bool_) if self.binary else some) / some.size
 
     def _event(self, events: np.ndarray, out: np.ndarray, adds: bool) -> None:
-        from lavatube.sim.fast_kernels import event_sums
-
+        kernels = event_sums()
         node, ends = self.node, (self.binary, self.left, self.right)
         if isinstance(node, Conv2dNode):
             channels, height, width = node.in_shape
             grid = out.reshape(len(out), *node.out_shape[1:], node.out_shape[0])
             image = events.reshape(len(events), height, width, channels)
             kernel = node.weight.shape[2], node.weight.shape[3]
-            event_sums.conv_events(
+            kernels.conv_events(
                 image, self.by_window, kernel, node.stride, node.padding, node.dilation, *ends, grid, adds
             )
         elif isinstance(node, SparseNode):
-            event_sums.sparse_events(events, *self.by_source, *ends[1:], out, adds)
+            kernels.sparse_events(events, *self.by_source, *ends[1:], out, adds)
         else:
-            event_sums.dense_events(events, self.by_input, *ends, out, adds)
+            kernels.dense_events(events, self.by_input, *ends, out, adds)
 
     def _int8(self, events: torch.Tensor) -> torch.Tensor:
         if self.largest < 128 and events.dtype == torch.uint8:
