@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -30,10 +31,14 @@ class Ready:
     targets: Mapping[str, Target]
     population: type[CompiledPopulation] | type[TorchPopulation]
 
-    def past(self, source: Source) -> int:
-        """Timesteps before now that some synapse still looks at."""
-        own = (synapse for synapse in self.program.synapses if self.program.source_of(synapse) is source)
-        return max((self.program.lag(synapse) for synapse in own), default=0)
+    @cached_property
+    def past(self) -> Mapping[str, int]:
+        """Timesteps before now that some synapse still looks at, by source."""
+        found = {source.name: 0 for source in self.program.sources}
+        for synapse in self.program.synapses:
+            name = self.program.source_of(synapse).name
+            found[name] = max(found[name], self.program.lag(synapse))
+        return found
 
 
 class Walk:
@@ -50,7 +55,7 @@ class Walk:
             node.name: ready.population(node, batch, device, keep | (watched if node is read else set()))
             for node in program.neurons
         }
-        self.past = {source.name: ready.past(source) for source in program.sources}
+        self.past = ready.past
         self.made = {
             source.name: torch.zeros(
                 self.past[source.name] + self.at_once, batch, int(np.prod(source.shape)),
