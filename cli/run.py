@@ -22,6 +22,7 @@ def run(
     overflow: Annotated[
         str | None, typer.Option("--overflow", help="strict or hardware; default: the program's.")
     ] = None,
+    packed: Annotated[bool, typer.Option("--packed", help="Write binary spikes with one bit each.")] = False,
     conv: Conv = "auto",
     stock_only: StockOnly = False,
     timeout: Timeout = None,
@@ -39,7 +40,8 @@ def run(
     with progress_bar(backend) as update:
         trace = run_program(
             source, inputs, backend=backend, out=out, steps=steps, record=kept, device=device, conv=conv,
-            stock_only=stock_only, timeout=timeout, overflow=overflow, progress=update,  # type: ignore[arg-type]
+            stock_only=stock_only, timeout=timeout, overflow=overflow,  # type: ignore[arg-type]
+            packed=packed, progress=update,
         )  # fmt: skip
     spikes = {name: int(value.sum()) for name, value in trace.spikes.items()}
     if json:

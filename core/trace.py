@@ -86,8 +86,9 @@ def within_length(value: np.ndarray, length: np.ndarray) -> np.ndarray:
     return np.asarray(value * mask.astype(value.dtype))
 
 
-def save_trace(trace: SpikeTrace, path: Path) -> None:
-    """Write `trace.npz` (compressed, no pickle)."""
+def save_trace(trace: SpikeTrace, path: Path, *, packed: bool = False) -> None:
+    """Write `trace.npz` (compressed, no pickle). packed: binary spikes with one bit each."""
+    bits = [name for name, value in trace.spikes.items() if packed and 0 <= value.min() and value.max() <= 1]
     arrays: dict[str, np.ndarray] = {
         "input": trace.input,
         "readout": trace.readout,
@@ -97,6 +98,9 @@ def save_trace(trace: SpikeTrace, path: Path) -> None:
     }
     for kind, group in (("spikes", trace.spikes), ("u", trace.u), ("v", trace.v)):
         arrays.update({f"{kind}/{name}": value for name, value in group.items()})
+    for name in bits:
+        value = arrays.pop(f"spikes/{name}")
+        arrays |= {f"bits/{name}": np.packbits(value), f"shape/{name}": np.array(value.shape, np.int64)}
     with whole_file(path) as temporary, temporary.open("wb") as handle:
         np.savez_compressed(handle, **arrays)
 
@@ -110,6 +114,9 @@ def load_trace(path: Path) -> SpikeTrace:
     try:
         meta = json.loads(str(arrays["meta"]))
         layers = list(meta.pop("layers"))
+        for name in layers:
+            if f"bits/{name}" in arrays:
+                arrays[f"spikes/{name}"] = _unpacked(arrays[f"bits/{name}"], arrays[f"shape/{name}"])
         groups = {
             kind: {name: arrays[f"{kind}/{name}"] for name in layers if f"{kind}/{name}" in arrays}
             for kind in ("spikes", "u", "v")
@@ -121,6 +128,14 @@ def load_trace(path: Path) -> SpikeTrace:
         raise LavatubeError("malformed trace", where=str(path), got=str(error)) from error
     except LavatubeError as error:
         raise LavatubeError(str(error), where=str(path)) from error
+
+
+def _unpacked(bits: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """Binary spikes of a packed population. raises: ValueError if the bits are not as many as the shape says."""
+    size = int(np.prod(shape, dtype=object))
+    if bits.ndim != 1 or len(bits) != -(-size // 8):
+        raise ValueError(f"{bits.shape} bytes for {size} spikes")
+    return np.unpackbits(bits, count=size).reshape(tuple(shape.tolist()))
 
 
 NPZ_ERRORS = (  # what zipfile, zlib and NumPy's header parser raise on damaged bytes

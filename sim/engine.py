@@ -38,32 +38,28 @@ class Recording:
         for kind, where in (("wraps", wrapped), ("saturations", saturated)):
             self.overflow[kind][name] += int(where[alive].sum())
 
-    def population(
-        self,
-        name: str,
-        rows: slice,
-        *,
-        spikes: np.ndarray,
-        states: Mapping[str, np.ndarray],
-        wrapped: np.ndarray,
-        saturated: np.ndarray,
-    ) -> None:
-        """Store all timesteps of some samples; spikes and states [T, rows, ...], wrapped and saturated [T, rows]."""
-        self.spikes[name][:, rows] = spikes
-        for kind, value in states.items():
-            self.states[kind][name][:, rows] = value
-        for kind, count in (("wraps", wrapped), ("saturations", saturated)):
-            self.overflow[kind][name] += int(within_length(count, self.inputs.length[rows]).sum())
 
+def finish_trace(
+    recording: Recording,
+    readout: np.ndarray,
+    *,
+    engine: str,
+    device: str,
+    events: np.ndarray | None = None,
+    sha256: str | None = None,
+    **meta: Any,
+) -> SpikeTrace:
+    """Cut everything at each sample's length and name who made it.
 
-def finish_trace(recording: Recording, readout: np.ndarray, *, engine: str, device: str, **meta: Any) -> SpikeTrace:
-    """Cut everything at each sample's length and name who made it."""
+    events, sha256: the compacted input and the program's digest, where an engine has them already.
+    """
 
     def cut(group: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {name: within_length(value, recording.inputs.length) for name, value in group.items()}
 
+    cut_events = within_length(recording.inputs.events if events is None else events, recording.inputs.length)
     return SpikeTrace(
-        input=compact(within_length(recording.inputs.events, recording.inputs.length)),
+        input=compact(cut_events) if events is None else cut_events,
         spikes=cut(recording.spikes),
         readout=readout,
         length=recording.inputs.length,
@@ -72,7 +68,7 @@ def finish_trace(recording: Recording, readout: np.ndarray, *, engine: str, devi
             "engine": engine,
             "device": device,
             "versions": versions(),
-            "program_sha256": program_sha256(recording.program),
+            "program_sha256": sha256 or program_sha256(recording.program),
             "overflow": recording.overflow,
             **meta,
         },

@@ -36,6 +36,7 @@ def run(
     stock_only: bool = False,
     timeout: float | None = None,
     overflow: Overflow | None = None,
+    packed: bool = False,
     progress: Progress | None = None,
 ) -> SpikeTrace:
     """Run and return the trace; write it to `out` if given.
@@ -43,6 +44,7 @@ def run(
     source:  a LoihiProgram, its file, or a run folder (which `torch` needs: it runs the quantized checkpoint itself).
     inputs:  X.npz, an array [T, B, ...] or static [B, ...], or an InputBatch.
     record:  any of "u", "v".  conv, stock_only: see `choose_processes`, timeout: seconds (Lava only).
+    packed:  write binary spikes with one bit each.
     raises:  LavatubeError for bad input, an unknown backend, or when `overflow` is strict and an overflow is possible.
     """
     if backend not in BACKENDS:
@@ -66,7 +68,7 @@ def run(
         prove_no_overflow(program, num_steps=batch.num_steps)
         trace = _run_program(program, batch, backend, kept, device, conv, stock_only, timeout, progress)
     if out is not None:
-        save_trace(trace, Path(out))
+        save_trace(trace, Path(out), packed=packed)
     return trace
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from lavatube.errors import LavatubeError
 from lavatube.sim.compare import compare
+from lavatube.sim.fast import run_fast
 from lavatube.sim.reference import run_reference
 from lavatube.trace import load_trace, save_trace
 
@@ -73,6 +74,31 @@ def test_traces_of_other_inputs_lengths_or_shapes_are_not_comparable(trace, smal
     ):
         with pytest.raises(LavatubeError, match="traces of different"):
             compare(trace, other)
+
+
+def test_a_packed_trace_is_the_same_and_refused_when_bits_are_missing(small_program, random_inputs, tmp_path):
+    program = small_program(4)
+    inputs = random_inputs(program, 5, 7, length=np.array([7, 3, 0, 1, 7]))
+    for run in (run_reference, run_fast):
+        trace = run(program, inputs, record=frozenset("uv"))
+        save_trace(trace, tmp_path / "packed.npz", packed=True)
+        loaded = load_trace(tmp_path / "packed.npz")
+        assert compare(trace, loaded).equal
+        assert {name: value.dtype for name, value in loaded.spikes.items()} == dict.fromkeys(trace.spikes, np.uint8)
+    with np.load(tmp_path / "packed.npz") as opened:
+        arrays = dict(opened)
+    assert not any(name.startswith("spikes/") for name in arrays)
+    name = next(name for name in arrays if name.startswith("bits/"))
+    np.savez(tmp_path / "broken.npz", **{**arrays, name: arrays[name][:-1]})
+    with pytest.raises(LavatubeError, match="malformed trace"):
+        load_trace(tmp_path / "broken.npz")
+
+
+def test_a_packed_file_keeps_payloads_and_signs_as_they_are(trace, tmp_path):
+    name = next(iter(trace.spikes))
+    graded = changed(trace, "spikes", name, (0, 0, 0, 0, 0), 3)
+    save_trace(graded, tmp_path / "graded.npz", packed=True)
+    assert compare(graded, load_trace(tmp_path / "graded.npz")).equal
 
 
 def test_a_trace_survives_its_file_and_a_broken_one_is_refused(trace, tmp_path):

@@ -1,0 +1,56 @@
+"""What the fast engine writes down. Arrays are held in memory order (order.py); the trace sees views of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from lavatube.inputs import InputBatch
+from lavatube.program import LoihiProgram
+from lavatube.sim.engine import Recording, compact, event_dtype
+from lavatube.sim.fast_kernels.order import lay_out, seen_as
+from lavatube.sim.fast_kernels.populations import Steps
+from lavatube.sim.fast_kernels.walk import held_as
+
+
+class FastRecording(Recording):
+    """Room for a trace, filled by blocks of timesteps and samples; blocks may be filled side by side."""
+
+    def __init__(self, program: LoihiProgram, inputs: InputBatch, record: frozenset[str]) -> None:
+        self.program, self.inputs = program, inputs
+        self.kept = frozenset({"u", "v"} & record)
+        room = inputs.num_steps, inputs.batch
+        sizes = {node.name: (*room, int(np.prod(node.shape))) for node in program.neurons}
+        self.rows = {node.name: np.zeros(sizes[node.name], event_dtype(node)) for node in program.neurons}
+        self.state_rows = {
+            kind: {name: np.zeros(size, np.int32) for name, size in sizes.items()} for kind in sorted(self.kept)
+        }
+        shapes = {node.name: node.shape for node in program.neurons}
+        self.spikes = {name: seen_as(value, shapes[name]) for name, value in self.rows.items()}
+        self.states = {
+            kind: {name: seen_as(value, shapes[name]) for name, value in group.items()}
+            for kind, group in self.state_rows.items()
+        }
+        self.overflow = {kind: dict.fromkeys(shapes, 0) for kind in ("wraps", "saturations")}
+        self.by_block = inputs.events.strides[0] != 0 and program.input.max_value < 256
+        self.events = np.empty(inputs.events.shape, np.uint8) if self.by_block else self._compact()
+
+    def _compact(self) -> np.ndarray:
+        events = self.inputs.events
+        static = events.strides[0] == 0
+        return np.broadcast_to(compact(events[0]), events.shape) if static else compact(events)
+
+    def input(self, steps: slice, rows: slice, device: str) -> torch.Tensor:
+        """Events of a block in memory order, [T, B, N] as `held_as` says; keeps them for the trace."""
+        if self.by_block:
+            self.events[steps, rows] = self.inputs.events[steps, rows]
+        node = self.program.input
+        laid = lay_out(self.events[steps, rows], node.shape)
+        return torch.from_numpy(np.array(laid, np.uint8 if held_as(node) == torch.uint8 else np.int32)).to(device)
+
+    def stretch(self, name: str, steps: slice, rows: slice, made: Steps) -> None:
+        """Keep what a population did in a block."""
+        self.rows[name][steps, rows] = made.events.cpu().numpy()
+        for kind, value in (("u", made.u), ("v", made.v)):
+            if kind in self.kept and value is not None:
+                self.state_rows[kind][name][steps, rows] = value.cpu().numpy()

@@ -1,0 +1,181 @@
+"""One synapse, ready to run: its weights in the form that each kernel wants, made when first needed."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from lavatube.node_checks import Shape
+from lavatube.program import Conv2dNode, DenseNode, SparseNode, Synapse
+from lavatube.sim.fast_kernels import gemm_sums
+from lavatube.sim.fast_kernels.choice import Kernel, choose
+from lavatube.sim.fast_kernels.compiled import HAS_NUMBA
+from lavatube.sim.fast_kernels.order import c_order_of, place_of, regrouped
+
+INT8 = np.iinfo(np.int8)
+ROWS_MEASURED = 64  # of a block, for the choice of the kernel
+
+
+def event_sums() -> ModuleType:
+    """The compiled kernels; importing them imports numba."""
+    from lavatube.sim.fast_kernels import event_sums
+
+    return event_sums
+
+
+class ReadySynapse:
+    """Adds the activations of a synapse to int32 sums in memory order (order.py).
+
+    source, target: shapes of the nodes at its ends. events: (lowest, highest) that the source emits.
+    kernel: the one to use, or None to choose by density.
+    """
+
+    def __init__(
+        self, node: Synapse, source: Shape, target: Shape, events: tuple[int, int], device: str, kernel: Kernel | None
+    ) -> None:
+        self.node, self.device, self.kernel = node, device, kernel
+        self.is_conv = isinstance(node, Conv2dNode)
+        self.seen, self.held = source, target
+        self.take_in = self.take_out = None
+        if self.is_conv:
+            self.take_in, self.take_out = regrouped(source, node.in_shape), regrouped(node.out_shape, target)
+        low, high = events
+        self.binary, self.largest = events == (0, 1), max(-low, high)
+        largest_bits = int(np.bitwise_or.reduce(node.weight.astype(np.int64), axis=None))
+        self.shift = (largest_bits & -largest_bits).bit_length() - 1 if largest_bits else 0
+        stored = node.weight >> self.shift
+        fits = INT8.min <= stored.min() and stored.max() <= INT8.max
+        self.small = stored.astype(np.int8 if fits else np.int16)
+        e = node.weight_exp
+        self.left, self.right = self.shift + max(e, 0), max(-e, 0)
+        self.compiled = device == "cpu" and HAS_NUMBA
+        usable: set[Kernel] = {"float", "event"} if self.compiled else {"float"}
+        grouped = isinstance(node, Conv2dNode) and node.groups > 1
+        if device == "cpu" and fits and low >= -128 and high < 256 - 128 * (low < 0) and not grouped:
+            if not isinstance(node, SparseNode) and gemm_sums.int8_gemm_is_exact():
+                usable.add("int8")
+        self.usable = frozenset(usable)
+        self.width = node.weight.shape[0] if not isinstance(node, SparseNode) else 1 << 30
+
+    def add(self, events: torch.Tensor, out: torch.Tensor, adds: bool) -> None:
+        """out = (or += if `adds`) the shifted sums, wrapping. events: [rows, in] integers; out: [rows, out] int32."""
+        if self.take_in is not None:
+            events = events[:, self._index("take_in")]
+        kernel = self._choose(events)
+        if kernel == "event" and self.take_out is None:
+            self._event(events.contiguous().numpy(), out.numpy(), adds)
+            return
+        if kernel == "event":
+            total = torch.empty_like(out)
+            self._event(events.contiguous().numpy(), total.numpy(), False)
+        else:
+            left, right = (self.left, self.right) if kernel == "int8" else (self.left - self.shift, self.right)
+            total = (self._int8(events) if kernel == "int8" else self._float(events)).to(torch.int32)
+            if self.compiled and self.take_out is None:
+                event_sums().deliver_all(total.view(-1).numpy(), left, right, out.view(-1).numpy(), adds)
+                return
+            total = total << left >> right
+        if self.take_out is not None:
+            total = total[:, self._index("take_out")]
+        if adds:
+            out += total
+        else:
+            out.copy_(total)
+
+    def _choose(self, events: torch.Tensor) -> Kernel:
+        if self.kernel is not None:
+            return self.kernel if self.kernel in self.usable else "float"
+        if len(self.usable) == 1:
+            return "float"
+        density = self._density(events) if "int8" in self.usable else 0.0
+        return choose(self.usable, density, self.width, self.is_conv)
+
+    def _density(self, events: torch.Tensor) -> float:
+        """Share of events that are not 0, of a few rows."""
+        some = events[:: max(1, len(events) // ROWS_MEASURED)].numpy()
+        return np.count_nonzero(some.view(np.bool_) if self.binary else some) / some.size
+
+    def _event(self, events: np.ndarray, out: np.ndarray, adds: bool) -> None:
+        kernels = event_sums()
+        node, ends = self.node, (self.binary, self.left, self.right)
+        if isinstance(node, Conv2dNode):
+            channels, height, width = node.in_shape
+            grid = out.reshape(len(out), *node.out_shape[1:], node.out_shape[0])
+            image = events.reshape(len(events), height, width, channels)
+            kernel = node.weight.shape[2], node.weight.shape[3]
+            kernels.conv_events(
+                image, self.by_window, kernel, node.stride, node.padding, node.dilation, *ends, grid, adds
+            )
+        elif isinstance(node, SparseNode):
+            kernels.sparse_events(events, *self.by_source, *ends[1:], out, adds)
+        else:
+            kernels.dense_events(events, self.by_input, *ends, out, adds)
+
+    def _int8(self, events: torch.Tensor) -> torch.Tensor:
+        if self.largest < 128 and events.dtype == torch.uint8:
+            events = events.view(torch.int8)
+        elif events.dtype == torch.int32:
+            events = events.to(torch.int8 if self.largest < 128 else torch.uint8)
+        if isinstance(self.node, Conv2dNode):
+            seen = gemm_sums.windows(events.contiguous(), self.node)
+            return gemm_sums.int8_sums(seen, torch.from_numpy(self.by_window[0])).view(len(events), -1)
+        return gemm_sums.int8_sums(events, torch.from_numpy(self.by_input))
+
+    def _float(self, events: torch.Tensor) -> torch.Tensor:
+        node = self.node
+        if isinstance(node, Conv2dNode):
+            return gemm_sums.float_sums(node, events, self._on_device["weight"], self.largest)
+        if isinstance(node, SparseNode):
+            return gemm_sums.gathered_sums(node, events, self._on_device["from"], self._on_device["to"])
+        return gemm_sums.float_products(events, self._on_device["weight"], self.largest)
+
+    @cached_property
+    def by_input(self) -> np.ndarray:
+        """Dense weights by presynaptic neuron, both ends in memory order: [in, out], shifted right by `shift`."""
+        rows, columns = c_order_of(self.seen), c_order_of(self.held)
+        return np.ascontiguousarray(self.small[columns][:, rows].T)
+
+    @cached_property
+    def by_window(self) -> np.ndarray:
+        """Convolution weights as [groups, kernel height * kernel width * in channels, out channels / groups]."""
+        assert isinstance(self.node, Conv2dNode)
+        out, into, height, width = self.small.shape
+        groups = self.node.groups
+        split = self.small.reshape(groups, out // groups, into, height, width).transpose(0, 3, 4, 2, 1)
+        return np.ascontiguousarray(split).reshape(groups, height * width * into, out // groups)
+
+    @cached_property
+    def by_source(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Stored connections by presynaptic neuron: starts [in + 1], to and weight [connections]."""
+        origin, to = self._ends
+        order = np.argsort(origin, kind="stable")
+        counts = np.bincount(origin, minlength=int(np.prod(self.seen)))
+        starts = np.concatenate([[0], counts.cumsum()]).astype(np.int64)
+        return starts, to[order].astype(np.int32), self.small[order]
+
+    @property
+    def _ends(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where each stored connection comes from and leads, in memory order."""
+        assert isinstance(self.node, SparseNode)
+        neuron = np.repeat(np.arange(len(self.node.indptr) - 1), np.diff(self.node.indptr))
+        return place_of(self.seen)[self.node.index], place_of(self.held)[neuron]
+
+    @cached_property
+    def _on_device(self) -> dict[str, torch.Tensor]:
+        """Tensors of the float kernels and of regrouping."""
+        found: dict[str, Any] = {}
+        if isinstance(self.node, SparseNode):
+            found["from"], found["to"] = self._ends
+        elif isinstance(self.node, DenseNode):
+            found["weight"] = self.node.weight[c_order_of(self.held)][:, c_order_of(self.seen)]
+        else:
+            found["weight"] = self.node.weight
+        found |= {name: getattr(self, name) for name in ("take_in", "take_out") if getattr(self, name) is not None}
+        return {name: torch.tensor(np.ascontiguousarray(value), device=self.device) for name, value in found.items()}
+
+    def _index(self, name: str) -> torch.Tensor:
+        return self._on_device[name]

@@ -1,0 +1,126 @@
+"""A block of samples through the graph: some timesteps of every node, then the next; the state is carried across.
+
+A feed-forward program takes many timesteps at once, one with cycles takes one. Nothing here grows with their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from lavatube.program import InputNode, LoihiProgram, NeuronNode, ReadoutNode, Source, Target
+from lavatube.sim.engine import event_dtype
+from lavatube.sim.fast_kernels.order import place_of
+from lavatube.sim.fast_kernels.populations import CompiledPopulation, Steps, TorchPopulation
+from lavatube.sim.fast_kernels.synapse import ReadySynapse
+
+DTYPES = {np.uint8: torch.uint8, np.int8: torch.int8, np.int32: torch.int32}
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A program made ready for a device: its synapses and what each drives, by name of the synapse."""
+
+    program: LoihiProgram
+    device: str
+    synapses: Mapping[str, ReadySynapse]
+    targets: Mapping[str, Target]
+    population: type[CompiledPopulation] | type[TorchPopulation]
+
+    @cached_property
+    def past(self) -> Mapping[str, int]:
+        """Timesteps before now that some synapse still looks at, by source."""
+        found = {source.name: 0 for source in self.program.sources}
+        for synapse in self.program.synapses:
+            name = self.program.source_of(synapse).name
+            found[name] = max(found[name], self.program.lag(synapse))
+        return found
+
+
+class Walk:
+    """The state of a block of samples: populations, the past of every source, the read-out."""
+
+    def __init__(self, ready: Ready, length: torch.Tensor, at_once: int, keep: frozenset[str]) -> None:
+        """length: [B] timesteps of each sample; at_once: timesteps of a stretch; keep: of {"u", "v"}."""
+        self.ready, self.length, self.time = ready, length, 0
+        program, batch, device = ready.program, len(length), ready.device
+        self.at_once = 1 if program.is_recurrent else at_once
+        read = program.read_by(program.readout) if program.readout.reads != "current" else None
+        watched = {"v"} if program.readout.reads == "voltage" else set()
+        self.populations = {
+            node.name: ready.population(node, batch, device, keep | (watched if node is read else set()))
+            for node in program.neurons
+        }
+        self.past = ready.past
+        self.made = {
+            source.name: torch.zeros(
+                self.past[source.name] + self.at_once, batch, int(np.prod(source.shape)),
+                dtype=held_as(source), device=device,
+            )
+            for source in program.sources
+        }  # fmt: skip
+        self.read_at = None if read is None else torch.tensor(place_of(read.shape), device=device)
+        self.bias = torch.tensor(program.readout.bias, device=device)
+        self.readout = torch.zeros(batch, *program.readout.shape, dtype=torch.int64, device=device)
+
+    def run(self, events: torch.Tensor) -> dict[str, Steps]:
+        """The next timesteps, at most `at_once`. events: [T, B, N] in memory order. Returns what each population did.
+
+        Their events are in room that the next call fills anew.
+        """
+        program, count = self.ready.program, len(events)
+        received: dict[str, torch.Tensor] = {}
+        done: dict[str, Steps] = {}
+        for node in program.nodes:
+            if isinstance(node, InputNode):
+                self._room(node, count).copy_(events)
+            elif isinstance(node, NeuronNode):
+                done[node.name] = self.populations[node.name].run(received.pop(node.name), self._room(node, count))
+            elif isinstance(node, ReadoutNode):
+                self._read(node, count, received, done)
+            else:
+                source, target = program.source_of(node), self.ready.targets[node.name]
+                first = self.past[source.name] - program.lag(node)
+                seen = self.made[source.name][first : first + count].flatten(0, 1)
+                adds = target.name in received
+                if not adds:
+                    shape = count, len(self.length), int(np.prod(target.shape))
+                    received[target.name] = torch.empty(shape, dtype=torch.int32, device=events.device)
+                self.ready.synapses[node.name].add(seen, received[target.name].flatten(0, 1), adds)
+        for name, past in self.past.items():
+            if past:
+                self.made[name][:past] = self.made[name][count : count + past].clone()
+        self.time += count
+        return done
+
+    def _room(self, source: Source, count: int) -> torch.Tensor:
+        past = self.past[source.name]
+        return self.made[source.name][past : past + count]
+
+    def _read(
+        self, node: ReadoutNode, count: int, received: dict[str, torch.Tensor], done: Mapping[str, Steps]
+    ) -> None:
+        t = torch.arange(self.time, self.time + count, device=self.length.device)[:, None]
+        if node.reads == "voltage":
+            v, last = done[self.ready.program.read_by(node).name].v, t == self.length - 1
+            assert v is not None
+            self.readout += torch.where(last[..., None], v[..., self.read_at].to(torch.int64), 0).sum(0)
+            if self.time == 0:
+                self.readout += self.bias
+            return
+        if node.reads == "spikes":
+            each = self._room(self.ready.program.read_by(node), count)[..., self.read_at]
+        else:
+            each = received.pop(node.name)
+        self.readout += torch.where((t < self.length)[..., None], each + self.bias, 0).sum(0)
+
+
+def held_as(source: Source) -> torch.dtype:
+    """The narrowest of uint8, int8 and int32 that holds a source's events."""
+    if isinstance(source, InputNode):
+        return torch.uint8 if source.max_value < 256 else torch.int32
+    return DTYPES[event_dtype(source)]
