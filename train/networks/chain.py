@@ -1,4 +1,4 @@
-"""A chain of layers, given one by one in the recipe: what lowers to Loihi today."""
+"""A chain of layers, given one by one in the recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Residual networks: current shortcuts, spike shortcuts (SEW) and identities on currents (PreAct)."""
+"""Residual networks: current shortcuts (these deploy), spike shortcuts (SEW) and identities on currents (PreAct)."""
 
 from __future__ import annotations
 
@@ -136,7 +136,8 @@ class ResNet(Architecture):
 
     @property
     def needs(self) -> frozenset[str]:
-        return frozenset(self.own_needs)
+        pooled = ("pooling between populations",) if self.stem == "imagenet" else ()
+        return frozenset((*self.own_needs, *pooled))
 
     def build(self, parts: Parts, where: str) -> SpikingNetwork:
         return ResidualNetwork(parts, self, CurrentBlock)
