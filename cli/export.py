@@ -22,8 +22,11 @@ def export(
     json: Json = False,
 ) -> int:
     """Write the quantized network as plain NIR, with its integers in the metadata."""
+    import json as json_module
+
     from lavatube.cli.output import print_json
     from lavatube.convert.export import export as export_network
+    from lavatube.convert.to_nir import METADATA_KEY
     from lavatube.deploy.net_file.write import write_net
     from lavatube.errors import LavatubeError
     from lavatube.program_file import load_program
@@ -43,5 +46,6 @@ def export(
     if json:
         print_json({"nir": str(path), "nodes": {name: type(node).__name__ for name, node in graph.nodes.items()}})
     else:
-        print(f"wrote {path}: " + " -> ".join(f"{name} ({type(node).__name__})" for name, node in graph.nodes.items()))
+        order = json_module.loads(graph.metadata[METADATA_KEY])["order"]
+        print(f"wrote {path}: " + ", ".join(f"{name} ({type(graph.nodes[name]).__name__})" for name in order))
     return 0
