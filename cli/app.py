@@ -77,7 +77,7 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
             raise
         return _fail(" ".join(error.format_message().split()) or "usage: lavatube --help")
     if result == INTERRUPTED:  # some versions of typer return it, some raise
-        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        print("interrupted; the same command goes on where it stopped, if it keeps a checkpoint", file=sys.stderr)
     return result if isinstance(result, int) else 0
 
 

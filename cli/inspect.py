@@ -146,7 +146,9 @@ def _net(file: Path) -> dict[str, Any]:
     summary["blocks"] = {block.name: f"{block.kind} {block.shape}" for block in net.blocks}
     try:
         program = lower_net(file, num_steps=net.num_steps or 1)
-        summary |= {"lossy": [dict(record) for record in program.lossy], "targets": _targets(program)}
+        summary["lossy"] = [dict(record) for record in program.lossy]
+        unknown = "not known without the timesteps: lavatube lower --num-steps T"
+        summary["targets"] = unknown if net.num_steps is None else _targets(program)
     except LavatubeError as error:
         summary["targets"] = f"refused: {error}"
     return summary

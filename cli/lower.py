@@ -14,7 +14,8 @@ def lower(
     model: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE.nir|NET.net", help="A quantized NIR file (or a run folder with one), or a lava-dl network."
+            metavar="FILE.nir|NET.net|DIR",
+            help="A quantized NIR file (or a run folder with one), or a lava-dl network.",
         ),
     ],
     out: Annotated[
@@ -27,7 +28,7 @@ def lower(
     ] = "strict",
     num_steps: Annotated[int | None, typer.Option("--num-steps", min=1, help="Timesteps of a .net file.")] = None,
     input_bits: Annotated[
-        int | None, typer.Option("--input-bits", help="Message bits of a .net file's input; default 1, spikes.")
+        int | None, typer.Option("--input-bits", min=1, help="Message bits of a .net file's input; default 1, spikes.")
     ] = None,
     input_shape: Annotated[
         str, typer.Option("--input-shape", metavar="C,H,W", help="Of a .net file that starts with a convolution.")
@@ -43,29 +44,16 @@ def lower(
     from lavatube.cli.output import console, print_json
     from lavatube.cli.program_tables import bounds_table
     from lavatube.deploy.lower import lower as lower_model
-    from lavatube.deploy.net_file.read import lower_net
     from lavatube.errors import LavatubeError
 
     if overflow not in ("strict", "hardware"):
         raise LavatubeError("--overflow", expected="strict or hardware", got=overflow)
     source = model / "model.nir" if model.is_dir() else model
     path = out or source.parent / "program.safetensors"
-    common: dict[str, Any] = {"out": path, "target": target, "overflow": overflow, "strict": strict}
-    if source.suffix == ".net":
-        sizes = _sizes(input_shape)
-        program = lower_net(
-            source,
-            num_steps=num_steps,
-            input_bits=input_bits,
-            input_shape=sizes,
-            reset_interval=reset_interval,
-            **common,
-        )
-    elif num_steps or input_bits or input_shape or reset_interval:
-        what = "--num-steps, --input-bits, --input-shape and --reset-interval are for .net files"
-        raise LavatubeError(what, where=str(source), remedy="a NIR file says them itself")
-    else:
-        program = lower_model(source, **common)
+    net: dict[str, Any] = {"num_steps": num_steps, "input_bits": input_bits}
+    net |= {"input_shape": _sizes(input_shape) or None, "reset_interval": reset_interval or None}
+    given = {name: value for name, value in net.items() if value is not None}
+    program = lower_model(source, out=path, target=target, overflow=overflow, strict=strict, **given)  # type: ignore[arg-type]
     bounds = bound_program(program)
     if json:
         rows = [{"synapse": b.synapse, "activation": b.activation, "u": b.u, "v": b.v} for b in bounds]

@@ -19,7 +19,8 @@ def parity(
     against: Annotated[str, typer.Option("--against", help="Engines to compare with the reference.")] = "",
     samples: Annotated[int | None, typer.Option("--samples", help="Only the first N samples.")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Report file; default parity.json in the run folder.")
+        Path | None,
+        typer.Option("--out", help="Report file; default parity.json in the run folder, if all was compared."),
     ] = None,
     record: Annotated[str, typer.Option("--record", help="Also compare the state: v, u or v,u.")] = "",
     conv: Conv = "auto",
@@ -37,7 +38,10 @@ def parity(
     from lavatube.sim.tables import render_parity
 
     if other is not None or source.suffix == ".npz":
-        given = {"--data": data, "--against": against, "--samples": samples, "--record": record, "--timeout": timeout}
+        given = {
+            "--data": data, "--against": against, "--samples": samples, "--record": record, "--timeout": timeout,
+            "--conv": conv != "auto", "--stock-only": stock_only, "--device": device != "cpu",
+        }  # fmt: skip
         unused = [option for option, value in given.items() if value]
         if unused:
             raise LavatubeError("two traces are compared as they are", where=unused[0], remedy="leave the option out")

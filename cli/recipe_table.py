@@ -44,7 +44,7 @@ def _row(recipe: Recipe) -> dict[str, Any]:
 
 
 def deploys(recipe: Recipe) -> str:
-    """Onto which targets, by stock Lava processes; or what no target offers yet."""
+    """Onto which targets; or what no target offers yet."""
     targets = [target for target, offered in OFFERS.items() if recipe.needs <= offered]
     missing = recipe.needs - frozenset().union(*OFFERS.values())
     return ", ".join(targets) if targets else "no: needs " + ", ".join(sorted(missing or recipe.needs))

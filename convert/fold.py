@@ -33,10 +33,11 @@ def fold(network: SpikingNetwork, input_scale: float) -> list[FoldedLayer]:
         )
     drives = wiring(network)
     shapes = {INPUT: list(network.input_shape)}
-    for drive in drives:  # a feedback has the shape of its own population, so the first connection says it
-        layer = drive.connections[0].layer
-        assert isinstance(layer, SpikingLayer)
-        shapes[drive.name] = list(layer.out_shape)
+    for drive in drives:
+        layers = [each.layer for each in drive.connections if isinstance(each.layer, SpikingLayer)]
+        if not layers:
+            raise UnsupportedError("a population without a synapse that has weights of its own", where=drive.name)
+        shapes[drive.name] = list(layers[0].out_shape)
     return [_fold_layer(drive, shapes, input_scale) for drive in drives]
 
 

@@ -12,8 +12,9 @@ import nir
 import numpy as np
 
 from lavatube.contract import ExecutionContract
+from lavatube.convert.nir_rows import checked_rows
 from lavatube.convert.safe_hdf5 import check_hdf5
-from lavatube.convert.to_nir import METADATA_KEY, METADATA_VERSION, digest_of_floats
+from lavatube.convert.to_nir import METADATA_KEY, METADATA_VERSION, READOUT, digest_of_floats
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.files import sha256_of_file
 
@@ -74,9 +75,15 @@ def read_quantized_nir(path: Path) -> QuantizedGraph:
         )
     try:
         description = json.loads(text if isinstance(text, str) else bytes(text).decode())
-        if set(description) != DESCRIPTION_KEYS or description["version"] != METADATA_VERSION:
-            odd = sorted(set(description) ^ DESCRIPTION_KEYS) or f"version {description['version']}"
+        if (version := description["version"]) != METADATA_VERSION:
+            what, remedy = "quantization metadata of another version of lavatube", "export again"
+            expected = f"version {METADATA_VERSION}"
+            raise LavatubeError(what, where=str(path), expected=expected, got=f"version {version}", remedy=remedy)
+        if odd := sorted(set(description) ^ DESCRIPTION_KEYS):
             raise LavatubeError("unknown quantization metadata", where=str(path), got=str(odd))
+        if description["readout"] != READOUT:
+            got = repr(description["readout"])[:60]
+            raise UnsupportedError("another read-out", where=str(path), expected=READOUT, got=got)
         if description["floats_sha256"] != digest_of_floats(graph.nodes):
             raise UnsupportedError(
                 "the floats were changed after export, so the integers in the metadata no longer describe them",
@@ -85,7 +92,7 @@ def read_quantized_nir(path: Path) -> QuantizedGraph:
             )
         return QuantizedGraph(
             graph=graph,
-            rows={str(name): dict(row) for name, row in description["nodes"].items()},
+            rows=checked_rows(description["nodes"], where=str(path)),
             order=tuple(str(name) for name in description["order"]),
             contract=ExecutionContract.from_json(description["contract"], where=str(path)),
             input_shape=tuple(int(n) for n in description["input"]["shape"]),

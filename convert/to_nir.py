@@ -19,11 +19,12 @@ from lavatube.contract import LOIHI
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.files import sha256_of_arrays, whole_file
 from lavatube.fixed_point import DECAY_MAX, DECAY_ONE
-from lavatube.integer_layer import IntegerLayer, IntegerSynapse
+from lavatube.integer_layer import IntegerLayer, IntegerSynapse, population_name
 from lavatube.program import InputNode
 
 METADATA_KEY = "lavatube"
 METADATA_VERSION = 2
+READOUT = "sum over timesteps"
 FLOAT_FIELDS = ("weight", "bias", "scale", "tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset", "w_in")
 
 
@@ -46,12 +47,12 @@ def export_nir(
     edges: list[tuple[str, str]] = []
     rows: dict[str, dict[str, Any]] = {}
     for layer in layers:
-        target = "output" if layer.neuron is None else f"{layer.name}_lif"
+        target = "output" if layer.neuron is None else layer.node_name
         carrier = next(synapse for synapse in layer.synapses if synapse.kind != "scale")  # of the population's bias
         for synapse in layer.synapses:
-            source = "input" if synapse.source == "input" else f"{synapse.source}_lif"
+            source = "input" if synapse.source == "input" else population_name(synapse.source)
             if synapse.kind == "dense" and len(synapse.in_shape) > 1:
-                flatten = f"{synapse.name}_a_flatten"
+                flatten = f"{synapse.name}_flatten"
                 shape = {"input": np.array(synapse.in_shape)}
                 nodes[flatten] = nir.Flatten(input_type=shape, start_dim=0, end_dim=-1)
                 edges.append((source, flatten))
@@ -72,7 +73,7 @@ def export_nir(
         "num_steps": num_steps,
         "contract": LOIHI.to_json(),
         "input": {"shape": list(input_node.shape), "message_bits": input_node.message_bits},
-        "readout": "sum over timesteps",
+        "readout": READOUT,
         "order": names,
         "nodes": rows,
         "lossy": [dict(record) for record in lossy],

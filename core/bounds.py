@@ -165,6 +165,7 @@ def prove_no_overflow(program: LoihiProgram, *, num_steps: int | None = None) ->
             raise LavatubeError(
                 "; ".join(found),
                 where=f"{bound.synapse} -> {bound.target}",
-                remedy="quantize with a smaller --headroom, or accept wrap and saturation with --overflow hardware",
+                remedy=("quantize with a smaller --headroom, or " if program.source.get("kind") == "nir" else "")
+                + "accept wrap and saturation with --overflow hardware",
             )
     return bounds

@@ -19,6 +19,11 @@ def mantissas(integers: np.ndarray, bits: int, headroom: int) -> tuple[np.ndarra
     return (integers.astype(np.int16) << shift).astype(np.int16), bits, headroom - shift
 
 
+def population_name(layer: str) -> str:
+    """Of a layer's neurons, as a node in NIR and in the program."""
+    return f"{layer}_lif"
+
+
 def scale_node(name: str, shape: Shape, weight: np.ndarray, bits: int, exponent: int) -> Conv2dNode:
     """One factor per channel, as a convolution of one group a channel. weight: [C] int16 mantissas."""
     image = (*shape, 1, 1)[:3]
@@ -27,7 +32,7 @@ def scale_node(name: str, shape: Shape, weight: np.ndarray, bits: int, exponent:
 
 @dataclass(frozen=True)
 class IntegerNeuron:
-    """Registers of the neurons behind a synapse. bias_mant: [out channels or neurons] int16."""
+    """Registers of a population. bias_mant: [out channels or neurons] int16."""
 
     du: int
     dv: int
@@ -81,6 +86,11 @@ class IntegerLayer:
     synapses: tuple[IntegerSynapse, ...]
     neuron: IntegerNeuron | None
     readout_bias: np.ndarray | None = None
+
+    @property
+    def node_name(self) -> str:
+        """Of the node in NIR and in the program."""
+        return population_name(self.name)
 
     @property
     def out_shape(self) -> Shape:

@@ -128,15 +128,6 @@ class LoihiProgram:
     def is_recurrent(self) -> bool:
         return any(self.lag(synapse) > synapse.delay for synapse in self.synapses)
 
-    def chain(self) -> tuple[tuple[Synapse, Target], ...]:
-        """(synapse, what it drives) from input to read-out. raises: UnsupportedError if the program is no chain."""
-        pairs = tuple((synapse, target) for target in self.targets for synapse in self.inbound(target))
-        made_by = [self.input.name, *(target.name for _, target in pairs[:-1])]
-        straight = [self.source_of(synapse).name for synapse, _ in pairs] == made_by and not self.is_recurrent
-        if not straight or self.readout.reads != "current" or len(pairs) != len(self.neurons) + 1:
-            raise UnsupportedError("not a chain of synapses and populations", where="program", got=str(self.edges))
-        return pairs
-
     def needs(self) -> frozenset[str]:
         """Capabilities that a target must offer."""
         needs = set().union(*(node.needs() for node in self.neurons)) if self.neurons else set()

@@ -24,7 +24,7 @@ class SpikeTrace:
     """Spikes of every neuron at every step, the read-out, and on request the neuron state.
 
     input:      [T, B, ...] integer events given to the network.
-    spikes:     {neuron node name: [T, B, ...] uint8}, in order of the layers.
+    spikes:     {neuron node name: [T, B, ...] uint8, int8 or int32}, in order of the layers.
     readout:    [B, classes] int64; prediction: [B] int64, the lowest index of the largest read-out.
     u, v:       {neuron node name: [T, B, ...] int32} after the step, in 1/64 of a weight unit; empty when not recorded.
     length:     [B] int64, steps that count for each sample; beyond it everything is zero.
@@ -40,8 +40,9 @@ class SpikeTrace:
     v: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.input.ndim < 3:
-            raise LavatubeError("trace input", expected="[T, B, ...]", got=str(self.input.shape))
+        if self.input.ndim < 3 or self.input.dtype.kind not in "iu":
+            got = f"{self.input.dtype} {self.input.shape}"
+            raise LavatubeError("trace input", expected="[T, B, ...] integers", got=got)
         steps, batch = self.input.shape[:2]
         for kind, group in (("spikes", self.spikes), ("u", self.u), ("v", self.v)):
             for name, value in group.items():
@@ -51,10 +52,19 @@ class SpikeTrace:
                         expected=f"integers [{steps}, {batch}, ...]",
                         got=f"{value.dtype} {value.shape}",
                     )
-        if self.readout.ndim != 2 or self.readout.shape[0] != batch or self.readout.dtype != np.int64:
+        if (
+            self.readout.ndim != 2
+            or self.readout.shape[0] != batch
+            or not self.readout.size
+            or (self.readout.dtype != np.int64)
+        ):
             raise LavatubeError("trace readout", expected=f"[{batch}, classes] int64", got=str(self.readout.shape))
-        if self.length.shape != (batch,):
-            raise LavatubeError("trace length", expected=f"[{batch}]", got=str(self.length.shape))
+        if self.length.shape != (batch,) or self.length.dtype.kind not in "iu":
+            got = f"{self.length.dtype} {self.length.shape}"
+            raise LavatubeError("trace length", expected=f"[{batch}] integers", got=got)
+        if self.length.min() < 0 or self.length.max() > steps:
+            got = f"{self.length.min()}..{self.length.max()}"
+            raise LavatubeError("trace length", expected=f"0..{steps} timesteps", got=got)
 
     @property
     def prediction(self) -> np.ndarray:
@@ -88,7 +98,7 @@ def within_length(value: np.ndarray, length: np.ndarray) -> np.ndarray:
 
 def save_trace(trace: SpikeTrace, path: Path, *, packed: bool = False) -> None:
     """Write `trace.npz` (compressed, no pickle). packed: binary spikes with one bit each."""
-    bits = [name for name, value in trace.spikes.items() if packed and 0 <= value.min() and value.max() <= 1]
+    bits = [name for name, value in trace.spikes.items() if packed and value.dtype == np.uint8 and value.max() <= 1]
     arrays: dict[str, np.ndarray] = {
         "input": trace.input,
         "readout": trace.readout,
@@ -113,10 +123,12 @@ def load_trace(path: Path) -> SpikeTrace:
         raise LavatubeError("not a trace", where=str(path), expected="keys " + ", ".join(sorted(missing)), got="none")
     try:
         meta = json.loads(str(arrays["meta"]))
-        layers = list(meta.pop("layers"))
+        layers = _layers(meta.pop("layers"), arrays)
         for name in layers:
             if f"bits/{name}" in arrays:
                 arrays[f"spikes/{name}"] = _unpacked(arrays[f"bits/{name}"], arrays[f"shape/{name}"])
+        if not isinstance(meta.get("engine", ""), str) or not isinstance(meta.get("processes") or {}, dict):
+            raise ValueError(f"engine {meta.get('engine')!r}, processes {meta.get('processes')!r}")
         groups = {
             kind: {name: arrays[f"{kind}/{name}"] for name in layers if f"{kind}/{name}" in arrays}
             for kind in ("spikes", "u", "v")
@@ -128,6 +140,14 @@ def load_trace(path: Path) -> SpikeTrace:
         raise LavatubeError("malformed trace", where=str(path), got=str(error)) from error
     except LavatubeError as error:
         raise LavatubeError(str(error), where=str(path)) from error
+
+
+def _layers(listed: Any, arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """Names of the populations. raises: ValueError if they are not those whose spikes are in the file, once each."""
+    held = [name.split("/", 1)[1] for name in arrays if name.startswith(("spikes/", "bits/"))]
+    if not isinstance(listed, list) or sorted(map(str, listed)) != sorted(held) or len(set(held)) != len(held):
+        raise ValueError(f"layers {listed} in meta, spikes of {held}")
+    return listed
 
 
 def _unpacked(bits: np.ndarray, shape: np.ndarray) -> np.ndarray:

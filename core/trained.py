@@ -16,6 +16,7 @@ from lavatube.files import read_json, read_tensors, sha256_of_arrays, sha256_of_
 
 TRAINED = "trained-network"
 QUANTIZED = "quantized-network"
+QUANTIZED_VERSION = 2  # of its layout: 2 has a graph of populations with several synapses
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def save_quantized(network: QuantizedNetwork, path: Path) -> None:
     """Write quantized.safetensors; its header holds everything but the tensors."""
     header = {
         "kind": QUANTIZED,
+        "version": QUANTIZED_VERSION,
         "recipe": dict(network.recipe),
         "layout": dict(network.layout),
         "lossy": [dict(record) for record in network.lossy],
@@ -97,6 +99,10 @@ def save_quantized(network: QuantizedNetwork, path: Path) -> None:
 def load_quantized(path: Path) -> QuantizedNetwork:
     """Read quantized.safetensors. raises: LavatubeError."""
     tensors, header = read_tensors(path, kind=QUANTIZED)
+    if (version := header.get("version")) != QUANTIZED_VERSION:
+        what, remedy = "a quantized network of another version of lavatube", "lavatube quantize --overwrite"
+        expected = f"version {QUANTIZED_VERSION}"
+        raise LavatubeError(what, where=str(path), expected=expected, got=str(version), remedy=remedy)
     try:
         if header["sha256"] != _digest(header["layout"], tensors):
             raise LavatubeError("layout or tensors do not match their checksum", where=str(path))

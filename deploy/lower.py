@@ -33,16 +33,24 @@ def lower(
     target: str = "loihi2",
     overflow: Overflow = "strict",
     strict: bool = False,
+    **net: Any,
 ) -> LoihiProgram:
-    """Lower a quantized NIR file (or graph), or a lava-dl .net file, to Loihi integers; write `out` if given.
+    """Lower a quantized NIR file or graph, a run folder with one, or a lava-dl .net file; write `out` if given.
 
     overflow: "strict" proves that no accumulator or register overflows; "hardware" reproduces wrap and saturation.
     strict:   make an entry in the report of lossy steps of this lowering an error.
+    net:      what a .net file does not say: num_steps, input_bits, input_shape, reset_interval (see `lower_net`).
     raises:   LavatubeError for an unsupported node, a target that lacks a capability, or a possible overflow.
     """
-    if not isinstance(model, QuantizedGraph) and Path(model).suffix == ".net":
-        return lower_net(model, out=out, target=target, overflow=overflow, strict=strict)
-    quantized = model if isinstance(model, QuantizedGraph) else read_quantized_nir(Path(model))
+    if not isinstance(model, QuantizedGraph):
+        path = Path(model) / "model.nir" if Path(model).is_dir() else Path(model)
+        if path.suffix == ".net":
+            return lower_net(path, out=out, target=target, overflow=overflow, strict=strict, **net)
+        model = read_quantized_nir(path)
+    quantized = model
+    if net:
+        what = f"{', '.join(sorted(net))}: for .net files only"
+        raise LavatubeError(what, where=quantized.path, remedy="leave it out: a NIR file says it itself")
     try:
         nodes, edges, scales = _nodes(quantized)
     except (KeyError, TypeError) as error:
@@ -87,6 +95,11 @@ def _nodes(quantized: QuantizedGraph) -> tuple[list[Node], list[tuple[str, str]]
                 nodes.append(ReadoutNode(name, bias))
                 continue
             shape = _shape(quantized, name)
+            if len(bias) != shape[0]:
+                expected = f"{shape[0]} channels"
+                raise LavatubeError(
+                    "synapses of another size than their population", where=where, expected=expected, got=str(len(bias))
+                )
             spread = np.broadcast_to(bias.reshape(-1, *(1,) * (len(shape) - 1)), shape)
             nodes.append(NEURONS[type(node)](name, node, row, spread, synapse_row, quantized.contract.dt))
     return nodes, edges, scales

@@ -48,7 +48,7 @@ def lower_scale(name: str, node: nir.Scale, row: Row, shape: Shape) -> Conv2dNod
 def lower_cuba_lif(name: str, node: nir.CubaLIF, row: Row, bias: np.ndarray, synapse: Row, dt: float) -> NeuronNode:
     """CubaLIF with tau_syn = dt (no stored current): dv from the metadata, confirmed by tau_mem.
 
-    bias: (shape) int64 bias mantissas, from the synapse before; synapse: the quantization row of that synapse.
+    bias: (shape) int64 bias mantissas, the sum over its synapses; synapse: the quantization row of one of them.
     """
     where = f"{name} (nir.CubaLIF)"
     unit = synapse["scale"] / 2 ** synapse["headroom"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from lavatube.deploy.targets import OFFERS
 from lavatube.errors import LavatubeError
-from lavatube.files import read_json, write_json
+from lavatube.files import write_json
 from lavatube.sim.counts import Counts, LayerCounts
 from lavatube.sim.price_table import DEFAULT_PRICES, PRICED_TERMS, PriceTable, load_prices
 
@@ -130,11 +130,3 @@ def _sum(intervals: Sequence[Interval]) -> dict[str, int | None]:
 def save_energy(estimate: EnergyEstimate, path: Path) -> None:
     """Write energy.json."""
     write_json(path, estimate.to_json())
-
-
-def load_energy_json(path: Path) -> dict[str, Any]:
-    """Read energy.json. raises: LavatubeError."""
-    value = read_json(path, kind="energy.json")
-    if value.get("kind") != KIND:
-        raise LavatubeError("wrong kind of file", where=str(path), expected=KIND, got=str(value.get("kind")))
-    return value

@@ -15,7 +15,7 @@ KIND = "parity"
 INDEPENDENCE: Mapping[str, str] = {
     "lava": "stock Lava 0.10.0",
     "torch": "the checkpoint's own forward; second implementation of the step",
-    "fast": "second implementation, shares its step with torch",
+    "fast": "second implementation",
     "reference": "self-consistent only",
 }
 

@@ -40,6 +40,7 @@ class Tally:
 
 def independence_of(engine: str, meta: Mapping[str, Any]) -> str:
     """How independent of the reference this engine's agreement is."""
-    rows = (meta.get("processes") or {}).values()
+    rows = list((meta.get("processes") or {}).values())
     own = [row for row in rows if isinstance(row, dict) and row.get("stock") is False]
-    return "own Lava processes" if own else INDEPENDENCE.get(engine, "unknown")
+    known = INDEPENDENCE.get(engine, "unknown")
+    return f"{known}, {len(own)} of {len(rows)} processes our own" if own else known

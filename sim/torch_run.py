@@ -10,6 +10,7 @@ import torch
 
 from lavatube.files import sha256_of_file
 from lavatube.inputs import InputBatch
+from lavatube.integer_layer import population_name
 from lavatube.sim.engine import compact
 from lavatube.sim.fast import ELEMENTS_AT_ONCE
 from lavatube.trace import SpikeTrace, versions, within_length
@@ -43,7 +44,7 @@ def run_torch(
         rows = slice(start, start + chunk)
         events = torch.from_numpy(inputs.events[:, rows].copy()).to(device)
         for run in module.run(events, keep):
-            name = f"{run.name}_lif"
+            name = population_name(run.name)
             if run.lif is None:
                 total = run.activation.cpu().numpy()
                 readout[rows] = within_length(total, inputs.length[rows]).sum(0)

@@ -84,6 +84,8 @@ class LayerLayout(_Strict):
         for synapse in self.synapses:
             if not synapse.fits(self.out_shape):
                 raise ValueError(f"output {self.out_shape} does not follow from the geometry of {synapse.name}")
+        if all(synapse.kind == "scale" for synapse in self.synapses):
+            raise ValueError(f"{self.name}: a conv2d or dense synapse has to carry the bias")
         units = {synapse.scale / 2**synapse.headroom for synapse in self.synapses}
         if len(units) > 1:
             raise ValueError(f"synapses of one population have the activation units {sorted(units)}")

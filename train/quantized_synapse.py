@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import brevitas.nn as qnn
+import numpy as np
 import torch
 from brevitas.inject.enum import RestrictValueType, ScalingImplType
 from brevitas.quant import Int8WeightPerTensorFloat
 from torch import nn
 
+from lavatube.integer_layer import IntegerSynapse
 from lavatube.train.exact_sums import exact_conv2d, exact_linear
 
 
@@ -69,3 +71,20 @@ class QuantizedSynapse(nn.Module):
         if self.kind == "scale":
             return rate * weight.reshape(-1, *(1,) * (rate.ndim - 2))
         return nn.functional.conv2d(rate, weight, None, self.weights.stride, self.weights.padding)
+
+    def integers(self, out_shape: list[int]) -> IntegerSynapse:
+        """What the exports need."""
+        layout, weight = self.layout, self.integer_weight().cpu().numpy().astype(np.int8)
+        return IntegerSynapse(
+            name=self.name,
+            source=self.source,
+            kind=self.kind,
+            in_shape=tuple(layout["in_shape"]),
+            out_shape=tuple(out_shape),
+            weight=weight.reshape(-1) if self.kind == "scale" else weight,
+            num_weight_bits=layout["bits"],
+            headroom=layout["headroom"],
+            scale=layout["scale"],
+            stride=tuple(layout["stride"] or (1, 1)),
+            padding=tuple(layout["padding"] or (0, 0)),
+        )

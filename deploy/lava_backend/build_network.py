@@ -27,6 +27,7 @@ from lavatube.deploy.lava_backend.processes.population import Population
 from lavatube.deploy.lava_backend.processes.projection import Projection
 from lavatube.deploy.lava_backend.synapse_arrays import conv_weight, sparse_weight
 from lavatube.deploy.lava_backend.timing import timing
+from lavatube.errors import UnsupportedError
 from lavatube.fixed_point import THRESHOLD_MAX
 from lavatube.program import Conv2dNode, LoihiProgram, NeuronNode, Shape, Source, Synapse
 
@@ -44,7 +45,7 @@ class LavaNetwork:
     whc:       {node name: whether its Lava shape is (W, H, C)}, else it is flat in (lane, C, H, W) order.
     report:    {node name: {"process", "stock"}}, and "why" for a process of our own.
     output_ports: `a_out` of every synapse into the read-out; their sum is what it reads.
-    readout_bias: [classes] to be added to the last synapse's output at every timestep, by the host.
+    readout_bias: [classes] to be added to that sum at every timestep, by the host.
     """
 
     processes: Mapping[str, Any]
@@ -54,7 +55,6 @@ class LavaNetwork:
     latency: Mapping[str, int]
     whc: Mapping[str, bool]
     report: Mapping[str, Mapping[str, Any]]
-    window: int
     readout_bias: np.ndarray
 
     def run(self, ticks: int) -> None:
@@ -93,9 +93,14 @@ def build(
     """
     steps, when = num_steps or program.num_steps, timing(program)
     chosen = choose_processes(program, conv, stock_only=stock_only, num_steps=steps)
+    alone = next((name for name, choice in chosen.items() if choice.process == "Conv"), None)
+    if alone is not None and rows is not None and rows.shape[1] > 1:
+        got = f"{rows.shape[1]} samples"
+        raise UnsupportedError("Lava's Conv runs one sample at a time", where=alone, expected="one lane", got=got)
     lanes, window = 1 if rows is None else rows.shape[1], steps if when.streams else NO_WINDOW
     users = [synapse for synapse in program.synapses if program.source_of(synapse) is program.input]
-    whc = {"input": all(chosen[synapse.name].process == "Conv" for synapse in users)}
+    in_order = len(program.input.shape) == 3 and all(synapse.in_shape == program.input.shape for synapse in users)
+    whc = {"input": in_order and all(chosen[synapse.name].process == "Conv" for synapse in users)}
     source = None if rows is None else RingBuffer(data=stream(rows, when.depth, whc["input"]))
     processes: dict[str, Any] = {}
     for synapse in program.synapses:
@@ -124,7 +129,7 @@ def build(
     }
     last = tuple(processes[synapse.name].a_out for synapse in program.inbound(program.readout))
     bias = program.readout.bias
-    return LavaNetwork(processes, source, tuple(input_ports), last, when.latency, whc, report, window, bias)
+    return LavaNetwork(processes, source, tuple(input_ports), last, when.latency, whc, report, bias)
 
 
 def stream(rows: np.ndarray, depth: int, whc: bool) -> np.ndarray:

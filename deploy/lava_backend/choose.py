@@ -63,10 +63,19 @@ def why_own_neurons(program: LoihiProgram, node: NeuronNode, when: Timing, windo
         return ", ".join(sorted(lacking))
     if node.reset_interval and (node.reset_offset or (when.streams and window % node.reset_interval)):
         return "periodic resets that do not fall together with the start of a sample"
-    after = [synapse for synapse in program.synapses if program.source_of(synapse) is node]
-    if when.latency[node.name] and any(program.lag(synapse) for synapse in after) and (node.bias_mant > 0).any():
+    lags = any(program.lag(synapse) for synapse in downstream(program, node))
+    if when.latency[node.name] and lags and (node.bias_mant > 0).any():
         return "a bias that would fire before the first timestep, into a delay"
     return ""
+
+
+def downstream(program: LoihiProgram, node: NeuronNode) -> list[Synapse]:
+    """Every synapse that an event of a population can have an effect on."""
+    reached, found, drives = {node.name}, list[Synapse](), dict(program.edges)
+    while fresh := [each for each in program.synapses if each not in found and program.source_of(each).name in reached]:
+        found += fresh
+        reached |= {drives[synapse.name] for synapse in fresh}
+    return found
 
 
 def _synapse(program: LoihiProgram, synapse: Synapse, when: Timing, conv: str, stock_only: bool) -> Choice:

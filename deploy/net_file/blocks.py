@@ -99,6 +99,8 @@ def read_blocks(path: Path) -> NetFile:
 def _block(group: Any, where: str, number: str) -> Block:
     if not isinstance(group, h5py.Group) or not isinstance(group.get("type"), h5py.Dataset):
         raise LavatubeError("not a block", where=where, expected="a group with a `type`", got=type(group).__name__)
+    if "type" not in group:
+        raise LavatubeError("a neuron without type", where=where, expected=" or ".join(NEURON_TYPES))
     kind = _text(group["type"], f"{where}/type")
     if kind not in KINDS:
         known = ", ".join(KINDS)
@@ -120,6 +122,8 @@ def _block(group: Any, where: str, number: str) -> Block:
 
 def _neuron(group: h5py.Group, where: str) -> dict[str, int]:
     """Registers, one integer each."""
+    if "type" not in group:
+        raise LavatubeError("a neuron without type", where=where, expected=" or ".join(NEURON_TYPES))
     kind = _text(group["type"], f"{where}/type")
     if kind not in NEURON_TYPES:
         remedy = "only current-based leaky integrate-and-fire neurons are lowered: train with slayer.block.cuba"

@@ -26,7 +26,7 @@ class Chain:
     ended: str = ""
 
     def add_input(self, shape: Shape, bits: int) -> None:
-        self.nodes.append(InputNode("input", shape, self.input_bits or bits))
+        self.nodes.append(InputNode("input", shape, bits if self.input_bits is None else self.input_bits))
         self.shape, self.source, self.flat = shape, "input", len(shape) == 1 or shape[1:] == (1, 1)
 
     def add_synapse(self, synapse: Synapse, source: str, target: str) -> None:

@@ -45,8 +45,8 @@ def lower_net(
     """
     path = Path(path)
     net = read_blocks(path)
-    steps = num_steps or net.num_steps
-    if not steps:
+    steps = net.num_steps if num_steps is None else num_steps
+    if steps is None:
         remedy = "give the number of timesteps (--num-steps)"
         raise LavatubeError("the file does not say how many timesteps", where=str(path), remedy=remedy)
     chain = Chain(tuple(input_shape), input_bits, reset_interval)
@@ -73,6 +73,8 @@ def lower_net(
 def _input(chain: Chain, block: Block) -> None:
     """Only a shape: events enter. With neurons: the host's integer currents weight * x + bias enter and drive them."""
     require(not chain.nodes, block, "an input block inside the network", "the first block", block.name)
+    same = chain.input_shape in ((), block.shape)
+    require(same, block, "input_shape", f"{block.shape}, as the file says, or none", str(chain.input_shape))
     require(bool(block.shape), block, "shape", "the sizes of the input", "nothing")
     if block.neuron is None:
         require(not block.values, block, "weight or bias without neurons", "neurons", ", ".join(block.values))
@@ -130,7 +132,8 @@ def _dense(chain: Chain, block: Block) -> None:
         weights, bits, exponent, sign = fitted
         synapse = DenseNode(f"{block.name}_recurrent", (units,), weights, bits, exponent, sign=sign)
         chain.add_synapse(synapse, block.name, block.name)
-    chain.add_neurons(lower_neurons(chain, block, (units,), block.values.get("bias", np.zeros(1, np.int64))), flat=True)
+    bias = block.values.get("bias", np.zeros(1, np.int64)).reshape(-1)
+    chain.add_neurons(lower_neurons(chain, block, (units,), bias), flat=True)
 
 
 def _conv(chain: Chain, block: Block) -> None:

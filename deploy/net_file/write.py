@@ -9,13 +9,14 @@ import h5py
 import numpy as np
 
 from lavatube import fixed_point as fp
+from lavatube.deploy.net_file.integers import exact_mantissas
 from lavatube.errors import UnsupportedError
 from lavatube.files import whole_file
 from lavatube.program import Conv2dNode, DenseNode, LoihiProgram, NeuronNode, ReadoutNode, Source, SparseNode, Synapse
 
 Fields = dict[str, Any]
+LOWEST, HIGHEST = -256, 255  # what lava-dl's loader keeps
 NEVER = fp.THRESHOLD_MAX + 1  # a threshold that no voltage reaches
-LOWEST, HIGHEST = -256, 254  # what lava-dl's loader keeps of weights of both signs
 
 
 def write_net(program: LoihiProgram, path: Path | str) -> tuple[str, ...]:
@@ -36,7 +37,7 @@ def write_net(program: LoihiProgram, path: Path | str) -> tuple[str, ...]:
         if not forward or len(forward) + len(back) != len(program.inbound(target)):
             raise _refusal(target.name, "a connection from another block than the one before")
         dense = not isinstance(forward[0], Conv2dNode)
-        if dense and len(shape) > 1 and shape[1:] != (1, 1):
+        if dense and len(shape) == 3 and (shape[1:] != (1, 1) or source is not program.input):
             blocks.append({"type": "flatten", "shape": [int(np.prod(shape)), 1, 1]})
         block = _dense(forward, back, target) if dense else _conv(forward, back)
         if isinstance(target, NeuronNode):
@@ -114,6 +115,7 @@ def _connections(synapses: list[Synapse], where: str) -> tuple[np.ndarray, np.nd
         if (there & (part != 0)).any():
             raise _refusal(where, "two connections between one pair")
         weight[part != 0], delay[part != 0], there[part != 0] = part[part != 0], node.delay, True
+    _require_fit(weight.astype(np.int64), where)
     return weight, delay, there
 
 
@@ -144,9 +146,14 @@ def _integers(node: Synapse) -> np.ndarray:
     if node.weight_exp < 0 and (weight & ((1 << -node.weight_exp) - 1)).any():
         raise _refusal(node.name, "a weight that is no integer after its exponent")
     effective = fp.shift(weight, node.weight_exp)
-    if effective.min() < LOWEST or effective.max() > HIGHEST + 1 or (effective.min() < 0 and effective.max() > HIGHEST):
-        raise _refusal(node.name, f"a weight outside {LOWEST}..{HIGHEST}")
+    _require_fit(effective, node.name)
     return effective
+
+
+def _require_fit(weight: np.ndarray, where: str) -> None:
+    """raises: UnsupportedError for weights of one block that lava-dl's loader would clip or round."""
+    if weight.min() < LOWEST or weight.max() > HIGHEST or exact_mantissas(weight) is None:
+        raise _refusal(where, f"weights that are not 8 bits within {LOWEST}..{HIGHEST}")
 
 
 def _neuron(node: NeuronNode) -> Fields:

@@ -63,7 +63,7 @@ def test_integers_thresholds_and_biases_come_back_exactly_from_the_file(tmp_path
     made = layers(3, bits)
     export_nir(made, NODE, tmp_path / "m.nir", num_steps=8, method="rate")
     program = lower(tmp_path / "m.nir")
-    for layer, (synapse, target) in zip(made, program.chain(), strict=True):
+    for layer, (synapse, target) in zip(made, zip(program.synapses, program.targets, strict=True), strict=True):
         (made_synapse,) = layer.synapses
         np.testing.assert_array_equal(synapse.weight, made_synapse.weight.astype(np.int16) << (9 - bits))
         assert synapse.weight_exp == bits - 9 + made_synapse.headroom
@@ -88,13 +88,13 @@ def test_floats_are_exactly_integer_times_scale(model):
         np.testing.assert_array_equal(lif.v_threshold, layer.neuron.vth * layer.activation_scale)
 
 
-def test_node_names_sort_in_order_of_execution_and_the_graph_is_flat(model):
+def test_the_order_of_execution_is_in_the_metadata_and_the_graph_is_flat(model):
     graph = nir.read(str(model))
     order = ["input"]
     after = dict(graph.edges)
     while order[-1] in after:
         order.append(after[order[-1]])
-    assert order == sorted(graph.nodes)
+    assert read_quantized_nir(model).order == tuple(order)
     assert not any(isinstance(node, nir.NIRGraph) for node in graph.nodes.values())
 
 
@@ -178,12 +178,26 @@ def edit_metadata(model, change):
 @pytest.mark.parametrize(
     ("node", "field", "value"),
     [("layer1_conv2d", "headroom", 1), ("layer1_lif", "bias_exp", 0), ("layer1_lif", "du", 5), ("layer2_lif", "vth", 9),
-     ("layer2_lif", "dv", 2049), ("layer1_conv2d", "scale", 2.0**-6), ("layer3_dense", "headroom", 1)],
+     ("layer2_lif", "dv", 2049), ("layer1_conv2d", "scale", 2.0**-6), ("layer3_dense", "headroom", 1), ("layer1_conv2d", "bits", 0),
+     ("layer1_conv2d", "bits", 10**30), ("layer1_lif", "bias_exp", 5000), ("layer1_lif", "dv", 0),
+     ("layer1_conv2d", "zero_point", 1), ("layer1_conv2d", "signed", False), ("layer1_conv2d", "axis", 9),
+     ("layer1_conv2d", "rounding", "floor")],
 )  # fmt: skip
 def test_integer_metadata_that_contradicts_the_floats_is_refused(model, node, field, value):
     edit_metadata(model, lambda text: text["nodes"][node].update({field: value}))
     with pytest.raises(LavatubeError):
         lower(model)
+
+
+def test_another_readout_another_version_and_a_wrong_order_are_refused(model):
+    for change, words in [
+        ({"order": ["input"]}, "order of execution"),
+        ({"readout": "spikes"}, "another read-out, expected sum over timesteps"),
+        ({"version": 1}, "of another version of lavatube, expected version 2, got version 1; export again"),
+    ]:
+        edit_metadata(model, lambda text, change=change: text.update(change))
+        with pytest.raises(LavatubeError, match=words):
+            lower(model)
 
 
 def test_another_contract_is_refused(model):

@@ -17,7 +17,7 @@ from lavatube.deploy.net_file.read import lower_net
 from lavatube.deploy.net_file.write import write_net
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.inputs import make_inputs
-from lavatube.program import LoihiProgram
+from lavatube.program import LoihiProgram, SparseNode
 from lavatube.program_file import describe, load_program, save_program
 from lavatube.sim.fast import run_fast
 from lavatube.sim.reference import run_reference
@@ -333,11 +333,32 @@ def random_net(path, seed) -> LoihiProgram:
     return lower_net(net_file(path, *blocks), overflow="hardware")
 
 
+def test_synapses_that_fit_alone_but_not_together_are_refused(path, tmp_path):
+    """One block is one matrix: 253 and -3 have no common 8 bits, though each has its own."""
+    program = lower_net(net_file(path, dense(W * 10, bias=[3])), overflow="hardware")
+    first = program.synapses[0]
+    target, shape = program.neurons[0], (int(np.prod(first.out_shape)), int(np.prod(first.in_shape)))
+
+    def one(name, column, weight, sign, delay):
+        indptr = np.arange(shape[0] + 1)
+        index = np.full(shape[0], column, np.int32)
+        return SparseNode(
+            name, first.in_shape, first.out_shape, np.full(shape[0], weight, np.int16), index, indptr, 8, 0, delay, sign
+        )
+
+    parts = one("a", 0, 253, "excitatory", 0), one("b", 1, -3, "inhibitory", 1)
+    nodes = (program.nodes[0], *parts, *(node for node in program.nodes[1:] if node is not first))
+    edges = [edge for edge in program.edges if first.name not in edge]
+    edges += [("input", "a"), ("input", "b"), ("a", target.name), ("b", target.name)]
+    with pytest.raises(UnsupportedError, match="weights that are not 8 bits within"):
+        write_net(replace(program, nodes=nodes, edges=tuple(edges)), tmp_path / "out.net")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"node": "layer0_dense", "weight_exp": -9 + 4}, "a weight that is no integer"),
-        ({"node": "layer0_dense", "weight_exp": 4}, "a weight outside -256..254"),
+        ({"node": "layer0_dense", "weight_exp": 4}, "weights that are not 8 bits within"),
         ({"node": "layer0", "bias_exp": 0}, "a bias that is no whole number"),
         ({"node": "layer0", "refractory": 2}, "not Loihi's plain integrate-and-fire"),
         ({"node": "layer0", "reset": "subtract"}, "not Loihi's plain integrate-and-fire"),

@@ -155,6 +155,37 @@ def test_samples_of_a_delayed_recurrent_network_are_as_each_one_alone_in_stock_l
     assert_all_equal([together], [side_by_side])
 
 
+def test_a_bias_that_would_fire_early_does_not_reach_a_delay_through_others(random_inputs):
+    """A fires before its first timestep and makes B fire before its own; a delay brings that into the sample."""
+
+    def dense(name, weight, delay=0):
+        return DenseNode(name, (1,), np.array([[weight]], np.int16), 8, 0, delay)
+
+    def neuron(name, bias):
+        return NeuronNode(name, (1,), 4095, 4095, 1, np.array([bias], np.int16), 0)
+
+    nodes = (
+        InputNode("input", (1,), 1), dense("to_a", 2), neuron("a", 200), dense("to_b", 100), neuron("b", 0),
+        dense("to_c", 100, delay=1), neuron("c", 0), dense("out", 2), ReadoutNode("output", np.zeros(1, np.int64)),
+    )  # fmt: skip
+    edges = tuple(pairwise(node.name for node in nodes))
+    program = LoihiProgram(nodes, edges, 5, {"kind": "test", "sha256": ""}, overflow="hardware")
+    assert {name for name, choice in choose_processes(program).items() if not choice.stock} == {"a"}
+    jobs = [LavaJob(program, make_inputs(np.zeros((5, 2, 1), int), program.input, default_steps=5), BOTH)]
+    traces = run_lava_jobs(jobs)
+    assert_all_equal(jobs, traces)
+    assert traces[0].spikes["c"][:, 0, 0].tolist() == [0, 1, 1, 1, 1]
+
+
+def test_conv_takes_a_flat_input_and_one_sample_at_a_time(small_program, random_inputs):
+    program = small_program(1)
+    flat = replace(program, nodes=(replace(program.input, shape=(60,)), *program.nodes[1:]))
+    jobs = [LavaJob(flat, random_inputs(flat, 3), BOTH, "conv")]
+    traces = run_lava_jobs(jobs)
+    assert_all_equal(jobs, traces)
+    assert traces[0].meta["samples_in_lava"]["lanes"] == 1
+
+
 def test_the_number_of_samples_side_by_side_changes_nothing(small_program, random_inputs, monkeypatch):
     feed_forward, recurrent = small_program(3), recurrent_program(1, delay=0)
     jobs = [LavaJob(program, random_inputs(program, 7, 4), BOTH) for program in (feed_forward, recurrent)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -116,3 +117,44 @@ def test_a_trace_survives_its_file_and_a_broken_one_is_refused(trace, tmp_path):
     np.savez(path, input=np.zeros(3))
     with pytest.raises(LavatubeError, match="not a trace"):
         load_trace(path)
+
+
+def damaged(arrays, meta, what):
+    """One thing that is wrong in an otherwise whole file."""
+    first = meta["layers"][0]
+    if what == "a layer without spikes":
+        del arrays[f"spikes/{first}"]
+    elif what == "no layers":
+        meta["layers"] = []
+    elif what == "a layer twice":
+        meta["layers"].append(first)
+    elif what == "spikes of nobody":
+        arrays["spikes/zzz"] = arrays[f"spikes/{first}"]
+    elif what == "two forms":
+        arrays |= {f"bits/{first}": np.zeros(1, np.uint8), f"shape/{first}": np.array([1])}
+    elif what in ("short", "long"):
+        arrays["length"] = arrays["length"] + (1000 if what == "long" else -1000)
+    elif what == "length as text":
+        arrays["length"] = arrays["length"].astype(str)
+    elif what == "no classes":
+        arrays["readout"] = arrays["readout"][:, :0]
+    elif what == "float input":
+        arrays["input"] = arrays["input"].astype(float)
+    else:
+        meta[what] = 5
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["a layer without spikes", "no layers", "a layer twice", "spikes of nobody", "two forms", "short", "long",
+     "length as text", "no classes", "float input", "engine", "processes", "layers"],
+)  # fmt: skip
+def test_a_trace_that_contradicts_itself_is_refused(trace, tmp_path, what):
+    save_trace(trace, tmp_path / "t.npz")
+    with np.load(tmp_path / "t.npz") as opened:
+        arrays = dict(opened)
+    meta = json.loads(str(arrays["meta"]))
+    damaged(arrays, meta, what)
+    np.savez(tmp_path / "d.npz", **{**arrays, "meta": np.array(json.dumps(meta))})
+    with pytest.raises(LavatubeError, match=r"d\.npz"):
+        load_trace(tmp_path / "d.npz")

@@ -35,7 +35,7 @@ def connections(synapse):
 def by_hand(program, trace):
     """Replay every event over the connection list."""
     rows, events = {}, trace.input
-    for synapse, target in program.chain():
+    for synapse, target in zip(program.synapses, program.targets, strict=True):
         table = connections(synapse)
         row = dict.fromkeys(("events_in", "synops_stored", "synops_nonzero", "synop_bits", "updates", "spikes_out"), 0)
         biased = target.bias_mant.reshape(-1) != 0 if isinstance(target, NeuronNode) else None

@@ -23,7 +23,7 @@ def files(tmp_path, small_program, random_inputs):
 
 
 def parts_of(monkeypatch, program, samples):
-    neurons = sum(int(np.prod(synapse.out_shape)) for synapse, _ in program.chain())
+    neurons = sum(int(np.prod(synapse.out_shape)) for synapse in program.synapses)
     monkeypatch.setattr(module, "NEURON_STEPS_AT_ONCE", samples * neurons * program.num_steps)
 
 

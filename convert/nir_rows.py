@@ -1,0 +1,57 @@
+"""What the metadata of a NIR file says of each quantized node, checked before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lavatube import fixed_point as fp
+from lavatube.errors import LavatubeError
+
+Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class SynapseRow(_Row):
+    """float weight = integer * scale, a = (sum of integer * s) << headroom; float bias = integer * bias_scale."""
+
+    scale: Scale
+    bits: Annotated[int, Field(ge=2, le=fp.WEIGHT_BITS_MAX)]
+    signed: Literal[True]
+    zero_point: Literal[0]
+    axis: None
+    rounding: Literal["half to even"]
+    headroom: Annotated[int, Field(ge=0, le=fp.WEIGHT_EXPONENT_MAX + fp.WEIGHT_BITS_MAX)]
+    bias_scale: Scale
+
+
+class NeuronRow(_Row):
+    """Registers of a population; scale: float value of one activation unit."""
+
+    du: Annotated[int, Field(ge=0, le=fp.DECAY_MAX)]
+    dv: Annotated[int, Field(ge=1, le=fp.DECAY_MAX)]
+    vth: Annotated[int, Field(ge=1, le=fp.THRESHOLD_MAX)]
+    bias_exp: Annotated[int, Field(ge=0, le=fp.BIAS_EXPONENT_MAX)]
+    scale: Scale
+
+
+def checked_rows(rows: Any, *, where: str) -> dict[str, dict[str, Any]]:
+    """{node name: row} as plain values. raises: LavatubeError naming the node, the field and the rule."""
+    if not isinstance(rows, Mapping):
+        raise LavatubeError("quantization of nodes", where=where, expected="an object", got=type(rows).__name__)
+    found = {}
+    for name, row in rows.items():
+        kind = SynapseRow if isinstance(row, Mapping) and "bits" in row else NeuronRow
+        try:
+            found[str(name)] = kind.model_validate(row).model_dump()
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"])) or "row"
+            got = repr(first["input"])[:60]
+            raise LavatubeError(f"{field}: {first['msg']}", where=f"{where}:{name}", got=got) from error
+    return found
