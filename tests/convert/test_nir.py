@@ -178,7 +178,8 @@ def edit_metadata(model, change):
 @pytest.mark.parametrize(
     ("node", "field", "value"),
     [("layer1_conv2d", "headroom", 1), ("layer1_lif", "bias_exp", 0), ("layer1_lif", "du", 5), ("layer2_lif", "vth", 9),
-     ("layer2_lif", "dv", 2049), ("layer1_conv2d", "scale", 2.0**-6), ("layer3_dense", "headroom", 1), ("layer1_conv2d", "bits", 0),
+     ("layer2_lif", "dv", 2049), ("layer1_conv2d", "scale", 2.0**-6), ("layer3_dense", "headroom", 1),
+     ("layer1_conv2d", "bits", 0),
      ("layer1_conv2d", "bits", 10**30), ("layer1_lif", "bias_exp", 5000), ("layer1_lif", "dv", 0),
      ("layer1_conv2d", "zero_point", 1), ("layer1_conv2d", "signed", False), ("layer1_conv2d", "axis", 9),
      ("layer1_conv2d", "rounding", "floor")],
