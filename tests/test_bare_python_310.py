@@ -1,4 +1,4 @@
-"""What needs no torch imports, and computes, in a bare Python 3.10 with NumPy, SciPy, h5py, nir and safetensors."""
+"""What needs no torch imports, and computes, in a bare Python 3.10 with NumPy, SciPy, h5py, nir, pydantic, safetensors."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def test_core_nir_lowering_and_the_reference_work_in_a_bare_python_310(tmp_path,
     names = ",".join([*core, *(f"lavatube.{name}" for name in others)])
     environment = {name: value for name, value in os.environ.items() if name not in REMOVED}
     environment |= {"PYTHONPATH": str(tmp_path), "PYENV_VERSION": "3.10", "PYTHONNOUSERSITE": "1"}
-    packages = [part for name in ("numpy", "scipy", "h5py", "nir", "safetensors") for part in ("--with", name)]
+    packages = [
+        part for name in ("numpy", "scipy", "h5py", "nir", "pydantic", "safetensors") for part in ("--with", name)
+    ]
     run = subprocess.run(
         [uv, "run", "--quiet", "--no-project", "--python", "3.10", *packages, "python", "-c", SCRIPT,
          str(tmp_path / "p.safetensors"), names],

@@ -9,7 +9,7 @@ import numpy as np
 from lavatube.bounds import bound_layer
 from lavatube.deploy.lava_backend.timing import Timing, timing
 from lavatube.errors import LavatubeError, UnsupportedError
-from lavatube.fixed_point import STATE_LIMIT
+from lavatube.fixed_point import ACTIVATION_SHIFT, STATE_LIMIT, bias_register, decay
 from lavatube.program import Conv2dNode, LoihiProgram, NeuronNode, SparseNode, Synapse
 
 SPARSE_CONNECTIONS = 30_000_000  # up to here Sparse is chosen, far faster than Conv; to build it takes 40 bytes each
@@ -63,10 +63,22 @@ def why_own_neurons(program: LoihiProgram, node: NeuronNode, when: Timing, windo
         return ", ".join(sorted(lacking))
     if node.reset_interval and (node.reset_offset or (when.streams and window % node.reset_interval)):
         return "periodic resets that do not fall together with the start of a sample"
-    lags = any(program.lag(synapse) for synapse in downstream(program, node))
-    if when.latency[node.name] and lags and (node.bias_mant > 0).any():
+    if fires_alone(node, when.latency[node.name]) and any(program.lag(s) for s in downstream(program, node)):
         return "a bias that would fire before the first timestep, into a delay"
     return ""
+
+
+def fires_alone(node: NeuronNode, ticks: int) -> bool:
+    """Whether a bias makes a neuron fire within so many ticks from rest, without input.
+
+    Input before the first timestep comes only from populations that fire early; where that matters they are our own.
+    """
+    v, bias = np.zeros(node.shape, np.int64), bias_register(node.bias_mant, node.bias_exp)
+    for _ in range(0 if node.output == "none" else ticks):
+        v = decay(v, node.dv) + bias
+        if (v > node.vth << ACTIVATION_SHIFT).any():
+            return True
+    return False
 
 
 def downstream(program: LoihiProgram, node: NeuronNode) -> list[Synapse]:

@@ -223,7 +223,10 @@ def test_what_lava_cannot_do_is_refused_by_name(random_program, small_program):
         choose_processes(soft, stock_only=True)
     with pytest.raises(LavatubeError, match="--conv own, expected a stock process, for --stock-only"):
         choose_processes(program, "own", stock_only=True)
-    assert choose_processes(recurrent_program(delay=0))["lif"].why_own == (
+    quiet = recurrent_program(delay=0)
+    loud = replace(quiet.nodes[3], bias_mant=np.full(12, 900, np.int16))
+    assert choose_processes(quiet)["lif"].stock  # its bias alone does not reach the threshold in one tick
+    assert choose_processes(replace(quiet, nodes=(*quiet.nodes[:3], loud, *quiet.nodes[4:])))["lif"].why_own == (
         "a bias that would fire before the first timestep, into a delay"
     )
     tight = next(p for p in (random_program(seed) for seed in range(99)) if is_tight(p))
