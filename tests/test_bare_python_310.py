@@ -1,4 +1,4 @@
-"""What needs no torch imports, and computes, in a bare Python 3.10 with NumPy, SciPy, h5py, nir, pydantic, safetensors."""
+"""What needs no torch imports, and computes, in a bare Python 3.10 with NumPy, SciPy, h5py, nir and pydantic."""
 
 from __future__ import annotations
 
