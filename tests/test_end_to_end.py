@@ -132,4 +132,4 @@ def test_a_killed_demo_goes_on_where_it_stopped(tmp_path):
         assert child.returncode == 130, errors
         assert "Traceback" not in errors
     assert (out / "config.json").exists()
-    assert sorted(path.name for path in Path(out).glob(".*")) == []
+    assert sorted(path.name for path in Path(out).glob(".*")) == [".training.lock"]

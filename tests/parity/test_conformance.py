@@ -17,6 +17,7 @@ def run(monkeypatch: pytest.MonkeyPatch, out: Path, programs: int) -> tuple[int,
         return code, list(csv.DictReader(handle))
 
 
+@pytest.mark.slow
 def test_it_logs_every_seed_once_and_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     code, first = run(monkeypatch, tmp_path / "log.csv", 2)
     assert (code, [row["seed"] for row in first]) == (0, ["0", "1"])

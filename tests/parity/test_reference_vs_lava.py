@@ -101,6 +101,7 @@ def lava_jobs(random_case, seeds, **options):
     return [LavaJob(program, inputs, BOTH, **options) for program, inputs in cases if not is_tight(program)]
 
 
+@pytest.mark.slow
 def test_lava_equals_reference_on_random_graphs_of_every_node(random_case):
     jobs = lava_jobs(random_case, range(100))
     when = [timing(job.program) for job in jobs]
@@ -112,6 +113,7 @@ def test_lava_equals_reference_on_random_graphs_of_every_node(random_case):
     assert used >= {"lava Dense", "lava Sparse", "lava DelaySparse", "lava LIFReset", "lavatube Population"}
 
 
+@pytest.mark.slow
 def test_our_own_synapses_equal_reference_on_random_graphs(random_case):
     jobs = lava_jobs(random_case, range(100, 120), conv="own")
     traces = run_lava_jobs(jobs)

@@ -103,7 +103,7 @@ def test_a_killed_parent_takes_its_worker_with_it(tmp_path, small_program):
 
     before = segments()
     save_program(small_program(1), tmp_path / "p.safetensors")
-    np.savez(tmp_path / "x.npz", input=np.ones((4000, 2, 6, 5), int))
+    np.savez(tmp_path / "x.npz", input=np.ones((40000, 2, 6, 5), np.uint8))
     command = [sys.executable, "-m", "lavatube", "run", str(tmp_path / "p.safetensors"), "--backend", "lava"]
     parent = subprocess.Popen(
         [*command, "--input", str(tmp_path / "x.npz"), "--out", str(tmp_path / "t.npz")], stderr=subprocess.DEVNULL
