@@ -112,11 +112,10 @@ def build(
             input_ports.append(into)
         else:
             _connect(out.s_out, whc[origin.name], into, whc[synapse.name], synapse.in_shape)
-    report = {
-        name: {"process": f"{'lava' if choice.stock else 'lavatube'} {choice.process}", "stock": choice.stock}
-        | ({} if choice.stock else {"why": choice.why_own})
-        for name, choice in chosen.items()
-    }
+    report = {}
+    for name, choice in chosen.items():  # what was built: Dense becomes Sparse where samples run side by side
+        made = f"{'lava' if choice.stock else 'lavatube'} {type(processes[name]).__name__}"
+        report[name] = {"process": made, "stock": choice.stock} | ({} if choice.stock else {"why": choice.why_own})
     last = tuple(processes[synapse.name].a_out for synapse in program.inbound(program.readout))
     bias = program.readout.bias
     return LavaNetwork(processes, source, tuple(input_ports), last, when.latency, whc, report, bias)
