@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -80,9 +81,17 @@ def find_uv() -> str:
     return found
 
 
-def run_jobs(jobs: Sequence[dict[str, Any]], folder: Path, *, timeout: float, progress: Progress | None = None) -> None:
+def run_jobs(
+    jobs: Sequence[dict[str, Any]],
+    folder: Path,
+    *,
+    timeout: float,
+    progress: Progress | None = None,
+    end: threading.Event | None = None,
+) -> None:
     """Run jobs (see the worker script) in one worker whose run folder is `folder`.
 
+    end:    when it is set, the worker is stopped without a word.
     raises: WorkerError, in one line, if it cannot start, a process model raises, or the time is over.
     """
     command, _ = worker_command()
@@ -99,14 +108,16 @@ def run_jobs(jobs: Sequence[dict[str, Any]], folder: Path, *, timeout: float, pr
         except OSError as error:
             raise WorkerError("cannot start the worker", where="lava", got=f"{command[0]}: {error.strerror}") from error
     try:
-        _watch(child, folder, timeout, progress)
+        _watch(child, folder, timeout, progress, end or threading.Event())
     finally:
         end_group(child)
 
 
-def _watch(child: subprocess.Popen[bytes], folder: Path, timeout: float, progress: Progress | None) -> None:
+def _watch(
+    child: subprocess.Popen[bytes], folder: Path, timeout: float, progress: Progress | None, end: threading.Event
+) -> None:
     started, failed_at = time.monotonic(), None
-    while True:
+    while not end.is_set():
         code = child.poll()
         _report(folder / "stdout", progress)
         errors = (folder / "stderr").read_text(errors="replace")

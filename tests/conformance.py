@@ -13,7 +13,6 @@ import csv
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from random_programs import random_case
@@ -27,15 +26,15 @@ from lavatube.sim.reference import run_reference
 
 BOTH = frozenset("uv")
 COLUMNS = ("seed", "outcome", "timesteps", "populations", "spikes", "detail")
-TOGETHER = 25  # programs that share a Lava worker
+TOGETHER = 50  # programs between two entries in the log
 
 
-def rows(seeds: range) -> Iterator[dict[str, object]]:
+def rows(seeds: range, workers: int | None) -> Iterator[dict[str, object]]:
     """Compare the engines on some programs."""
     cases = {seed: random_case(seed) for seed in seeds}
     refused = {seed: reason for seed, (program, _) in cases.items() if (reason := why_not_in_lava(program))}
     jobs = {seed: LavaJob(*case, BOTH) for seed, case in cases.items() if seed not in refused}
-    in_lava = dict(zip(jobs, run_lava_jobs(list(jobs.values())), strict=True))
+    in_lava = dict(zip(jobs, run_lava_jobs(list(jobs.values()), workers=workers), strict=True))
     for seed, (program, inputs) in cases.items():
         reference = run_reference(program, inputs, record=BOTH)
         traces = {"fast": run_fast(program, inputs, record=BOTH)} | ({"lava": in_lava[seed]} if seed in jobs else {})
@@ -63,7 +62,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--programs", type=int, default=2000)
     parser.add_argument("--out", type=Path, default=Path("runs/conformance.csv"))
-    parser.add_argument("--workers", type=int, default=2, help="Lava workers side by side")
+    parser.add_argument("--workers", type=int, help="Lava workers side by side; default: one a core")
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     done: list[dict[str, str]] = []
@@ -74,12 +73,12 @@ def main() -> int:
     seen = {int(row["seed"]) for row in done}
     parts = [range(start, min(start + TOGETHER, args.programs)) for start in range(0, args.programs, TOGETHER)]
     left = [part for part in parts if not seen.issuperset(part)]
-    with args.out.open("a", newline="") as handle, ThreadPoolExecutor(args.workers) as pool:
+    with args.out.open("a", newline="") as handle:
         writer = csv.DictWriter(handle, COLUMNS)
         if not done:
             writer.writeheader()
-        for part in pool.map(lambda seeds: list(rows(seeds)), left):
-            fresh = [row for row in part if row["seed"] not in seen]
+        for part in left:
+            fresh = [row for row in rows(part, args.workers) if row["seed"] not in seen]
             writer.writerows(fresh)
             handle.flush()
             outcomes.update(str(row["outcome"]) for row in fresh)

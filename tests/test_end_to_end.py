@@ -110,6 +110,7 @@ def test_energy_of_a_torch_trace_equals_that_of_a_run(folder, tmp_path, capsys):
     assert results[0]["energy"]["interval"]["low"] > 0
 
 
+@pytest.mark.long
 def test_a_killed_demo_goes_on_where_it_stopped(tmp_path):
     """Killed in the middle of training; the same command resumes from the checkpoint."""
     out = tmp_path / "demo"

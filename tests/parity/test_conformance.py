@@ -35,7 +35,7 @@ def test_a_fault_in_an_engine_is_in_the_log_with_its_place(monkeypatch: pytest.M
 
     monkeypatch.setattr(conformance, "run_fast", faulty)
     monkeypatch.setattr(
-        conformance, "run_lava_jobs", lambda jobs: [exact(j.program, j.inputs, record=j.record) for j in jobs]
+        conformance, "run_lava_jobs", lambda jobs, workers: [exact(j.program, j.inputs, record=j.record) for j in jobs]
     )
     code, [row] = run(monkeypatch, tmp_path / "log.csv", 1)
     assert (code, row["outcome"]) == (1, "different")

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from lavatube.errors import WorkerError
-from lavatube.sim import lava_worker
-from lavatube.sim.lava_run import run_lava
+from lavatube.sim import lava_run, lava_worker
+from lavatube.sim.compare import compare
+from lavatube.sim.lava_run import LavaJob, run_lava, run_lava_jobs
+from lavatube.sim.reference import run_reference
 from lavatube.sim.self_check import check_worker
 
 
@@ -123,3 +125,27 @@ def test_a_killed_parent_takes_its_worker_with_it(tmp_path, small_program):
     assert segments() <= before
     assert folders
     assert not any(folder.exists() for folder in folders)
+
+
+def test_a_worker_that_fails_ends_those_beside_it(monkeypatch, small_program, random_inputs):
+    ended = []
+
+    def one_fails(rows, folder, *, timeout, progress, end):
+        if rows[0]["program"].endswith("job1/program.safetensors"):
+            raise WorkerError("it failed", where="lava")
+        ended.append(end.wait(30))
+
+    monkeypatch.setattr(lava_run, "run_jobs", one_fails)
+    program = small_program()
+    with pytest.raises(WorkerError, match="it failed"):
+        run_lava_jobs([LavaJob(program, random_inputs(program, 1))] * 4, workers=2)
+    assert ended == [True]
+
+
+def test_jobs_dealt_to_several_workers_come_back_in_their_order(small_program, random_inputs):
+    program = small_program()
+    jobs = [LavaJob(program, random_inputs(program, 1, seed=seed)) for seed in range(5)]
+    traces = run_lava_jobs(jobs, workers=2)
+    for job, trace in zip(jobs, traces, strict=True):
+        np.testing.assert_array_equal(trace.input, job.inputs.events)
+        assert compare(run_reference(program, job.inputs), trace).equal

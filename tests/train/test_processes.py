@@ -62,7 +62,7 @@ def by_torchrun(recipe: dict[str, Any], folder: Path, processes: int) -> Trained
 @pytest.mark.usefixtures("data_folder")
 @pytest.mark.parametrize(
     ("gradient", "normalization"),
-    [("rate", "pooled"), ("bptt", "causal")],
+    [("rate", "pooled"), pytest.param("bptt", "causal", marks=pytest.mark.long)],
 )
 def test_two_processes_train_what_one_does(tmp_path: Path, gradient: Any, normalization: str) -> None:
     pytest.importorskip("accelerate", reason="accelerate is not installed")

@@ -292,7 +292,7 @@ def test_the_bias_limit_holds_the_folded_biases(make_recipe: MakeRecipe) -> None
     assert max(limited.values()) < 0.4 < max(free.values())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_three_seeds_of_the_digits_recipe_reach_their_accuracy() -> None:
     recipe = load_recipe("digits")
     runs = [train(recipe.model_copy(update={"seed": seed})) for seed in range(3)]
