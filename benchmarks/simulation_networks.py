@@ -11,7 +11,17 @@ from itertools import pairwise
 import numpy as np
 
 from lavatube.inputs import InputBatch, make_inputs
-from lavatube.program import Conv2dNode, DenseNode, InputNode, LoihiProgram, NeuronNode, Node, ReadoutNode, Synapse
+from lavatube.program import (
+    Conv2dNode,
+    DenseNode,
+    InputNode,
+    LoihiProgram,
+    NeuronNode,
+    Node,
+    ReadoutNode,
+    Synapse,
+    Target,
+)  # fmt: skip
 from lavatube.sim.fast import run_fast
 
 STEPS = 20
@@ -74,6 +84,13 @@ def _with_activity(before: list[Node], synapse: Synapse, wanted: float) -> Neuro
 def _chain(nodes: list[Node]) -> LoihiProgram:
     edges = tuple(pairwise(node.name for node in nodes))
     return LoihiProgram(tuple(nodes), edges, STEPS, {"kind": "benchmark", "sha256": ""})
+
+
+def pairs(program: LoihiProgram) -> list[tuple[Synapse, Target]]:
+    """Each synapse of a chain and what it drives."""
+    after = dict(program.edges)
+    targets = {node.name: node for node in program.targets}
+    return [(synapse, targets[after[synapse.name]]) for synapse in program.synapses]
 
 
 def inputs_of(program: LoihiProgram, value: np.ndarray) -> InputBatch:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from simulation_networks import pairs
 from torch import nn
 
 from lavatube.program import Conv2dNode, DenseNode, LoihiProgram, NeuronNode, Synapse, Target
@@ -47,7 +48,7 @@ def build_snntorch(program: LoihiProgram) -> Forward:
         )
         return [*_synapse(node), leaky]
 
-    model = nn.Sequential(*(layer for pair in program.chain() for layer in layers(pair))).eval()
+    model = nn.Sequential(*(layer for pair in pairs(program) for layer in layers(pair))).eval()
 
     def forward(x: torch.Tensor) -> torch.Tensor:
         utils.reset(model)
@@ -72,7 +73,7 @@ def build_spikingjelly(program: LoihiProgram) -> Forward:
             )
         return found
 
-    model = nn.Sequential(*(part for pair in program.chain() for part in layers(pair))).eval()
+    model = nn.Sequential(*(part for pair in pairs(program) for part in layers(pair))).eval()
 
     def forward(x: torch.Tensor) -> torch.Tensor:
         functional.reset_net(model)
@@ -86,7 +87,7 @@ def build_norse(program: LoihiProgram) -> Forward:
     import norse.torch as norse
 
     parts: list[nn.Module] = []
-    for node, target in program.chain():
+    for node, target in pairs(program):
         if not isinstance(target, NeuronNode):
             parts += _synapse(node)
             continue
