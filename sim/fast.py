@@ -28,7 +28,7 @@ from lavatube.train.device import torch_device
 
 Done = TypeVar("Done")
 ELEMENTS_AT_ONCE = 1 << 24  # sums of the widest layer in a block of timesteps and samples, in torch
-ELEMENTS_IN_CACHE = 1 << 18  # the same where the kernels are compiled: 1 MB of int32, measured in docs/simulation.md
+ELEMENTS_IN_CACHE = 1 << 20  # the same where the kernels are compiled: 4 MB of int32
 
 
 def run_fast(
@@ -119,14 +119,15 @@ class FastEngine:
         inputs = recording.inputs
         length = torch.tensor(inputs.length[rows], device=self.device)
         walk = Walk(self.ready, length, at_once, recording.kept)
-        overflows = {node.name: np.zeros(2, np.int64) for node in self.program.neurons}
+        alive = torch.arange(inputs.num_steps, device=self.device)[:, None] < length
+        overflows: dict[str, list[torch.Tensor]] = {node.name: [] for node in self.program.neurons}
         for start in range(0, inputs.num_steps, at_once):
             steps = slice(start, min(start + at_once, inputs.num_steps))
-            alive = torch.arange(steps.start, steps.stop, device=self.device)[:, None] < length
-            for name, made in walk.run(recording.input(steps, rows, self.device)).items():
+            for name, made in walk.run(recording.input(steps, rows, self.device), alive[steps]).items():
                 recording.stretch(name, steps, rows, made)
-                overflows[name] += (made.overflows * alive).sum((1, 2)).cpu().numpy()
-        return rows, walk.readout.cpu().numpy(), overflows
+                overflows[name].append(made.overflows)
+        counted = {name: (torch.cat(each, 1) * alive).sum((1, 2)).cpu().numpy() for name, each in overflows.items()}
+        return rows, walk.readout.cpu().numpy(), counted
 
 
 def side_by_side(work: Callable[[slice], Done], blocks: list[slice], threads: int) -> Iterator[Done]:

@@ -58,6 +58,13 @@ def add_scaled_rows(weight: np.ndarray, rows: np.ndarray, values: np.ndarray, co
 
 
 @compiled
+def add_row(weight: np.ndarray, total: np.ndarray) -> None:
+    """total[o] += weight[o], in int32."""
+    for o in range(total.shape[0]):
+        total[o] += weight[o]
+
+
+@compiled
 def deliver(total: np.ndarray, left: int, right: int, out: np.ndarray, adds: bool) -> None:
     """out = or += (total << left) >> right, in int32; total is zero afterwards. total, out: [n] int32."""
     for o in range(total.shape[0]):
@@ -190,3 +197,49 @@ def conv_events(
                     else:
                         add_scaled_rows(weight[group], active, values, count, total)
                     deliver(total, left, right, out[row, y, x, group * per_out : (group + 1) * per_out], adds)
+
+
+@compiled
+def conv_scatter(
+    events: np.ndarray,
+    weight: np.ndarray,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    left: int,
+    right: int,
+    out: np.ndarray,
+    adds: bool,
+) -> None:
+    """Each active input adds its row to every output place that sees it: for windows in which few inputs are active.
+
+    events: 0 or 1; weight: [C, kernel height, kernel width, out / groups]; else as `conv_events`.
+    """
+    _, height, width, channels = events.shape
+    per_out = weight.shape[3]
+    per_in = channels * per_out // out.shape[3]
+    direct = left == 0 and right == 0 and not adds
+    scratch = np.zeros((1, 1, 1) if direct else out.shape[1:], np.int32)
+    for row in range(events.shape[0]):
+        total = out[row] if direct else scratch
+        if direct:
+            total[:] = 0
+        flat = events[row].reshape(height * width * channels)
+        for place in range(height * width):
+            y, x = place // width + padding[0], place % width + padding[1]
+            for channel in range(channels):
+                if flat[place * channels + channel] == 0:
+                    continue
+                first = channel // per_in * per_out
+                for j in range(kernel[0]):
+                    to_y = y - j * dilation[0]
+                    if to_y < 0 or to_y % stride[0] != 0 or to_y >= total.shape[0] * stride[0]:
+                        continue
+                    for i in range(kernel[1]):
+                        to_x = x - i * dilation[1]
+                        if to_x >= 0 and to_x % stride[1] == 0 and to_x < total.shape[1] * stride[1]:
+                            to = total[to_y // stride[0], to_x // stride[1], first : first + per_out]
+                            add_row(weight[channel, j, i], to)
+        if not direct:
+            deliver(scratch.reshape(-1), left, right, out[row].reshape(-1), adds)

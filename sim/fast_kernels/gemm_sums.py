@@ -26,12 +26,14 @@ def int8_gemm_is_exact() -> bool:
         return False
 
 
-def int8_sums(events: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """[rows, in] of 8-bit events (int8, or uint8) times int8 weights [in, out]: [rows, out] int32."""
+def int8_sums(events: torch.Tensor, weight: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    """[rows, in] of 8-bit events (int8 or uint8) times int8 weights [in, out]: [rows, out] int32, in `out` if given."""
+    if out is None:
+        out = torch.empty(len(events), weight.shape[1], dtype=torch.int32)
     if events.dtype == torch.int8:
-        return torch._int_mm(events.contiguous(), weight)
+        return torch._int_mm(events.contiguous(), weight, out=out)
     centred = (events ^ 128).view(torch.int8)  # s - 128
-    return torch._int_mm(centred, weight) + 128 * weight.sum(0, dtype=torch.int32)
+    return torch._int_mm(centred, weight, out=out).add_(128 * weight.sum(0, dtype=torch.int32))
 
 
 def windows(events: torch.Tensor, conv: Conv2dNode) -> torch.Tensor:

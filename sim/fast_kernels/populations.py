@@ -24,17 +24,19 @@ class Steps:
     overflows: torch.Tensor
 
 
-class CompiledPopulation:
-    """Neurons of some samples, at rest. keep: of {"u", "v"}."""
+def bias_of(node: NeuronNode) -> np.ndarray:
+    """[N] int32 in memory order."""
+    return np.ascontiguousarray(lay_out(fp.bias_register(node.bias_mant, node.bias_exp), node.shape), dtype=np.int32)
 
-    def __init__(self, node: NeuronNode, batch: int, device: str, keep: frozenset[str]) -> None:
+
+class CompiledPopulation:
+    """Neurons of some samples, at rest. keep: of {"u", "v"}; bias: see `bias_of`."""
+
+    def __init__(self, node: NeuronNode, bias: np.ndarray, batch: int, device: str, keep: frozenset[str]) -> None:
         self.node, self.keep, self.time = node, keep, 0
-        size = int(np.prod(node.shape))
-        self.u, self.resting, self.balance = np.zeros((3, batch, size), np.int32)
-        self.v = np.full((batch, size), node.v_initial, np.int32)
-        self.bias = np.ascontiguousarray(
-            lay_out(fp.bias_register(node.bias_mant, node.bias_exp), node.shape), dtype=np.int32
-        )
+        self.bias = bias
+        self.u, self.resting, self.balance = np.zeros((3, batch, bias.size), np.int32)
+        self.v = np.full((batch, bias.size), node.v_initial, np.int32)
         self.plain = node.output == "binary" and not node.refractory
 
     def run(self, activation: torch.Tensor, events: torch.Tensor) -> Steps:
@@ -62,10 +64,9 @@ class CompiledPopulation:
 class TorchPopulation:
     """As `CompiledPopulation`, on any device; state in int64."""
 
-    def __init__(self, node: NeuronNode, batch: int, device: str, keep: frozenset[str]) -> None:
+    def __init__(self, node: NeuronNode, bias: np.ndarray, batch: int, device: str, keep: frozenset[str]) -> None:
         self.node, self.keep, self.time = node, keep, 0
-        bias = np.ascontiguousarray(lay_out(fp.bias_register(node.bias_mant, node.bias_exp), node.shape))
-        self.bias = torch.tensor(bias, device=device)
+        self.bias = torch.tensor(bias, dtype=torch.int64, device=device)
         self._rest(torch.zeros(batch, bias.size, dtype=torch.int64, device=device))
 
     def _rest(self, like: torch.Tensor) -> None:

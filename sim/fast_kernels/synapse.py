@@ -12,12 +12,14 @@ import torch
 from lavatube.node_checks import Shape
 from lavatube.program import Conv2dNode, DenseNode, SparseNode, Synapse
 from lavatube.sim.fast_kernels import gemm_sums
-from lavatube.sim.fast_kernels.choice import Kernel, choose
+from lavatube.sim.fast_kernels.choice import KERNELS, Kernel, choose
 from lavatube.sim.fast_kernels.compiled import HAS_NUMBA
 from lavatube.sim.fast_kernels.order import c_order_of, place_of, regrouped
 
 INT8 = np.iinfo(np.int8)
+INT32_MAX = (1 << 31) - 1
 ROWS_MEASURED = 64  # of a block, for the choice of the kernel
+CALLS_A_MEASUREMENT = 64  # and the first, second, fourth, eighth ... call: activity changes most at the start
 
 
 def event_sums() -> ModuleType:
@@ -50,36 +52,55 @@ class ReadySynapse:
         stored = node.weight >> self.shift
         fits = INT8.min <= stored.min() and stored.max() <= INT8.max
         self.small = stored.astype(np.int8 if fits else np.int16)
-        e = node.weight_exp
-        self.left, self.right = self.shift + max(e, 0), max(-e, 0)
+        self.left, self.right = self._shifts(stored)
         self.compiled = device == "cpu" and HAS_NUMBA
         usable: set[Kernel] = {"float", "event"} if self.compiled else {"float"}
+        usable |= {"scatter"} if self.compiled and self.is_conv and self.binary else set()
         grouped = isinstance(node, Conv2dNode) and node.groups > 1
         if device == "cpu" and fits and low >= -128 and high < 256 - 128 * (low < 0) and not grouped:
             if not isinstance(node, SparseNode) and gemm_sums.int8_gemm_is_exact():
                 usable.add("int8")
         self.usable = frozenset(usable)
         self.width = node.weight.shape[0] if not isinstance(node, SparseNode) else 1 << 30
+        self.window = int(np.prod(node.weight.shape[1:])) if self.is_conv else 0
+        self.calls, self.chosen = 0, KERNELS[-1]
+
+    def _shifts(self, stored: np.ndarray) -> tuple[int, int]:
+        """(left, right) of a sum of stored weights; one of them is 0 where the sum cannot leave int32 on the way."""
+        e = self.node.weight_exp
+        left, right = self.shift + max(e, 0), max(-e, 0)
+        rows = stored.reshape(1 if isinstance(self.node, SparseNode) else len(stored), -1)
+        most = int(np.abs(rows.astype(np.int64)).sum(1).max()) * self.largest
+        both = min(left, right) if most << left <= INT32_MAX else 0
+        return left - both, right - both
 
     def add(self, events: torch.Tensor, out: torch.Tensor, adds: bool) -> None:
         """out = (or += if `adds`) the shifted sums, wrapping. events: [rows, in] integers; out: [rows, out] int32."""
         if self.take_in is not None:
             events = events[:, self._index("take_in")]
         kernel = self._choose(events)
-        if kernel == "event" and self.take_out is None:
-            self._event(events.contiguous().numpy(), out.numpy(), adds)
+        direct = self.take_out is None
+        if kernel in ("event", "scatter") and direct:
+            self._event(kernel, events.contiguous().numpy(), out.numpy(), adds)
             return
-        if kernel == "event":
+        if kernel == "int8" and direct and not adds and self.compiled:
+            self._int8(events, out)
+            if self.left or self.right:
+                flat = out.view(-1).numpy()
+                event_sums().deliver_all(flat, self.left, self.right, flat, False)
+            return
+        if kernel in ("event", "scatter"):
             total = torch.empty_like(out)
-            self._event(events.contiguous().numpy(), total.numpy(), False)
+            self._event(kernel, events.contiguous().numpy(), total.numpy(), False)
         else:
-            left, right = (self.left, self.right) if kernel == "int8" else (self.left - self.shift, self.right)
+            e = self.node.weight_exp
+            left, right = (self.left, self.right) if kernel == "int8" else (max(e, 0), max(-e, 0))
             total = (self._int8(events) if kernel == "int8" else self._float(events)).to(torch.int32)
-            if self.compiled and self.take_out is None:
+            if self.compiled and direct:
                 event_sums().deliver_all(total.view(-1).numpy(), left, right, out.view(-1).numpy(), adds)
                 return
             total = total << left >> right
-        if self.take_out is not None:
+        if not direct:
             total = total[:, self._index("take_out")]
         if adds:
             out += total
@@ -91,39 +112,44 @@ class ReadySynapse:
             return self.kernel if self.kernel in self.usable else "float"
         if len(self.usable) == 1:
             return "float"
-        density = self._density(events) if "int8" in self.usable else 0.0
-        return choose(self.usable, density, self.width, self.is_conv)
+        self.calls += 1
+        if self.calls & (self.calls - 1) == 0 or self.calls % CALLS_A_MEASUREMENT == 0:
+            self.chosen = choose(self.usable, self._density(events), self.width, self.window)
+        return self.chosen
 
     def _density(self, events: torch.Tensor) -> float:
         """Share of events that are not 0, of a few rows."""
         some = events[:: max(1, len(events) // ROWS_MEASURED)].numpy()
         return np.count_nonzero(some.view(np.bool_) if self.binary else some) / some.size
 
-    def _event(self, events: np.ndarray, out: np.ndarray, adds: bool) -> None:
+    def _event(self, kernel: Kernel, events: np.ndarray, out: np.ndarray, adds: bool) -> None:
         kernels = event_sums()
         node, ends = self.node, (self.binary, self.left, self.right)
         if isinstance(node, Conv2dNode):
             channels, height, width = node.in_shape
             grid = out.reshape(len(out), *node.out_shape[1:], node.out_shape[0])
             image = events.reshape(len(events), height, width, channels)
-            kernel = node.weight.shape[2], node.weight.shape[3]
-            kernels.conv_events(
-                image, self.by_window, kernel, node.stride, node.padding, node.dilation, *ends, grid, adds
-            )
+            window = (node.weight.shape[2], node.weight.shape[3]), node.stride, node.padding, node.dilation
+            if kernel == "scatter":
+                kernels.conv_scatter(image, self.by_channel, *window, *ends[1:], grid, adds)
+            else:
+                kernels.conv_events(image, self.by_window, *window, *ends, grid, adds)
         elif isinstance(node, SparseNode):
             kernels.sparse_events(events, *self.by_source, *ends[1:], out, adds)
         else:
             kernels.dense_events(events, self.by_input, *ends, out, adds)
 
-    def _int8(self, events: torch.Tensor) -> torch.Tensor:
+    def _int8(self, events: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         if self.largest < 128 and events.dtype == torch.uint8:
             events = events.view(torch.int8)
         elif events.dtype == torch.int32:
             events = events.to(torch.int8 if self.largest < 128 else torch.uint8)
         if isinstance(self.node, Conv2dNode):
             seen = gemm_sums.windows(events.contiguous(), self.node)
-            return gemm_sums.int8_sums(seen, torch.from_numpy(self.by_window[0])).view(len(events), -1)
-        return gemm_sums.int8_sums(events, torch.from_numpy(self.by_input))
+            weight = torch.from_numpy(self.by_window[0])
+            out = None if out is None else out.view(len(seen), -1)
+            return gemm_sums.int8_sums(seen, weight, out).view(len(events), -1)
+        return gemm_sums.int8_sums(events, torch.from_numpy(self.by_input), out)
 
     def _float(self, events: torch.Tensor) -> torch.Tensor:
         node = self.node
@@ -147,6 +173,14 @@ class ReadySynapse:
         groups = self.node.groups
         split = self.small.reshape(groups, out // groups, into, height, width).transpose(0, 3, 4, 2, 1)
         return np.ascontiguousarray(split).reshape(groups, height * width * into, out // groups)
+
+    @cached_property
+    def by_channel(self) -> np.ndarray:
+        """Convolution weights as [in channels, kernel height, kernel width, out channels / groups]."""
+        assert isinstance(self.node, Conv2dNode)
+        out, into, height, width = self.small.shape
+        split = self.small.reshape(self.node.groups, -1, into, height, width).transpose(0, 2, 3, 4, 1)
+        return np.ascontiguousarray(split).reshape(-1, height, width, out // self.node.groups)
 
     @cached_property
     def by_source(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

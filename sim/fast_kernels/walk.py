@@ -15,7 +15,7 @@ import torch
 from lavatube.program import InputNode, LoihiProgram, NeuronNode, ReadoutNode, Source, Target
 from lavatube.sim.engine import event_dtype
 from lavatube.sim.fast_kernels.order import place_of
-from lavatube.sim.fast_kernels.populations import CompiledPopulation, Steps, TorchPopulation
+from lavatube.sim.fast_kernels.populations import CompiledPopulation, Steps, TorchPopulation, bias_of
 from lavatube.sim.fast_kernels.synapse import ReadySynapse
 
 DTYPES = {np.uint8: torch.uint8, np.int8: torch.int8, np.int32: torch.int32}
@@ -30,6 +30,11 @@ class Ready:
     synapses: Mapping[str, ReadySynapse]
     targets: Mapping[str, Target]
     population: type[CompiledPopulation] | type[TorchPopulation]
+
+    @cached_property
+    def bias(self) -> Mapping[str, np.ndarray]:
+        """[N] int32 in memory order, by population."""
+        return {node.name: bias_of(node) for node in self.program.neurons}
 
     @cached_property
     def past(self) -> Mapping[str, int]:
@@ -52,10 +57,15 @@ class Walk:
         read = program.read_by(program.readout) if program.readout.reads != "current" else None
         watched = {"v"} if program.readout.reads == "voltage" else set()
         self.populations = {
-            node.name: ready.population(node, batch, device, keep | (watched if node is read else set()))
+            node.name: ready.population(
+                node, ready.bias[node.name], batch, device, keep | (watched if node is read else set())
+            )
             for node in program.neurons
         }
         self.past = ready.past
+        self.spare: list[torch.Tensor] = []  # room for sums that nobody needs any more
+        self.lent: dict[str, torch.Tensor] = {}
+        self.widest = max(int(np.prod(target.shape)) for target in program.targets)
         self.made = {
             source.name: torch.zeros(
                 self.past[source.name] + self.at_once, batch, int(np.prod(source.shape)),
@@ -67,10 +77,10 @@ class Walk:
         self.bias = torch.tensor(program.readout.bias, device=device)
         self.readout = torch.zeros(batch, *program.readout.shape, dtype=torch.int64, device=device)
 
-    def run(self, events: torch.Tensor) -> dict[str, Steps]:
-        """The next timesteps, at most `at_once`. events: [T, B, N] in memory order. Returns what each population did.
+    def run(self, events: torch.Tensor, alive: torch.Tensor) -> dict[str, Steps]:
+        """The next timesteps, at most `at_once`. Returns what each population did, in room that the next call fills.
 
-        Their events are in room that the next call fills anew.
+        events: [T, B, N] in memory order; alive: [T, B] bool, False where a sample has ended.
         """
         program, count = self.ready.program, len(events)
         received: dict[str, torch.Tensor] = {}
@@ -79,17 +89,18 @@ class Walk:
             if isinstance(node, InputNode):
                 self._room(node, count).copy_(events)
             elif isinstance(node, NeuronNode):
-                done[node.name] = self.populations[node.name].run(received.pop(node.name), self._room(node, count))
+                sums = received.pop(node.name)
+                done[node.name] = self.populations[node.name].run(sums, self._room(node, count))
+                self.spare.append(self.lent.pop(node.name))
             elif isinstance(node, ReadoutNode):
-                self._read(node, count, received, done)
+                self._read(node, count, received, done, alive)
             else:
                 source, target = program.source_of(node), self.ready.targets[node.name]
                 first = self.past[source.name] - program.lag(node)
                 seen = self.made[source.name][first : first + count].flatten(0, 1)
                 adds = target.name in received
                 if not adds:
-                    shape = count, len(self.length), int(np.prod(target.shape))
-                    received[target.name] = torch.empty(shape, dtype=torch.int32, device=events.device)
+                    received[target.name] = self._sums(target, count)
                 self.ready.synapses[node.name].add(seen, received[target.name].flatten(0, 1), adds)
         for name, past in self.past.items():
             if past:
@@ -97,15 +108,28 @@ class Walk:
         self.time += count
         return done
 
+    def _sums(self, target: Target, count: int) -> torch.Tensor:
+        """[T, B, N] int32 with anything in it, where the sums of a node before it were: that is still in the cache."""
+        batch, size = len(self.length), int(np.prod(target.shape))
+        room = self.at_once * batch * self.widest
+        free = self.spare.pop() if self.spare else torch.empty(room, dtype=torch.int32, device=self.length.device)
+        self.lent[target.name] = free
+        return free[: count * batch * size].view(count, batch, size)
+
     def _room(self, source: Source, count: int) -> torch.Tensor:
         past = self.past[source.name]
         return self.made[source.name][past : past + count]
 
     def _read(
-        self, node: ReadoutNode, count: int, received: dict[str, torch.Tensor], done: Mapping[str, Steps]
+        self,
+        node: ReadoutNode,
+        count: int,
+        received: dict[str, torch.Tensor],
+        done: Mapping[str, Steps],
+        alive: torch.Tensor,
     ) -> None:
-        t = torch.arange(self.time, self.time + count, device=self.length.device)[:, None]
         if node.reads == "voltage":
+            t = torch.arange(self.time, self.time + count, device=self.length.device)[:, None]
             v, last = done[self.ready.program.read_by(node).name].v, t == self.length - 1
             assert v is not None
             self.readout += torch.where(last[..., None], v[..., self.read_at].to(torch.int64), 0).sum(0)
@@ -116,7 +140,8 @@ class Walk:
             each = self._room(self.ready.program.read_by(node), count)[..., self.read_at]
         else:
             each = received.pop(node.name)
-        self.readout += torch.where((t < self.length)[..., None], each + self.bias, 0).sum(0)
+            self.spare.append(self.lent.pop(node.name))
+        self.readout += ((each + self.bias) * alive[..., None]).sum(0)
 
 
 def held_as(source: Source) -> torch.dtype:

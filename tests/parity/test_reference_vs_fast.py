@@ -21,7 +21,7 @@ from lavatube.sim.fast import FastEngine, run_fast
 from lavatube.sim.fast_kernels import gemm_sums
 from lavatube.sim.fast_kernels.choice import KERNELS
 from lavatube.sim.fast_kernels.compiled import HAS_NUMBA
-from lavatube.sim.fast_kernels.populations import CompiledPopulation, TorchPopulation
+from lavatube.sim.fast_kernels.populations import CompiledPopulation, TorchPopulation, bias_of
 from lavatube.sim.fast_kernels.walk import Walk
 from lavatube.sim.reference import run_reference
 from lavatube.train import integer_step
@@ -187,7 +187,7 @@ def test_fused_neurons_equal_the_definition_at_the_limits(population, u, v, a, b
     if population is CompiledPopulation and not HAS_NUMBA:
         pytest.skip("numba is not installed")
     node = NeuronNode("neuron", (1,), du, dv, vth, np.array([bias], np.int16), exp, reset=reset)
-    made = population(node, 1, "cpu", frozenset("uv"))
+    made = population(node, bias_of(node), 1, "cpu", frozenset("uv"))
     made.u[:], made.v[:] = u, v
     events = torch.zeros(1, 1, 1, dtype=torch.uint8)
     steps = made.run(torch.tensor([[[a]]], dtype=torch.int32), events)
@@ -219,5 +219,5 @@ def test_int8_products_are_left_out_where_the_processor_saturates_them(small_pro
 
 
 def test_an_unknown_kernel_is_refused(small_program):
-    with pytest.raises(LavatubeError, match="kernel, expected event, int8, float, got cuda"):
+    with pytest.raises(LavatubeError, match="kernel, expected event, scatter, int8, float, got cuda"):
         FastEngine(small_program(5), kernel="cuda")
