@@ -19,9 +19,12 @@ def export(
     net: Annotated[
         Path | None, typer.Option("--net", help="Write the program (or DIR's) as a lava-dl .net file instead.")
     ] = None,
+    onnx: Annotated[
+        Path | None, typer.Option("--onnx", help="Write one timestep of the program (or DIR's) as ONNX instead.")
+    ] = None,
     json: Json = False,
 ) -> int:
-    """Write the quantized network as plain NIR, with its integers in the metadata."""
+    """Write the quantized network as plain NIR, with its integers in the metadata; or as a .net file, or as ONNX."""
     import json as json_module
 
     from lavatube.cli.output import print_json
@@ -31,9 +34,13 @@ def export(
     from lavatube.errors import LavatubeError
     from lavatube.program_file import load_program
 
+    given = [name for name, value in (("--nir", nir), ("--net", net), ("--onnx", onnx)) if value is not None]
+    if len(given) > 1:
+        raise LavatubeError(" and ".join(given), expected="one of them", got="both")
+    if onnx is not None:
+        _onnx(source, onnx, json)
+        return 0
     if net is not None:
-        if nir is not None:
-            raise LavatubeError("--nir and --net", expected="one of them", got="both")
         arguments = write_net(load_program(source / "program.safetensors" if source.is_dir() else source), net)
         if json:
             print_json({"net": str(net), "netx_arguments": list(arguments)})
@@ -49,3 +56,15 @@ def export(
         order = json_module.loads(graph.metadata[METADATA_KEY])["order"]
         print(f"wrote {path}: " + ", ".join(f"{name} ({type(graph.nodes[name]).__name__})" for name in order))
     return 0
+
+
+def _onnx(source: Path, path: Path, json: bool) -> None:
+    from lavatube.cli.output import print_json
+    from lavatube.deploy.onnx_file.write import write_onnx
+    from lavatube.program_file import load_program
+
+    said = write_onnx(load_program(source / "program.safetensors" if source.is_dir() else source), path)
+    if json:
+        print_json({"onnx": str(path), "description": said.model_dump(mode="json")})
+    else:
+        print(f"wrote {path}: one timestep, {len(said.states)} states; docs/onnx.md has the loop over time")

@@ -14,7 +14,7 @@ def inspect(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="program.safetensors, model.nir, a lava-dl .net file, a trace, or another artifact."
+            metavar="FILE", help="program.safetensors, model.nir, a lava-dl .net file, an .onnx file, a trace, or another artifact."
         ),
     ],
     json: Json = False,
@@ -31,6 +31,10 @@ def inspect(
         summary = _nir(file)
     elif file.suffix == ".net":
         summary = _net(file)
+    elif file.suffix == ".onnx":
+        from lavatube.cli.inspect_onnx import summarize_onnx
+
+        summary = summarize_onnx(file)
     elif file.suffix == ".npz":
         summary = _trace(file)
     elif file.suffix == ".json":

@@ -11,10 +11,10 @@ from lavatube.cli.options import Conv, Device, Json, StockOnly, Timeout
 
 
 def run(
-    source: Annotated[Path, typer.Argument(metavar="PROGRAM|DIR", help="A program file or a run folder.")],
+    source: Annotated[Path, typer.Argument(metavar="PROGRAM|DIR", help="A program file, a run folder, or for onnx an .onnx file.")],
     inputs: Annotated[Path, typer.Option("--input", help="X.npz: `input` [T, B, ...] or static [B, ...].")],
     backend: Annotated[
-        str, typer.Option("--backend", help="reference, fast, lava, or torch (the checkpoint itself).")
+        str, typer.Option("--backend", help="reference, fast, lava, onnx, or torch (the checkpoint itself).")
     ] = "fast",
     out: Annotated[Path, typer.Option("--out", help="Trace file to write.")] = Path("trace.npz"),
     steps: Annotated[int | None, typer.Option("--steps", help="Timesteps; default: the program's.")] = None,

@@ -77,7 +77,11 @@ def finish_trace(
 
 def event_dtype(node: NeuronNode) -> type[np.integer[Any]]:
     """The narrowest of uint8, int8 and int32 that holds a population's events."""
-    low, high = node.event_range
+    return dtype_of(*node.event_range)
+
+
+def dtype_of(low: int, high: int) -> type[np.integer[Any]]:
+    """The narrowest of uint8, int8 and int32 that holds events in a range."""
     return np.int8 if low < 0 else np.uint8 if high < 256 else np.int32
 
 

@@ -16,6 +16,7 @@ INDEPENDENCE: Mapping[str, str] = {
     "lava": "stock Lava 0.10.0",
     "torch": "the checkpoint's own forward; second implementation of the step",
     "fast": "second implementation",
+    "onnx": "second implementation, executed by ONNX Runtime",
     "reference": "self-consistent only",
 }
 

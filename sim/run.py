@@ -19,7 +19,7 @@ from lavatube.trace import SpikeTrace, save_trace
 from lavatube.trained import load_quantized
 
 Progress = Callable[[int, int], None]
-BACKENDS = ("reference", "fast", "lava", "torch")
+BACKENDS = ("reference", "fast", "lava", "torch", "onnx")
 RECORDABLE = frozenset({"u", "v"})
 
 
@@ -42,6 +42,7 @@ def run(
     """Run and return the trace; write it to `out` if given.
 
     source:  a LoihiProgram, its file, or a run folder (which `torch` needs: it runs the quantized checkpoint itself).
+             For `onnx` also a file of `write_onnx`.
     inputs:  X.npz, an array [T, B, ...] or static [B, ...], or an InputBatch.
     record:  any of "u", "v".  conv, stock_only: see `choose_processes`, timeout: seconds (Lava only).
     packed:  write binary spikes with one bit each.
@@ -60,6 +61,8 @@ def run(
         require_writable_file(Path(out))
     if backend == "torch":
         trace = _run_checkpoint(source, inputs, steps, kept, device, progress)
+    elif backend == "onnx" and not isinstance(source, LoihiProgram) and Path(source).suffix == ".onnx":
+        trace = _run_onnx_file(Path(source), inputs, steps, kept, progress)
     else:
         program = source if isinstance(source, LoihiProgram) else load_program(program_path(source))
         if overflow is not None:
@@ -109,9 +112,27 @@ def _run_program(
         from lavatube.sim.fast import run_fast
 
         return run_fast(program, batch, record=record, device=device, progress=progress)
+    if backend == "onnx":
+        from lavatube.sim.onnx_run import run_onnx
+
+        return run_onnx(program, batch, record=record, progress=progress)
     from lavatube.sim.lava_run import run_lava
 
     return run_lava(program, batch, record=record, conv=conv, stock_only=stock_only, timeout=timeout, progress=progress)
+
+
+def _run_onnx_file(
+    path: Path,
+    inputs: InputBatch | np.ndarray | Path | str,
+    steps: int | None,
+    record: frozenset[str],
+    progress: Progress | None,
+) -> SpikeTrace:
+    from lavatube.sim.onnx_run import load_step, run_onnx
+
+    said = load_step(path)[1]
+    node = InputNode(said.input.name, said.input.shape, said.input.message_bits)
+    return run_onnx(path, as_batch(inputs, node, said.num_steps, steps), record=record, progress=progress)
 
 
 def _run_checkpoint(

@@ -31,7 +31,7 @@ CASES = [
     ("run {d}/p.safetensors --input {d}/missing.npz", "missing.npz: no such file"),
     (
         "run {d}/p.safetensors --input {d}/x.npz --backend loihi",
-        "unknown backend, expected reference, fast, lava, torch",
+        "unknown backend, expected reference, fast, lava, torch, onnx",
     ),
     ("run {d}/p.safetensors --input {d}/x.npz --record w", "--record, expected u and v, got w"),
     ("run {d}/p.safetensors --input {d}/x.npz --backend torch", "expected a run folder"),

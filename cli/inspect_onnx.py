@@ -1,0 +1,67 @@
+"""What `lavatube inspect` says of an .onnx file: a timestep of ours, or an ANN and what of it is refused."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+
+def summarize_onnx(file: Path) -> dict[str, Any]:
+    """raises: LavatubeError for a damaged file."""
+    from lavatube.convert.safe_onnx import load_onnx
+    from lavatube.deploy.onnx_file.description import METADATA_KEY, read_description
+
+    model = load_onnx(file)
+    summary: dict[str, Any] = {
+        "onnx": str(file),
+        "made by": f"{model.producer_name or 'unknown'} {model.producer_version}".strip(),
+        "opset": ", ".join(f"{row.domain or 'ai.onnx'} {row.version}" for row in model.opset_import),
+    }
+    text = {row.key: row.value for row in model.metadata_props}.get(METADATA_KEY)
+    if text is not None:
+        return {**summary, **_step(model, read_description(text, where=str(file)))}
+    return {**summary, **_network(model, file)}
+
+
+def _step(model: Any, said: Any) -> dict[str, Any]:
+    return {
+        "is": "one timestep of a spiking network: lavatube run FILE --backend onnx",
+        "program": said.program_sha256,
+        "steps": said.num_steps,
+        "input": f"{said.input.name} {list(said.input.shape)}, {said.input.message_bits} bits",
+        "states": {row.name: f"{list(row.shape)}" for row in said.states},
+        "spikes": {row.layer: f"{list(row.shape)}, {row.event_range[0]}..{row.event_range[1]}" for row in said.spikes},
+        "readout": f"{said.readout.name}, reads {said.readout.reads}; {said.readout.prediction}",
+        "weights": {row.name: f"{row.num_weight_bits} bits, exponent {row.weight_exp}" for row in said.weights},
+        "operators": dict(Counter(node.op_type for node in model.graph.node)),
+    }
+
+
+def _network(model: Any, file: Path) -> dict[str, Any]:
+    from lavatube.convert.from_onnx import KNOWN, read_onnx
+    from lavatube.errors import LavatubeError
+
+    refused = [
+        f"{node.name or node.output[0] if node.output else node.name} ({node.op_type}): no layer stands for it"
+        for node in model.graph.node
+        if node.op_type not in KNOWN
+    ]
+    summary: dict[str, Any] = {
+        "operators": dict(Counter(node.op_type for node in model.graph.node)),
+        "tensors": {tensor.name: f"{list(tensor.dims)}" for tensor in model.graph.initializer},
+    }
+    if not refused:
+        try:
+            network = read_onnx(file)
+            sizes = {name: sum(p.numel() for p in layer.parameters()) for name, layer in network.named_children()}
+            summary["input"] = f"[batch, {', '.join(map(str, network.meta['input_shape']))}]"
+            summary["layers"] = {
+                name: f"{layer}, output {list(network.meta['shapes'][name])}, parameters {sizes[name]}"
+                for name, layer in network.named_children()
+            }
+            summary["parameters"] = sum(sizes.values())
+        except LavatubeError as error:
+            refused = [str(error)]
+    summary["refused"] = refused
+    return summary

@@ -1,0 +1,1 @@
+"""LoihiProgram -> an ONNX model of one timestep (docs/onnx.md)."""
