@@ -20,11 +20,12 @@ def doctor(data_dir: DataDir = None, json: Json = False) -> int:
     found: dict[str, Any] = {"packages": _versions(), "devices": _devices(), "lava worker": _worker()}
     found["data"] = _data(data_dir)
     works = "error" not in found["lava worker"]
-    from lavatube.sim.self_check import check_fast
+    from lavatube.sim.self_check import check_fast, check_onnx
 
     fast = check_fast()
     lava = "equal to the reference" if works else "does not work"
     found["engines"] = {"reference": "is the definition", "fast": fast, "lava": lava, "torch": "runs run folders only"}
+    found["engines"]["onnx"] = check_onnx()
     if json:
         print_json(found)
     else:

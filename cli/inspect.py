@@ -14,7 +14,8 @@ def inspect(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="program.safetensors, model.nir, a lava-dl .net file, an .onnx file, a trace, or another artifact."
+            metavar="FILE",
+            help="program.safetensors, model.nir, a lava-dl .net file, an .onnx file, a trace, or another artifact.",
         ),
     ],
     json: Json = False,

@@ -11,7 +11,9 @@ from lavatube.cli.options import Conv, Device, Json, StockOnly, Timeout
 
 
 def run(
-    source: Annotated[Path, typer.Argument(metavar="PROGRAM|DIR", help="A program file, a run folder, or for onnx an .onnx file.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="PROGRAM|DIR", help="A program file, a run folder, or for onnx an .onnx file.")
+    ],
     inputs: Annotated[Path, typer.Option("--input", help="X.npz: `input` [T, B, ...] or static [B, ...].")],
     backend: Annotated[
         str, typer.Option("--backend", help="reference, fast, lava, onnx, or torch (the checkpoint itself).")

@@ -18,8 +18,9 @@ from lavatube.convert.safe_onnx import OUR_DOMAINS, load_onnx, tensor_values
 from lavatube.errors import LavatubeError, UnsupportedError
 
 FLOAT = 1  # TensorProto.FLOAT
+CASTS = {FLOAT: np.float32, 7: np.int64}
 TAKEN = {"meta", "training"}  # attributes that a GraphModule sets on itself
-KNOWN = (*LAYERS, "Add", "Constant", "Dropout", "Identity")
+KNOWN = (*LAYERS, "Add", "Cast", "Constant", "Dropout", "Identity")  # Cast: of a constant
 Shape = tuple[int, ...]
 
 
@@ -97,6 +98,8 @@ class _Reader:
                 raise LavatubeError("an input that nothing made before", where=where, expected="no cycle", got=name)
         if node.op_type == "Constant":
             self.constants[outputs[0]] = _constant(node, where)
+        elif node.op_type == "Cast":
+            self.constants[outputs[0]] = self._cast(node, where)
         elif node.op_type in ("Identity", "Dropout"):
             self._pass(node, outputs[0], where)
         elif node.op_type == "Add":
@@ -133,6 +136,14 @@ class _Reader:
         self.modules[target] = module
         self.layer_shapes[target] = shape[1:]
         self._made(output, self.graph.call_module(target, (self.nodes[source],)), shape, where)
+
+    def _cast(self, node: Any, where: str) -> np.ndarray:
+        """torch writes the bounds of a Clip so."""
+        to = {row.name: _value(row, where) for row in node.attribute}.get("to")
+        if len(node.input) != 1 or node.input[0] not in self.constants or to not in CASTS:
+            raise UnsupportedError("a cast", where=where, expected="a constant to float32 or int64", got=f"type {to}")
+        with np.errstate(invalid="ignore"):  # whoever uses the value looks at it
+            return self.constants[node.input[0]].astype(CASTS[to])
 
     def _made(self, output: str, node: fx.Node, shape: Shape, where: str) -> None:
         if math.prod(shape) > VALUES_MAX or math.prod(shape) < 1:
@@ -186,7 +197,13 @@ class _Reader:
         """A submodule's name: that of its weight (conv1.weight: conv1), of the node, or of its operator."""
         weights = [name[: -len(".weight")] for name in node.input if name.endswith(".weight")]
         name = re.sub(r"\W+", "_", weights[0] if weights else node.name or node.op_type, flags=re.ASCII).strip("_")
-        if not name or not name[0].isalpha() or keyword.iskeyword(name) or name in TAKEN or hasattr(fx.GraphModule, name):
+        if (
+            not name
+            or not name[0].isalpha()
+            or keyword.iskeyword(name)
+            or name in TAKEN
+            or hasattr(fx.GraphModule, name)
+        ):
             name = f"layer_{name}"
         taken, number = name, 1
         while taken in self.modules:

@@ -17,6 +17,7 @@ SIZE_MAX = 1 << 16  # of any attribute that is a size
 VALUES_MAX = 1 << 28  # of one activation of one sample
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 Tensors = dict[str, np.ndarray]
+Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class Call:
             raise self.refuse("input shape", expected=expected, got=["batch", *self.shape[1:]])
 
 
-Layer = tuple[nn.Module, Tensors]  # a module on the meta device, and the values of its state
+# a module, its parameters on the meta device; the values of its state; the shape of its output for one sample
+Layer = tuple[nn.Module, Tensors, tuple[int, ...]]
 
 
 def conv(call: Call) -> Layer:
@@ -95,14 +97,15 @@ def conv(call: Call) -> Layer:
         got = f"{weight.shape} with {groups} groups on {call.shape[1]} channels"
         raise call.refuse("weight shape", expected="channels that fit the input", got=got)
     even = (top, left) == (bottom, right)
+    shape = (1, outputs, *_places(call, kernel, stride, (top, left, bottom, right), dilation))
     layer = nn.Conv2d(
         inputs, outputs, kernel, _two(stride), (top, left) if even else 0, _two(dilation), groups,
         "bias" in tensors, device="meta",
     )  # fmt: skip
     if even:
-        return layer, tensors
+        return layer, tensors, shape
     padded = nn.Sequential(nn.ZeroPad2d((left, right, top, bottom)), layer)
-    return padded, {f"1.{name}": value for name, value in tensors.items()}
+    return padded, {f"1.{name}": value for name, value in tensors.items()}, shape
 
 
 def gemm(call: Call) -> Layer:
@@ -136,7 +139,7 @@ def _linear(call: Call, weight: np.ndarray, bias: np.ndarray | None) -> Layer:
     if call.shape[-1] != inputs:
         raise call.refuse("weight shape", expected=f"{call.shape[-1]} inputs", got=inputs)
     tensors = {"weight": weight} | ({} if bias is None else {"bias": bias})
-    return nn.Linear(inputs, outputs, bias is not None, device="meta"), tensors
+    return nn.Linear(inputs, outputs, bias is not None, device="meta"), tensors, (*call.shape[:-1], outputs)
 
 
 def batch_norm(call: Call) -> Layer:
@@ -152,11 +155,11 @@ def batch_norm(call: Call) -> Layer:
         raise call.refuse("variance", expected="above 0", got=tensors["running_var"].min())
     kind = nn.BatchNorm2d if len(call.shape) == 4 else nn.BatchNorm1d
     layer = kind(channels, eps=eps, momentum=1 - call.real("momentum", 0.9), device="meta")
-    return layer, {**tensors, "num_batches_tracked": np.array(0, np.int64)}
+    return layer, {**tensors, "num_batches_tracked": np.array(0, np.int64)}, call.shape
 
 
 def relu(call: Call) -> Layer:
-    return nn.ReLU(), {}
+    return nn.ReLU(), {}, call.shape
 
 
 def clip(call: Call) -> Layer:
@@ -175,35 +178,36 @@ def clip(call: Call) -> Layer:
     if low >= high:
         raise call.refuse("bounds", expected="min below max", got=f"{low}..{high}")
     if (low, high) == (0, 6):
-        return nn.ReLU6(), {}
-    return (nn.ReLU(), {}) if (low, high) == (0, math.inf) else (nn.Hardtanh(low, high), {})
+        return nn.ReLU6(), {}, call.shape
+    return nn.ReLU() if (low, high) == (0, math.inf) else nn.Hardtanh(low, high), {}, call.shape
 
 
 def max_pool(call: Call) -> Layer:
     call.rank(4)
     call.only("storage_order", 0, 0)
-    kernel, stride, padding, dilation = _pool(call)
-    return nn.MaxPool2d(kernel, stride, padding, dilation), {}
+    kernel, stride, padding, dilation, shape = _pool(call)
+    return nn.MaxPool2d(kernel, stride, padding, dilation), {}, shape
 
 
 def average_pool(call: Call) -> Layer:
     call.rank(4)
-    kernel, stride, padding, dilation = _pool(call)
+    kernel, stride, padding, dilation, shape = _pool(call)
     if dilation != (1, 1):
         raise call.refuse("attribute dilations", expected="1", got=dilation)
-    return nn.AvgPool2d(kernel, stride, padding, count_include_pad=bool(call.number("count_include_pad", 0))), {}
+    counts = bool(call.number("count_include_pad", 0))
+    return nn.AvgPool2d(kernel, stride, padding, count_include_pad=counts), {}, shape
 
 
 def global_average_pool(call: Call) -> Layer:
     call.rank(4)
-    return nn.AdaptiveAvgPool2d(1), {}
+    return nn.AdaptiveAvgPool2d(1), {}, (*call.shape[:2], 1, 1)
 
 
 def flatten(call: Call) -> Layer:
     axis = call.number("axis", 1)
     if axis not in (1, 1 - len(call.shape)):
         raise call.refuse("attribute axis", expected="1: all but the batch", got=axis)
-    return nn.Flatten(1), {}
+    return nn.Flatten(1), {}, (1, math.prod(call.shape[1:]))
 
 
 def reshape(call: Call) -> Layer:
@@ -217,10 +221,11 @@ def reshape(call: Call) -> Layer:
     keeps = batch in (0, call.batch or 0) and rest in (-1, size)
     if not keeps and (batch, rest) != (-1, size):
         raise call.refuse("a Reshape that is not a Flatten", expected=expected, got=[batch, rest])
-    return nn.Flatten(1), {}
+    return nn.Flatten(1), {}, (1, size)
 
 
-def _pool(call: Call) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int]]:
+def _pool(call: Call) -> tuple[Pair, Pair, Pair, Pair, tuple[int, ...]]:
+    """(kernel, stride, padding, dilation, output shape)."""
     if "kernel_shape" not in call.attributes:
         raise call.refuse("attribute kernel_shape", expected="two sizes", got="none")
     call.only("ceil_mode", 0, 0)
@@ -229,7 +234,22 @@ def _pool(call: Call) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]
     top, left, bottom, right = _pads(call, kernel, stride, dilation)
     if (top, left) != (bottom, right):
         raise call.refuse("padding of a pool", expected="as much before as after", got=[top, left, bottom, right])
-    return _two(kernel), _two(stride), (top, left), _two(dilation)
+    if 2 * top > kernel[0] or 2 * left > kernel[1]:
+        raise call.refuse("padding of a pool", expected="at most half of the kernel", got=[top, left])
+    shape = (*call.shape[:2], *_places(call, kernel, stride, (top, left, bottom, right), dilation))
+    return _two(kernel), _two(stride), (top, left), _two(dilation), shape
+
+
+def _places(
+    call: Call, kernel: tuple[int, ...], stride: tuple[int, ...], pads: tuple[int, ...], dilation: tuple[int, ...]
+) -> Pair:
+    """Height and width of what a window makes."""
+    padded = (call.shape[2] + pads[0] + pads[2], call.shape[3] + pads[1] + pads[3])
+    slack = [n - d * (k - 1) - 1 for n, k, d in zip(padded, kernel, dilation, strict=True)]
+    if min(slack) < 0:
+        got = f"{kernel}, {dilation} apart, on {padded}"
+        raise call.refuse("kernel", expected="one inside the padded input", got=got)
+    return slack[0] // stride[0] + 1, slack[1] // stride[1] + 1
 
 
 def _pads(
@@ -256,7 +276,7 @@ def _pads(
     return first[0], first[1], last[0], last[1]
 
 
-def _two(value: tuple[int, ...]) -> tuple[int, int]:
+def _two(value: tuple[int, ...]) -> Pair:
     return value[0], value[1]
 
 
@@ -279,21 +299,17 @@ LAYERS: Mapping[str, tuple[Callable[[Call], Layer], tuple[str, ...]]] = {  # ope
 def build(operator: str, call: Call) -> tuple[nn.Module, tuple[int, ...]]:
     """(module with its values, in evaluation mode; shape of its output for one sample).
 
-    The shape is found on the meta device, before anything is allocated.
     raises: UnsupportedError for what the layer cannot be; LavatubeError for shapes that do not fit.
     """
     layer, known = LAYERS[operator]
     if unknown := sorted(set(call.attributes) - set(known)):
         raise call.refuse("attributes", expected=", ".join(known) or "none", got=", ".join(unknown))
-    module, tensors = layer(call)
+    module, tensors, shape = layer(call)
     if not all(np.isfinite(value).all() for value in tensors.values()):
         raise call.refuse("values", expected="finite numbers", got="an overflow")
-    module.eval()
     try:
-        with torch.no_grad():
-            shape = tuple(module(torch.empty(call.shape, device="meta")).shape)
         state = {name: torch.from_numpy(np.array(value, order="C")) for name, value in tensors.items()}
         module.load_state_dict(state, assign=True)
     except (RuntimeError, ValueError) as error:
         raise LavatubeError("shapes do not fit", where=call.where, got=str(error)) from error
-    return module, shape
+    return module.eval(), shape

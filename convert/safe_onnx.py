@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ class OnnxLimits:
 
     file_bytes: int = 1 << 30
     structure_bytes: int = 4 << 20
+    fields: int = 400_000
     nodes: int = 10_000
     tensors: int = 10_000
     rank: int = 8
@@ -43,12 +45,14 @@ def load_onnx(path: Path, limits: OnnxLimits = OnnxLimits()) -> Any:
         raise LavatubeError("too large", where=str(path), expected=f"at most {limits.file_bytes} bytes", got=str(size))
     data = Path(path).read_bytes()
     try:
-        _Wire(data, limits.structure_bytes).walk(MODEL, 0, len(data))
+        _Wire(data, limits).walk(MODEL, 0, len(data))
         model = onnx.ModelProto.FromString(data)
     except (ValueError, IndexError) as error:
         raise _damaged(path, error) from error
     except Exception as error:  # protobuf's DecodeError has another base in each of its implementations
         raise _damaged(path, error) from error
+    if not all(isinstance(text, str) for text in _texts(model)):  # protobuf hands out bytes for what is not UTF-8
+        raise LavatubeError("damaged or foreign file", where=str(path), expected="names in UTF-8")
     _check(model, str(path), limits)
     return model
 
@@ -77,8 +81,8 @@ VARINT, LONG, BYTES, SHORT = 0, 1, 2, 5
 class _Wire:
     """Walks the wire format along the paths that hold tensors, and counts all other bytes."""
 
-    def __init__(self, data: bytes, cap: int) -> None:
-        self.data, self.cap, self.structure = data, cap, 0
+    def __init__(self, data: bytes, limits: OnnxLimits) -> None:
+        self.data, self.limits, self.structure, self.fields = data, limits, 0, 0
 
     def walk(self, layout: Layout, start: int, end: int) -> None:
         """raises: ValueError for bytes that are no protobuf, or for too much structure; IndexError past the end."""
@@ -98,8 +102,10 @@ class _Wire:
                 raise ValueError(f"field {field} at byte {begin} reaches beyond its message")
             inside = layout.get(field, {}) if kind == BYTES else {}
             self.structure += at - begin + (0 if inside or inside is None else length)
-            if self.structure > self.cap:
-                raise ValueError(f"more than {self.cap} bytes besides the values of tensors")
+            self.fields += 1
+            if self.structure > self.limits.structure_bytes or self.fields > self.limits.fields:
+                most = f"{self.limits.structure_bytes} bytes or {self.limits.fields} fields"
+                raise ValueError(f"more than {most} besides the values of tensors")
             if inside:
                 self.walk(inside, at, at + length)
             at += length
@@ -112,6 +118,22 @@ class _Wire:
             if byte < 128:
                 return value, at + number + 1
         raise ValueError(f"a varint of more than 10 bytes at byte {at}")
+
+
+def _texts(model: Any) -> Iterator[Any]:
+    """Every text that is read here or by who reads the model."""
+    graph = model.graph
+    yield from (model.producer_name, model.producer_version, *(row.domain for row in model.opset_import))
+    for row in model.metadata_props:
+        yield from (row.key, row.value)
+    for value in (*graph.input, *graph.output):
+        yield from (value.name, *(size.dim_param for size in value.type.tensor_type.shape.dim))
+    for tensor in graph.initializer:
+        yield tensor.name
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        for attribute in node.attribute:
+            yield from (attribute.name, attribute.t.name)
 
 
 def _damaged(path: Path, error: Exception) -> LavatubeError:
@@ -148,7 +170,10 @@ def _check(model: Any, where: str, limits: OnnxLimits) -> None:
 
 def _check_tensor(tensor: Any, where: str, limits: OnnxLimits) -> None:
     if tensor.data_location or tensor.external_data or tensor.HasField("segment"):
-        what, remedy = f"tensor {tensor.name!r}: data outside this file", "save the model in one file, without external data"
+        what, remedy = (
+            f"tensor {tensor.name!r}: data outside this file",
+            "save the model in one file, without external data",
+        )
         raise LavatubeError(what, where=where, remedy=remedy)
     if len(tensor.dims) > limits.rank or any(size < 0 for size in tensor.dims):
         got = str(list(tensor.dims)[:12])

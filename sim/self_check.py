@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lavatube.errors import WorkerError
+from lavatube.errors import LavatubeError, WorkerError
 from lavatube.inputs import InputBatch, make_inputs
 from lavatube.program import Conv2dNode, DenseNode, InputNode, LoihiProgram, NeuronNode, ReadoutNode
 from lavatube.sim.compare import TraceComparison, compare
@@ -41,6 +41,18 @@ def check_fast() -> str:
 
     program, inputs = small_program(), _inputs()
     return _verdict(compare(run_reference(program, inputs, record=STATE), run_fast(program, inputs, record=STATE)))
+
+
+def check_onnx() -> str:
+    """Run the onnx engine. raises: nothing; says what differs or what is missing."""
+    from lavatube.sim.onnx_run import run_onnx
+
+    program, inputs = small_program(), _inputs()
+    try:
+        trace = run_onnx(program, inputs, record=STATE)
+    except LavatubeError as error:
+        return str(error)
+    return _verdict(compare(run_reference(program, inputs, record=STATE), trace))
 
 
 def check_worker() -> dict[str, Any]:

@@ -51,7 +51,7 @@ class StepReadout(_Row):
 
 
 class StepWeights(_Row):
-    """Quantization of a synapse: initializer `<name>.weight` holds mantissas; one is `scale` activation units, if known.
+    """Quantization of a synapse: initializer `<name>.weight` holds mantissas; one is `scale` units, if known.
 
     grid: mantissa = integer x grid.
     """

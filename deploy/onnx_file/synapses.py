@@ -80,4 +80,4 @@ def _window_index(synapse: Conv2dNode, row: int) -> np.ndarray:
     y = np.arange(kernel_y)[:, None] * synapse.dilation[0] + np.arange(high) * synapse.stride[0]
     x = np.arange(kernel_x)[:, None] * synapse.dilation[1] + np.arange(wide) * synapse.stride[1]
     index = y[:, None, :, None] * row + x[None, :, None, :]
-    return index.reshape(kernel_y * kernel_x, high * wide).astype(np.int64)
+    return np.asarray(index.reshape(kernel_y * kernel_x, high * wide), np.int64)

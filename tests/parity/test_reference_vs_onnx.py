@@ -143,9 +143,7 @@ def test_a_floor_for_the_truncation_of_the_leak_is_caught(tmp_path):
     assert (found.layer, found.quantity) == ("integrator", "v")
 
 
-def test_the_loop_in_the_document_runs_with_onnxruntime_alone_and_agrees(
-    random_case, tmp_path, monkeypatch
-):
+def test_the_loop_in_the_document_runs_with_onnxruntime_alone_and_agrees(random_case, tmp_path, monkeypatch):
     code = re.search(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.S).group(1)
     assert "lavatube" not in code.replace('["lavatube"]', "")
     monkeypatch.chdir(tmp_path)
