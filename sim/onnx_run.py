@@ -41,11 +41,10 @@ def run_onnx(
     runtime = optional_package("onnxruntime", extra="onnx", purpose="the onnx engine")
     options = runtime.SessionOptions()
     options.log_severity_level = LOG_ERRORS_ONLY
+    options.intra_op_num_threads = 1  # many small operators: a second thread doubled the CPU time of a step
     parts = []
     try:
-        session = runtime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )  # fmt: skip
+        session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         for start in range(0, inputs.batch, SAMPLES_AT_ONCE):
             part = inputs.samples(start + SAMPLES_AT_ONCE, start)
             parts.append(_loop(session, description, part, record, start, inputs, progress))

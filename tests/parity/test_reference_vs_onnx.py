@@ -41,6 +41,31 @@ def test_random_programs_of_every_node_and_option_agree(random_case, seed):
     assert difference(*random_case(seed)) is None
 
 
+@pytest.mark.parametrize("seed", range(0, 36, 3))
+def test_a_second_executor_of_onnx_finds_the_same(random_case, seed):
+    """ONNX's own evaluator in Python: the file leans on the specification, not on one runtime."""
+    from onnx.reference import ReferenceEvaluator
+
+    program, inputs = random_case(seed)
+    inputs = make_inputs(inputs.events[:12], program.input, default_steps=12)
+    model, said = step_model(program)
+    evaluator, reference = ReferenceEvaluator(model), run_reference(program, inputs, record=BOTH)
+    sizes = {"batch": inputs.batch}
+    state = {
+        row.name: np.broadcast_to(np.int64(row.initial), [sizes.get(size, size) for size in row.shape])
+        for row in said.states
+    }
+    for t in range(inputs.num_steps):
+        made = evaluator.run(None, {"input": inputs.events[t], **state})
+        out = dict(zip(evaluator.output_names, made, strict=True))
+        state = {name: out[f"next/{name}"] for name in state}
+        for layer in reference.spikes:
+            np.testing.assert_array_equal(out[f"spikes/{layer}"], reference.spikes[layer][t])
+            np.testing.assert_array_equal(state[f"u/{layer}"], reference.u[layer][t])
+            np.testing.assert_array_equal(state[f"v/{layer}"], reference.v[layer][t])
+    np.testing.assert_array_equal(state["readout"], reference.readout)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_samples_of_different_lengths_agree_in_any_number(small_program, random_inputs, seed, monkeypatch):
     monkeypatch.setattr(onnx_run, "SAMPLES_AT_ONCE", 2)
