@@ -15,13 +15,14 @@ from lavatube.cli.energy import energy
 from lavatube.cli.export import export
 from lavatube.cli.inspect import inspect
 from lavatube.cli.lower import lower
+from lavatube.cli.map import map as map_cores
 from lavatube.cli.parity import parity
 from lavatube.cli.quantize import quantize
 from lavatube.cli.run import run
 from lavatube.cli.train import train
 from lavatube.errors import LavatubeError
 
-COMMANDS = (demo, doctor, train, quantize, export, inspect, lower, run, parity, energy)
+COMMANDS = (demo, doctor, train, quantize, export, inspect, lower, run, parity, energy, map_cores)
 INTERRUPTED = 130
 
 app = typer.Typer(

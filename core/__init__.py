@@ -19,6 +19,7 @@ _CALLS = {  # name: (module, attribute)
     "quantize": ("lavatube.convert.quantize", "quantize"),
     "export": ("lavatube.convert.export", "export"),
     "lower": ("lavatube.deploy.lower", "lower"),
+    "map_program": ("lavatube.deploy.mapping.map_program", "map_program"),
     "run": ("lavatube.sim.run", "run"),
     "parity": ("lavatube.sim.parity", "parity"),
     "count": ("lavatube.sim.counts", "count"),
