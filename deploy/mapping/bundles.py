@@ -8,21 +8,30 @@ import numpy as np
 
 from lavatube.deploy.mapping.limits import ChipLimits, SynapseFormat
 from lavatube.deploy.mapping.packing import fewest_weight_bits, list_words
-from lavatube.deploy.mapping.reach import connections_into
+from lavatube.deploy.mapping.reach import Reach
 from lavatube.deploy.mapping.regions import Region
 from lavatube.program import Conv2dNode, LoihiProgram, Source, Synapse, Target
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A format, the weight bits that its bundle takes in it, and the connections that it stores, for each synapse."""
+
+    form: SynapseFormat
+    weight_bits: int
+    reaches: tuple[Reach, ...]
 
 
 @dataclass(frozen=True)
 class Bundle:
     """Synapses of one source, kind, exponent and sign: an axon's list holds the connections of all, with their delays.
 
-    A convolution is alone, since its weights may be shared. forms: (format, weight bits) that the chip offers.
+    A convolution is alone, since its weights may be shared. forms: what the chip offers for them.
     """
 
     source: str
     synapses: tuple[Synapse, ...]
-    forms: tuple[tuple[SynapseFormat, int], ...]
+    forms: tuple[Offer, ...]
 
     @property
     def delay(self) -> int:
@@ -30,7 +39,7 @@ class Bundle:
 
     @property
     def is_shared(self) -> bool:
-        return any(form.shared for form, _ in self.forms)
+        return any(offer.form.shared for offer in self.forms)
 
 
 @dataclass(frozen=True)
@@ -54,32 +63,35 @@ def bundles_into(program: LoihiProgram, target: Target, limits: ChipLimits) -> t
     for members in groups.values():
         synapses = tuple(synapse for _, synapse in members)
         offered = [form for form in limits.formats if synapses[0].kind in form.nodes]
-        forms = tuple((form, fewest_weight_bits(synapses, form.weight_bits)) for form in offered)
-        bundles.append(Bundle(members[0][0].name, synapses, forms))
+        offers = (_offer(form, synapses) for form in offered)
+        bundles.append(Bundle(members[0][0].name, synapses, tuple(offers)))
     return tuple(bundles)
+
+
+def _offer(form: SynapseFormat, synapses: tuple[Synapse, ...]) -> Offer:
+    reaches = tuple(Reach(synapse, form.stores_zeros) for synapse in synapses)
+    return Offer(form, fewest_weight_bits(synapses, form.weight_bits), reaches)
 
 
 def pack(bundle: Bundle, region: Region) -> Packed:
     """The bundle in the format that takes the fewest words in this core, the first of the list winning ties."""
-    found = [_pack(bundle, region, form, bits) for form, bits in bundle.forms]
-    return min(found, key=lambda packed: packed.words)
+    return min((_pack(bundle, region, offer) for offer in bundle.forms), key=lambda packed: packed.words)
 
 
-def _pack(bundle: Bundle, region: Region, form: SynapseFormat, bits: int) -> Packed:
-    parts = [connections_into(synapse, region, zeros=form.stores_zeros) for synapse in bundle.synapses]
+def _pack(bundle: Bundle, region: Region, offer: Offer) -> Packed:
+    form, bits = offer.form, offer.weight_bits
+    parts = [reach.into(region) for reach in offer.reaches]
     entries = parts[0] if len(parts) == 1 else np.sum(parts, 0)
     sources = np.flatnonzero(entries > 0).astype(np.int32)  # of booleans: several times as fast
-    if form.shared:
-        (synapse,) = bundle.synapses
-        assert isinstance(synapse, Conv2dNode)
-        entries = _shared_lists(synapse, region)
+    entries = _shared_lists(bundle.synapses[0], region) if form.shared else entries[sources]
     words = list_words(form, entries, weight_bits=bits, delay=bundle.delay, reach=region.size)
     name = f"{form.name}, {bits} bits" + (f", delay {bundle.delay}" if bundle.delay else "")
     return Packed(name, int(words.sum()), sources)
 
 
-def _shared_lists(synapse: Conv2dNode, region: Region) -> np.ndarray:
+def _shared_lists(synapse: Synapse, region: Region) -> np.ndarray:
     """Entries of the lists of a kernel in a core: one list for each input channel and kernel element of its groups."""
+    assert isinstance(synapse, Conv2dNode)
     outputs, (_, inputs, height, width) = synapse.out_shape[0], synapse.weight.shape
     if region.grid == synapse.out_shape:
         channels = np.arange(*region.spans[0])

@@ -12,7 +12,7 @@ from lavatube.files import whole_file
 
 CORE, GAP, TILE_GAP, MARGIN, LINE = 30, 2, 8, 16, 18  # pixels
 CHIPS_DRAWN = 32
-RAMP = ("#e3eefb", "#b6d3f2", "#7fb0e3", "#4585c7", "#1f5a9c", "#0b3566")  # light to dark; legible on both grounds
+RAMP = ("#e3eefb", "#b6d3f2", "#7fb0e3", "#3a76b5", "#1f5a9c", "#0b3566")  # light to dark; legible on both grounds
 STYLE = """
   svg { background: #fff; color-scheme: light dark }
   text { font: 12px system-ui, sans-serif; fill: #1b1f24 }

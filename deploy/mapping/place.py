@@ -47,13 +47,7 @@ def place(name: str, grid: Shape, bundles: tuple[Bundle, ...], limits: ChipLimit
     grid: (neurons,), cut into runs of one length (but the last), or (C, H, W), cut into boxes (`image_tiles`).
     raises: UnsupportedError naming the limit, the actual load and the remedy where even a single neuron does not fit.
     """
-    if len(grid) == 1:
-        found = _runs(grid[0], bundles, limits, at_least)
-    else:
-        found = Excess(limits.limits["neurons"], int(np.prod(grid)))
-        for tile in image_tiles(grid):
-            if at_least <= count_tiles(grid, tile) and isinstance(found, Excess):
-                found = _cut(grid, tile, bundles, limits)
+    found = _runs(grid[0], bundles, limits, at_least) if len(grid) == 1 else _boxes(grid, bundles, limits, at_least)
     if isinstance(found, Excess):
         raise too_much(name, found, "a single neuron")
     return found
@@ -89,17 +83,35 @@ def _runs(size: int, bundles: tuple[Bundle, ...], limits: ChipLimits, at_least: 
     return best if isinstance(even, Excess) else even
 
 
+def _boxes(grid: Shape, bundles: tuple[Bundle, ...], limits: ChipLimits, at_least: int) -> list[Piece] | Excess:
+    """The first of `image_tiles` that fits; none is tried where the neuron in the middle alone is too much."""
+    middle = Region(grid, tuple((size // 2, size // 2 + 1) for size in grid))
+    excess = _excess(_load(middle, bundles, limits), limits)
+    if excess is not None:
+        return excess
+    found: list[Piece] | Excess = []
+    for tile in image_tiles(grid):
+        if count_tiles(grid, tile) >= at_least and not isinstance(found := _cut(grid, tile, bundles, limits), Excess):
+            break
+    return found
+
+
 def _cut(grid: Shape, tile: Shape, bundles: tuple[Bundle, ...], limits: ChipLimits) -> list[Piece] | Excess:
     if np.prod(tile) > limits["neurons"]:
         return Excess(limits.limits["neurons"], int(np.prod(tile)))
     pieces = []
     for region in tiles(grid, tile):
-        piece = _load(region, bundles, limits)
-        for limit in limits.per_core:
-            if (actual := piece.loads.get(limit.key, 0)) > limit.value:
-                return Excess(limit, actual)
-        pieces.append(piece)
+        pieces.append(_load(region, bundles, limits))
+        if (excess := _excess(pieces[-1], limits)) is not None:
+            return excess
     return pieces
+
+
+def _excess(piece: Piece, limits: ChipLimits) -> Excess | None:
+    for limit in limits.per_core:
+        if (actual := piece.loads.get(limit.key, 0)) > limit.value:
+            return Excess(limit, actual)
+    return None
 
 
 def _load(region: Region, bundles: tuple[Bundle, ...], limits: ChipLimits) -> Piece:

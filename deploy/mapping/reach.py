@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 
 from lavatube.deploy.mapping.regions import Region
 from lavatube.program import Conv2dNode, SparseNode, Synapse
 
 
-def connections_into(synapse: Synapse, region: Region, *, zeros: bool) -> np.ndarray:
-    """Stored connections that lead from each source neuron into a region, with or without those of weight 0.
+@dataclass(frozen=True)
+class Reach:
+    """Stored connections of a synapse, with or without those of weight 0."""
 
-    Returns [sources] int64, sources flat in C order.
-    """
-    rows = region.flat()
-    if isinstance(synapse, SparseNode):
-        return _sparse(synapse, rows, zeros)
-    if not isinstance(synapse, Conv2dNode):
-        columns = synapse.weight.shape[1]
-        return np.full(columns, len(rows), np.int64) if zeros else np.count_nonzero(synapse.weight[rows], axis=0)
-    if region.grid == synapse.out_shape:
-        return _window(synapse, region, zeros)
-    return _scattered(synapse, rows, zeros)
+    synapse: Synapse
+    zeros: bool
+
+    def into(self, region: Region) -> np.ndarray:
+        """Connections that lead from each source neuron, flat in C order, into a region. [sources] int64."""
+        synapse = self.synapse
+        if isinstance(synapse, SparseNode):
+            return _sparse(synapse, region.flat(), self.zeros)
+        if not isinstance(synapse, Conv2dNode):
+            rows, columns = region.flat(), synapse.weight.shape[1]
+            return (
+                np.full(columns, len(rows), np.int64) if self.zeros else np.count_nonzero(synapse.weight[rows], axis=0)
+            )
+        if region.grid == synapse.out_shape:
+            return _window(synapse, self._kernel(region.spans[0]), region)
+        return _scattered(synapse, region.flat(), self.zeros)
+
+    def _kernel(self, span: tuple[int, int]) -> np.ndarray:
+        """[in channels, kernel height, kernel width]: weights stored for output channels start .. stop - 1."""
+        groups, size = self._before.shape[:2]
+        ends = (np.clip(end - np.arange(groups) * (size - 1), 0, size - 1) for end in span)
+        first, last = (self._before[np.arange(groups), end] for end in ends)
+        return np.asarray(last - first).reshape(-1, *self._before.shape[3:])
+
+    @cached_property
+    def _before(self) -> np.ndarray:
+        """[groups, out / groups + 1, in / groups, height, width] int32: weights stored before each output channel."""
+        assert isinstance(self.synapse, Conv2dNode)
+        stored = _stored(self.synapse, self.zeros)
+        before = np.zeros((len(stored), stored.shape[1] + 1, *stored.shape[2:]), np.int32)
+        stored.cumsum(1, dtype=np.int32, out=before[:, 1:])
+        return before
 
 
 def _sparse(synapse: SparseNode, rows: np.ndarray, zeros: bool) -> np.ndarray:
@@ -34,18 +59,13 @@ def _sparse(synapse: SparseNode, rows: np.ndarray, zeros: bool) -> np.ndarray:
 
 
 def _stored(synapse: Conv2dNode, zeros: bool) -> np.ndarray:
-    """[groups, out / groups, in / groups, kernel height, kernel width] int64, 1 where a weight is stored."""
-    stored = np.ones_like(synapse.weight, np.int64) if zeros else (synapse.weight != 0).astype(np.int64)
+    """[groups, out / groups, in / groups, kernel height, kernel width] bool: where a weight is stored."""
+    stored = np.ones(synapse.weight.shape, bool) if zeros else synapse.weight != 0
     return stored.reshape(synapse.groups, -1, *synapse.weight.shape[1:])
 
 
-def _window(synapse: Conv2dNode, region: Region, zeros: bool) -> np.ndarray:
+def _window(synapse: Conv2dNode, kernel: np.ndarray, region: Region) -> np.ndarray:
     """A box of the output: for every kernel element, a rectangle of the input, strided."""
-    stored = _stored(synapse, zeros)
-    channels = np.zeros(synapse.out_shape[0], np.int64)
-    channels[slice(*region.spans[0])] = 1
-    kernel = np.einsum("goihw,go->gihw", stored, channels.reshape(synapse.groups, -1))
-    kernel = kernel.reshape(synapse.in_shape[0], *kernel.shape[2:])
     found = np.zeros(synapse.in_shape, np.int64)
     for y in range(kernel.shape[1]):
         rows = _meets(synapse, 0, y, region.spans[1])

@@ -17,7 +17,7 @@ from lavatube.deploy.mapping.bundles import bundles_into, pack
 from lavatube.deploy.mapping.limits import load_limits
 from lavatube.deploy.mapping.map_program import map_program
 from lavatube.deploy.mapping.packing import fewest_weight_bits
-from lavatube.deploy.mapping.reach import connections_into
+from lavatube.deploy.mapping.reach import Reach
 from lavatube.deploy.mapping.regions import Region, tiles
 from lavatube.errors import UnsupportedError
 from lavatube.program import Conv2dNode, DenseNode, InputNode, SparseNode
@@ -152,7 +152,7 @@ def test_connections_into_a_box_are_those_of_its_neurons_one_by_one(seed):
             counts = np.zeros(60, np.int64)
             for a, b, weight in everything:
                 counts[a] += b in inside and (zeros or weight != 0)
-            np.testing.assert_array_equal(connections_into(synapse, region, zeros=zeros), counts)
+            np.testing.assert_array_equal(Reach(synapse, zeros).into(region), counts)
 
 
 @pytest.mark.parametrize("chip", ["loihi1", "loihi2"])
