@@ -25,7 +25,7 @@ def map(
     json: Json = False,
 ) -> int:
     """Place a program on cores: what each holds, what limits it, and what does not fit."""
-    from lavatube.cli.map_tables import cores_table, limits_table, populations_table, total_line
+    from lavatube.cli.map_tables import cores_table, limits_table, populations_table, routes_table, total_line
     from lavatube.cli.output import console, print_json
     from lavatube.deploy.mapping.core_map import save_map
     from lavatube.deploy.mapping.draw import save_drawing
@@ -48,6 +48,7 @@ def map(
     console().print(populations_table(found))
     if each:
         console().print(cores_table(found))
+    console().print(routes_table(found))
     console().print(limits_table(found.limits))
     print(total_line(found))
     return 0

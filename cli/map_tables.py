@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from rich.table import Table
 
 from lavatube.deploy.mapping.core_map import Core, CoreMap
@@ -27,6 +28,23 @@ def cores_table(found: CoreMap) -> Table:
     _columns(table, "population", "core", "holds")
     for core in found.cores:
         table.add_row(core.population, str(core.index), _spans(core), *_loads(found, core))
+    return table
+
+
+def routes_table(found: CoreMap) -> Table:
+    """A row for each source: messages that a spike makes, one for each core that it goes to, and how far they go."""
+    table = Table(title="messages of one spike", title_justify="left")
+    table.add_column("from", overflow="fold")
+    for column in ("cores", "mean", "most", "hops x", "hops y", "other chip"):
+        table.add_column(column, justify="right")
+    for name in found.routes:
+        routes, hops = found.destinations(name), found.hops(name)
+        on_chip = bool((found.cores_of(name) >= 0).all())
+        near = hops[hops[:, 0] >= 0]
+        far = f"{1 - len(near) / max(len(hops), 1):.0%}" if on_chip else "host"
+        means = [f"{mean:.1f}" for mean in near.mean(0)] if len(near) else ["-", "-"]
+        reached = str(len(np.unique(routes.cores)))
+        table.add_row(name, reached, f"{routes.fan_out.mean():.1f}", str(routes.fan_out.max()), *means, far)
     return table
 
 

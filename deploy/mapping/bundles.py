@@ -85,7 +85,7 @@ def _pack(bundle: Bundle, region: Region, offer: Offer) -> Packed:
     sources = np.flatnonzero(entries > 0).astype(np.int32)  # of booleans: several times as fast
     entries = _shared_lists(bundle.synapses[0], region) if form.shared else entries[sources]
     words = list_words(form, entries, weight_bits=bits, delay=bundle.delay, reach=region.size)
-    name = f"{form.name}, {bits} bits" + (f", delay {bundle.delay}" if bundle.delay else "")
+    name = f"{form.name}, {bits} bit{'s' * (bits != 1)}" + (f", delay {bundle.delay}" if bundle.delay else "")
     return Packed(name, int(words.sum()), sources)
 
 

@@ -15,7 +15,7 @@ from lavatube.deploy.mapping.regions import Region
 from lavatube.files import write_json
 
 KIND = "core-map"
-OFF_CHIP = -1  # the core of an input's events, which the host brings
+OFF_CHIP = -1  # the core of what the host does: an input's events, a read-out of spikes or voltages
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class CoreMap:
     """A program on the cores of one or more chips. Cores are numbered from 0, chip after chip.
 
     routes: by source (input or population) that drives something.
-    sizes:  neurons (or values) of every input, population and read-out that has a place or sends.
+    sizes:  neurons (or values) of every input, population and read-out.
     """
 
     limits: ChipLimits
@@ -94,7 +94,8 @@ class CoreMap:
         return found
 
     def cores_of(self, population: str) -> np.ndarray:
-        """[neurons] int32: the core of each neuron, flat in C order; -1 for an input, whose events the host brings."""
+        """[neurons] int32: the core of each neuron, flat in C order; -1 for what the host does (inputs, and
+        read-outs of spikes or voltages)."""
         return self._cores_by_population[population]
 
     def destinations(self, population: str) -> Routes:
@@ -109,10 +110,21 @@ class CoreMap:
         y, x = divmod(tile, self.limits["tile_columns"])
         return chip, (self.limits["tile_columns"] - 1 - x if y % 2 else x), y
 
-    @property
+    @cached_property
     def positions(self) -> np.ndarray:
         """[cores, 3] int64: chip, x and y of every core."""
         return np.array([self.position(core.index) for core in self.cores], np.int64).reshape(-1, 3)
+
+    def hops(self, population: str) -> np.ndarray:
+        """[routes, 2] int64: tiles in x and y from a neuron's core to each of its destinations, in their order.
+
+        -1, -1 where the way is not known: from the host, or to another chip.
+        """
+        routes = self.destinations(population)
+        origin = np.repeat(self.cores_of(population), routes.fan_out)
+        away = self.positions[routes.cores] - self.positions[origin]
+        known = (origin != OFF_CHIP) & (away[:, 0] == 0)
+        return np.where(known[:, None], np.abs(away[:, 1:]), -1)
 
     def to_json(self) -> dict[str, Any]:
         """What `lavatube map --out` writes; the routes follow from the program and are not in it."""

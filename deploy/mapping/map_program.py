@@ -32,9 +32,7 @@ def map_program(program: LoihiProgram, *, target: str | Path | None = None, chip
     targets = [node for node in program.nodes if isinstance(node, Target) and _has_place(program, node)]
     grids = {node.name: grid_of(program, node) for node in targets}
     bundles = {node.name: bundles_into(program, node, limits) for node in targets}
-    sizes = {node.name: int(np.prod(node.shape)) for node in program.sources} | {
-        name: int(np.prod(grid)) for name, grid in grids.items()
-    }
+    sizes = {node.name: int(np.prod(node.shape)) for node in (*program.inputs, *program.targets)}
     pieces = {name: place(name, grid, bundles[name], limits) for name, grid in grids.items()}
     while True:  # a source of too many output axons is cut further, which takes more of them elsewhere; it only grows
         names = [name for name, found in pieces.items() for _ in found]

@@ -27,7 +27,18 @@ def test_it_prints_what_binds_each_population_and_each_core_within_100_columns(p
     assert invoke(["map", str(path), "--cores"]) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 100
-    for word in ("layer1_lif", "layer2_lif", "output", "neurons 2%", "synapse memory", "inferred", "3 x 6 x 5", "0..2"):
+    for word in (
+        "layer1_lif",
+        "layer2_lif",
+        "output",
+        "neurons 2%",
+        "synapse memory",
+        "inferred",
+        "3 x 6 x 5",
+        "0..2",
+        "messages of one spike",
+        "host",
+    ):
         assert word in out
     assert "3 cores on 1 chip of 120 cores; 143 neurons" in out
 

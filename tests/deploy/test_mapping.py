@@ -17,6 +17,7 @@ from lavatube.deploy.mapping.bundles import bundles_into, pack
 from lavatube.deploy.mapping.limits import load_limits
 from lavatube.deploy.mapping.map_program import map_program
 from lavatube.deploy.mapping.packing import fewest_weight_bits
+from lavatube.deploy.mapping.place import REMEDIES
 from lavatube.deploy.mapping.reach import Reach
 from lavatube.deploy.mapping.regions import Region, tiles
 from lavatube.errors import UnsupportedError
@@ -93,6 +94,7 @@ def test_every_neuron_has_one_core_every_core_one_population_and_no_limit_is_exc
             assert max(core.fill(found.limits).values()) <= 1
             assert core.loads[core.closest(found.limits)[0]] > 0
         assert (found.cores_of("input") == -1).all()
+        assert all((found.cores_of(t.name) == -1).all() for t in program.targets if not program.inbound(t))
         per_tile = np.unique(found.positions, axis=0, return_counts=True)[1]
         assert per_tile.max() <= found.limits["cores_per_tile"]
         assert found.positions.max(0).tolist() <= [found.chips - 1, 1, 1]
@@ -126,6 +128,26 @@ def test_routes_hold_each_core_once_in_order_and_count_the_messages_of_a_spike()
             goes = routes.cores[routes.indptr[n] : routes.indptr[n + 1]]
             assert (np.diff(goes) > 0).all()
             assert routes.fan_out[n] == len(goes)
+
+
+def test_hops_are_the_tiles_between_a_neurons_core_and_each_destination_and_unknown_beyond_the_chip(tmp_path):
+    known = far = 0
+    for seed in range(12):
+        try:
+            found = map_program(program_for(seed, "loihi2"), target=small_limits(tmp_path, "loihi2"))
+        except UnsupportedError:
+            continue
+        for name in found.routes:
+            routes, hops, core_of = found.destinations(name), found.hops(name), found.cores_of(name)
+            for n in range(len(core_of)):
+                for k in range(routes.indptr[n], routes.indptr[n + 1]):
+                    chip, x, y = found.position(int(routes.cores[k]))
+                    here = found.position(int(core_of[n])) if core_of[n] >= 0 else (None, 0, 0)
+                    expected = [abs(x - here[1]), abs(y - here[2])] if chip == here[0] else [-1, -1]
+                    assert hops[k].tolist() == expected
+                    known, far = known + (expected[0] >= 0), far + (expected[0] < 0 and core_of[n] >= 0)
+    assert known > 50
+    assert far > 5
 
 
 @settings(max_examples=150, deadline=None)
@@ -231,6 +253,29 @@ def test_what_does_not_fit_is_refused_with_the_load_the_limit_and_the_remedy():
     with pytest.raises(UnsupportedError, match=line):
         map_program(layered(large.synapses[0], second), chips=1)
     assert map_program(layered(large.synapses[0], second), chips=2).chips == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "got"),
+    [("synapse_words", 1, "6"), ("input_axons", 5, "6"), ("output_axons", 1, "2"), ("formats", 1, "2"),
+     ("delay_slots", 15, "16")],
+)  # fmt: skip
+def test_each_limit_refuses_by_its_number_with_the_load_of_a_single_neuron(key, value, got, tmp_path):
+    rng = np.random.default_rng(0)
+    first = DenseNode("a", (6,), full_weights(rng, (2, 6)), 8, 0, delay=7)
+    program = layered(first, DenseNode("b", (2,), full_weights(rng, (1025, 2)), 8, 0))
+    if key == "formats":  # two synapses of two exponents into the first population
+        nodes = (program.nodes[0], replace(first, name="c", weight_exp=1), *program.nodes[1:])
+        edges = (("input", "c"), ("c", "lif0"), *program.edges)
+        program = replace(program, nodes=nodes, edges=edges)
+    row = vars(load_limits("loihi1").limits[key]) | {"value": value}
+    path = tmp_path / "f.json"
+    path.write_text(json.dumps({"schema": 1, "name": "f", "extends": "loihi1", "limits": [row]}))
+    map_program(program, target="loihi1")
+    with pytest.raises(
+        UnsupportedError, match=rf"at most {value} .*\(limit {row['number']}, .*got {got}; {REMEDIES[key]}"
+    ):
+        map_program(program, target=path)
 
 
 def test_a_program_that_loihi_1_does_not_offer_is_not_mapped_to_it():
