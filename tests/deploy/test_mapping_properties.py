@@ -125,6 +125,25 @@ def test_a_program_that_loihi_1_does_not_offer_is_not_mapped_to_it():
         map_program(program, target="loihi1")
 
 
+def test_an_index_on_loihi_1_has_the_bits_that_the_neurons_of_a_core_need():
+    words = {}
+    for neurons in (64, 65):
+        weight = np.zeros((neurons, 30), np.int16)
+        weight[: 7 * 9] = full_weights(np.random.default_rng(0), (63, 30))
+        weight[::2] = 0
+        found = map_program(layered(DenseNode("s", (30,), weight, 8, 0)), target="loihi1")
+        words[neurons] = found.total["synapse_words"]
+    assert words == {64: 30 * -(-(10 + 31 * (8 + 6)) // 64), 65: 30 * -(-(10 + 31 * (8 + 7)) // 64)}
+
+
+def test_cores_fill_tiles_along_a_snake_chip_after_chip():
+    found = map_program(layered(DenseNode("s", (5,), full_weights(np.random.default_rng(0), (3, 5)), 8, 0)))
+    cores = (0, 3, 4, 31, 32, 63, 64, 119, 120)
+    assert [found.position(core) for core in cores] == [
+        (0, 0, 0), (0, 0, 0), (0, 1, 0), (0, 7, 0), (0, 7, 1), (0, 0, 1), (0, 0, 2), (0, 2, 3), (1, 0, 0),
+    ]  # fmt: skip
+
+
 def test_delays_take_slots_and_bits():
     weight = full_weights(np.random.default_rng(0), (1000, 20))
     cores = {d: map_program(layered(DenseNode("s", (20,), weight, 8, 0, delay=d)), target="loihi1").cores

@@ -127,6 +127,11 @@ def test_yolo_kp_takes_the_published_574_cores_layer_by_layer():
     assert len(found.cores) == 574
     assert [round(row[2] / 160, 2) for row in rows] == [row[6] for row in YOLO]
     assert found.chips == 5
+    axons = [
+        max(core.loads["output_axons"] for core in found.cores if core.population == name) for name in found.populations
+    ]
+    percent = [1.40, 0.70, 0.35, 0.17, 0.17, 0.35, 0.35, 0.09, 0.35]  # 0.175 is printed as 0.17
+    np.testing.assert_allclose([axon / 160 for axon in axons[:-1]], percent, atol=0.006)
 
 
 @pytest.mark.wheels
