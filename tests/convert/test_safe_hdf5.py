@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from lavatube.convert.from_nir import read_nir
+from lavatube.convert.float_graph.read import read_float_graph
 from lavatube.convert.safe_hdf5 import Limits, check_hdf5
 from lavatube.errors import LavatubeError
 
@@ -80,5 +80,5 @@ def test_a_truncated_and_a_foreign_file_are_refused(path):
 def test_an_hdf5_file_that_is_not_nir_is_refused_in_one_line(path):
     with h5py.File(path, "w") as f:
         f["a"] = np.zeros(3)
-    with pytest.raises(LavatubeError, match="not readable as NIR"):
-        read_nir(path)
+    with pytest.raises(LavatubeError, match=r"x\.nir: not NIR, expected a group /node"):
+        read_float_graph(path)
