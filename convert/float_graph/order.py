@@ -20,7 +20,7 @@ from lavatube.convert.float_graph.graph import Edge
 from lavatube.convert.float_graph.neurons import NEURON_TYPES
 from lavatube.errors import LavatubeError
 
-ROUNDS_MAX = 50
+ROUNDS_MAX = 20
 Neighbours = dict[str, list[str]]
 
 
@@ -41,20 +41,21 @@ def feedback_edges(
     end = _neurons_between(
         (n for n, node in nodes.items() if isinstance(node, nir.Output)), _next(nodes, turned), neurons
     )
-    left, cut, alike = set(edges), set[Edge](), set[Edge]()
-    while cycles := _cycles(list(nodes), left):
-        for cycle in cycles:
-            inside = [(a, b) for a, b in left if a in cycle and b in cycle]
-            rank = {name: (near.get(name, far), -end.get(name, far)) for name in cycle & neurons}
-            if not rank:
-                got = " -> ".join(sorted(cycle)[:8])
-                what, remedy = "a cycle without a neuron", "what goes round needs a neuron that holds it for a timestep"
-                raise LavatubeError(what, where=path, got=got, remedy=remedy)
-            first = {name for name in rank if rank[name] == min(rank.values())}
-            found = _into(first, inside, neurons)
-            alike |= {(a, b) for a, b in found if a != b and {a, b} <= first}
-            cut |= found
-            left -= found
+    cut, alike = set[Edge](), set[Edge]()
+    left = _cycles(list(nodes), edges)
+    while left:
+        cycle, inside = left.pop()
+        rank = {name: (near.get(name, far), -end.get(name, far)) for name in cycle if name in neurons}
+        if not rank:
+            got = " -> ".join(sorted(cycle)[:8])
+            what, remedy = "a cycle without a neuron", "what goes round needs a neuron that holds it for a timestep"
+            raise LavatubeError(what, where=path, got=got, remedy=remedy)
+        least = min(rank.values())
+        first = {name for name in rank if rank[name] == least}
+        found = _into(first, inside, neurons)
+        alike |= {(a, b) for a, b in found if a != b and {a, b} <= first}
+        cut |= found
+        left += _cycles(cycle, [edge for edge in inside if edge not in found])
     return frozenset(cut), alike
 
 
@@ -101,19 +102,22 @@ def _into(first: set[str], inside: Sequence[Edge], neurons: set[str]) -> set[Edg
     return found
 
 
-def _cycles(names: list[str], edges: set[Edge]) -> list[set[str]]:
-    """Strongly connected parts with a cycle that no other such part leads to."""
+def _cycles(names: Sequence[str], edges: Sequence[Edge]) -> list[tuple[list[str], list[Edge]]]:
+    """(nodes, edges between them) of each strongly connected part that has a cycle."""
     index = {name: i for i, name in enumerate(names)}
     rows, columns = [index[a] for a, _ in edges], [index[b] for _, b in edges]
     size = (len(names), len(names))
-    count, label = connected_components(coo_array((np.ones(len(rows)), (rows, columns)), size), True, "strong")
-    sizes = np.bincount(label, minlength=count)
-    looped = {int(label[index[a]]) for a, b in edges if a == b} | set(np.flatnonzero(sizes > 1).tolist())
-    parts: dict[int, set[str]] = {part: set() for part in looped}
-    for name, part in zip(names, label.tolist(), strict=True):
-        if part in parts:
-            parts[part].add(name)
-    return [parts[part] for part in sorted(parts)]
+    _, label = connected_components(coo_array((np.ones(len(rows)), (rows, columns)), size), True, "strong")
+    of = dict(zip(names, label.tolist(), strict=True))
+    inside: dict[int, list[Edge]] = {}
+    for a, b in edges:
+        if of[a] == of[b]:
+            inside.setdefault(of[a], []).append((a, b))
+    members: dict[int, list[str]] = {part: [] for part in inside}
+    for name in names:
+        if of[name] in members:
+            members[of[name]].append(name)
+    return [(members[part], inside[part]) for part in inside]
 
 
 def _neurons_between(starts: Iterable[str], after: Neighbours, neurons: set[str]) -> dict[str, int]:

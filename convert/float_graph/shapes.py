@@ -64,7 +64,8 @@ def _put_out(node: nir.NIRNode, got: Shape, name: str, where: str, record: Recor
         size = node.input_type["input"]
         taken, out = (got if size is None else _sizes(size)), _flat(node, got, where)
     if taken != got:
-        raise _misfit(where, taken, str(got))
+        narrow = isinstance(node, ELEMENTWISE_TYPES) and len(taken) < len(got)
+        raise _misfit(where, taken, str(got), remedy="write its parameters for every element" if narrow else "")
     node.input_type, node.output_type = {"input": np.array(taken)}, {"output": np.array(out)}
     return out
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import h5py
 import numpy as np
 import pytest
@@ -63,6 +65,79 @@ def test_too_many_objects_deep_nesting_odd_filters_and_types_are_refused(path):
     with h5py.File(path, "w") as f:
         f["t"] = np.zeros(2, np.dtype([("a", "f8"), ("b", "i4")]))
     refused(path, "types other than numbers and strings")
+
+
+def test_a_gzip_chunk_that_expands_beyond_its_size_is_refused_before_it_fills_the_memory(path):
+    for size, fits in ((512, True), (513, False), (8 << 20, False)):
+        with h5py.File(path, "w") as f:
+            made = f.create_dataset("w", (64,), "f8", chunks=(64,), compression="gzip")
+            made.id.write_direct_chunk((0,), zlib.compress(bytes(size)))
+        if fits:
+            check_hdf5(path)
+        else:
+            refused(path, "/w: not allowed: a chunk that is not as large as it says")
+
+
+def test_what_is_declared_and_not_stored_and_huge_chunks_are_refused(path):
+    with h5py.File(path, "w") as f:
+        f.create_dataset("w", (1 << 20,), "f8", chunks=(1024,), fillvalue=1.0)
+    refused(path, "/w: not allowed: data that is declared and not stored, got 8388608 bytes declared, 0 stored")
+    with h5py.File(path, "w") as f:
+        f.create_dataset("w", (1,), "f8", chunks=(1 << 20,), maxshape=(None,), compression="gzip")[:] = 1
+    refused(path, "chunks of more than 1000000 bytes", tensor_bytes=1_000_000)
+    with h5py.File(path, "w") as f:
+        f.create_dataset("w", (100,), "f8", chunks=(1,))[:] = 1
+    refused(path, "more than 50 chunks, got 100", chunks=50)
+
+
+def test_small_types_count_as_what_they_become(path):
+    with h5py.File(path, "w") as f:
+        f["w"] = np.zeros(1000, np.int8)
+    refused(path, r"more than 4000 bytes a tensor, got 8000 bytes", tensor_bytes=4000)
+
+
+def test_an_object_linked_twice_is_refused(path):
+    with h5py.File(path, "w") as f:
+        f["a"] = np.zeros(3)
+        f["b"] = f["a"]
+    refused(path, "/b: not allowed: an object linked twice")
+    with h5py.File(path, "w") as f:
+        f["g/h"] = f.create_group("g2")
+    refused(path, "an object linked twice")
+    with h5py.File(path, "w") as f:
+        f["me"] = f
+    refused(path, "an object linked twice")
+
+
+def test_committed_types_enumerations_references_and_ragged_arrays_are_refused(path):
+    types = [h5py.enum_dtype({"A": 0}), h5py.ref_dtype, h5py.regionref_dtype, h5py.vlen_dtype("f8")]
+    types += [np.dtype("c16"), np.dtype("V3"), np.dtype(("f8", (2,)))]
+    for dtype in types:
+        with h5py.File(path, "w") as f:
+            f.create_dataset("t", (2,), dtype)
+        refused(path, "/t: not allowed: types other than numbers and strings")
+    with h5py.File(path, "w") as f:
+        f["type"] = np.dtype("f8")
+    refused(path, "objects other than groups and data sets")
+    with h5py.File(path, "w") as f:
+        f["type"] = np.dtype("f8")
+        f.create_dataset("t", (2,), dtype=f["type"])
+        del f["type"]
+    refused(path, "/t: not allowed: types other than numbers")
+
+
+def test_names_strings_and_attributes_are_bounded(path):
+    for name in ("a\nb", "x" * 300, "\x7f"):
+        with h5py.File(path, "w") as f:
+            f[name] = 1.0
+        refused(path, "names with control characters, or long")
+    with h5py.File(path, "w") as f:
+        f["edges"] = np.array([b"a"] * 30, dtype=object)
+    refused(path, "/edges: not allowed: more than 20 strings, got 30", strings=20)
+    with h5py.File(path, "w") as f:
+        for index in range(10):
+            f.attrs[f"a{index}"] = 1
+    refused(path, "/: not allowed: more than 5 attributes, got 10", attributes=5)
 
 
 def test_a_truncated_and_a_foreign_file_are_refused(path):
