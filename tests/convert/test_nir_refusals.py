@@ -1,6 +1,8 @@
-"""What makes no sense is refused in one line that names the place in the file, the rule and, where there is one, the remedy."""
+"""What makes no sense is refused in one line that names the place in the file, the rule and the remedy."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import h5py
 import nir
@@ -22,7 +24,7 @@ def chain(*nodes, shape=(2,)):
     named = {"input": nir.Input(np.array(shape)), **{f"n{i}": node for i, node in enumerate(nodes)}}
     named["output"] = nir.Output(np.array([2]))
     names = list(named)
-    return nir.NIRGraph(named, list(zip(names, names[1:], strict=False)), type_check=False)
+    return nir.NIRGraph(named, list(pairwise(names)), type_check=False)
 
 
 def conv(**changes):
@@ -34,7 +36,7 @@ def conv(**changes):
     return made
 
 
-two = np.ones(2)
+two, one = np.ones(2), np.array([1, 1])
 NODES = [
     (lif(tau_mem=-two), r"n0/tau_mem: CubaLIF: value, expected positive, got -1; write time constants in seconds"),
     (lif(tau_syn=0 * two), "n0/tau_syn: CubaLIF: value, expected positive, got 0"),
@@ -63,8 +65,8 @@ NODES = [
     (conv(bias=np.ones(5)), "n0/bias: Conv2d: shape, expected .*, one for each channel"),
     (conv(padding=2**31), "n0/padding: Conv2d: value"),
     (conv(), r"n0: shape of what comes in, expected \(1, 'any', 'any'\), got \(2,\)"),
-    (nir.SumPool2d(two.astype(int), two.astype(int), 2 * two.astype(int)), "n0/padding: SumPool2d: value, expected at most half"),
-    (nir.AvgPool2d(two.astype(int), two.astype(int), 0 * two.astype(int)), "n0: shape of what comes in"),
+    (nir.SumPool2d(one, one, 2 * one), "n0/padding: SumPool2d: value, expected at most half"),
+    (nir.AvgPool2d(one, one, 0 * one), "n0: shape of what comes in"),
     (nir.Flatten(None, 1, -1), r"n0: Flatten, expected axes of \(2,\), got start_dim 1.*torch's start_dim - 1"),
 ]  # fmt: skip
 
@@ -92,12 +94,15 @@ GRAPHS = [
     (graph({"a": weights()}, "input>output", "a>output"), "/a: Linear: nothing leads into this node; connect it"),
     (graph({"a": weights()}, "input>output", "a>a"), "/a: no Input leads to this node"),
     (graph({"a": weights()}, "input>a", "a>a", "a>output"), "a cycle without a neuron, got a;"),
-    (graph({"a": weights(), "b": weights()}, "input>a", "a>b", "b>a", "b>output"), "a cycle without a neuron, got a -> b"),
+    (graph({"a": weights(), "b": weights()}, "input>a", "a>b", "b>a", "b>output"), "without a neuron, got a -> b"),
     (graph({"a": nir.Input(np.array([2]))}, "input>a", "input>output"), "an edge into an Input or out of an Output"),
     (graph({"a": weights()}, "input>output", "output>a"), "an edge into an Input or out of an Output"),
     (graph({}), "/output: Output: nothing leads into this node"),
-    (graph({"a": two_ports}, "input>a", "a>output"), "a nested graph with 2 Inputs in an edge; NIR's edges name no ports"),
-    (graph({"a": nir.Linear(np.ones((3, 2)))}, "input>a", "input>output", "a>output"), r"expected \(2,\), got \(3,\) from a"),
+    (graph({"a": two_ports}, "input>a", "a>output"), "nested graph with 2 Inputs in an edge; NIR's edges"),
+    (
+        graph({"a": nir.Linear(np.ones((3, 2)))}, "input>a", "input>output", "a>output"),
+        r"/output: shape of what comes in, expected \(2,\), got \(3,\) from a",
+    ),
     (graph({"a/b": weights()}, "input>a/b", "a/b>output"), "name of a node, expected printable"),
     (graph({"": weights()}, "input>", ">output"), "name of a node, expected printable"),
     (nir.NIRGraph({}, [], type_check=False), "a graph without nodes"),
