@@ -15,7 +15,7 @@ from lavatube.convert.float_graph.graph import Edge, Shape
 from lavatube.convert.float_graph.raw import EDGES_MAX, RawGraph, RawNode
 from lavatube.errors import LavatubeError, UnsupportedError
 
-NODES_MAX = 5_000
+NODES_MAX = 2_500
 NAME_LENGTH = 100
 ODD = re.compile(r"[^A-Za-z0-9_.-]")
 
