@@ -15,7 +15,8 @@ from lavatube.convert.float_graph.neurons import ELEMENTWISE_TYPES, PARAMETERS
 from lavatube.errors import LavatubeError
 
 ELEMENTS_MAX = 1 << 27  # of all nodes together: 1 GiB of float64 for each timestep
-WORK_MAX = 1 << 36  # multiplications of one node in a timestep
+WORK_MAX = 1 << 36  # products of one node in a timestep
+READS_MAX = 1 << 29  # values in the windows of one convolution, 4 GiB where they are laid out side by side
 
 
 def infer_shapes(
@@ -93,7 +94,9 @@ def _conv(node: nir.NIRNode, got: Shape, where: str) -> tuple[Shape, Shape]:
     space = [n + p - e - 1 for n, p, e in zip(size, padded, extent, strict=True)]
     out = _steps(space, stride, where, f"kernel {node.weight.shape[2:]} with dilation {dilation} on {size}")
     node.input_shape = size if axes == 2 else size[0]
+    _bounded(channels * math.prod(n + p for n, p in zip(size, padded, strict=True)), where, ELEMENTS_MAX)
     _bounded(math.prod(out) * node.weight.size, where)
+    _bounded(math.prod(out) * channels * math.prod(node.weight.shape[2:]), where, READS_MAX)
     return (channels, *size), (node.weight.shape[0], *out)
 
 
@@ -103,6 +106,7 @@ def _pool(node: nir.NIRNode, got: Shape, where: str) -> Shape:
     kernel, stride, padding = (_tuple(v, 2) for v in (node.kernel_size, node.stride, node.padding))
     space = [n + 2 * p - k for n, p, k in zip(got[1:], padding, kernel, strict=True)]
     out = _steps(space, stride, where, f"window {kernel} on {got[1:]}")
+    _bounded(got[0] * math.prod(n + 2 * p for n, p in zip(got[1:], padding, strict=True)), where, ELEMENTS_MAX)
     _bounded(math.prod(out) * got[0] * math.prod(kernel), where)
     return (got[0], *out)
 
@@ -122,9 +126,9 @@ def _steps(space: Sequence[int], stride: Shape, where: str, what: str) -> Shape:
     return tuple(n // s + 1 for n, s in zip(space, stride, strict=True))
 
 
-def _bounded(work: int, where: str) -> None:
-    if work > WORK_MAX:
-        raise LavatubeError("too much work in a timestep", where=where, expected=f"{WORK_MAX} products", got=str(work))
+def _bounded(work: int, where: str, most: int = WORK_MAX) -> None:
+    if work > most:
+        raise LavatubeError("too much work in a timestep", where=where, expected=f"at most {most}", got=str(work))
 
 
 def _misfit(where: str, taken: object, got: str, remedy: str = "") -> LavatubeError:

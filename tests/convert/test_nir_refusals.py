@@ -129,9 +129,11 @@ def test_graphs_in_graphs_without_end_and_too_many_nodes_are_refused():
 
 
 def test_a_small_graph_that_grows_in_time_or_memory_is_refused():
-    grown = chain(conv(padding=(20_000, 20_000)), shape=(1, 8, 8))
     with pytest.raises(LavatubeError, match="too many elements"):
-        flat_graph(grown)
+        flat_graph(chain(*[nir.Scale(np.broadcast_to(1.0, (1 << 22,)))] * 40, shape=(1 << 22,)))
+    for padded in (conv(padding=20_000), conv(padding=1 << 20, dilation=1 << 20), conv(padding=4000)):
+        with pytest.raises(LavatubeError, match="too much work in a timestep"):
+            flat_graph(chain(padded, shape=(1, 8, 8)))
     pool = nir.SumPool2d(np.array([3000, 3000]), np.array([1, 1]), np.array([0, 0]))
     with pytest.raises(LavatubeError, match="too much work in a timestep"):
         flat_graph(chain(pool, shape=(1, 6000, 6000)))
@@ -200,3 +202,10 @@ def test_missing_v_reset_and_w_in_are_filled_in_and_a_missing_leak_is_not(tmp_pa
     assert {record["what"] for record in flat.assumptions} == {"v_reset = 0", "w_in = 1"}
     with pytest.raises(LavatubeError, match="v_leak: CubaLIF: missing field"):
         read_float_graph(stored(tmp_path / "y.nir", removed("node/nodes/n0/v_leak")))
+
+
+def test_names_are_read_a_few_at_a_time_where_one_could_be_as_long_as_the_file(tmp_path, monkeypatch):
+    path = stored(tmp_path / "x.nir", lambda file, node: None)
+    once = read_float_graph(path)
+    monkeypatch.setattr("lavatube.convert.float_graph.raw.BLOCK_BYTES", 1)
+    assert read_float_graph(path).edges == once.edges
