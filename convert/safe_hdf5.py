@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from lavatube.convert.hdf5_chunks import check_storage
+from lavatube.convert.hdf5_heap import check_heaps
 from lavatube.errors import LavatubeError
 from lavatube.files import require_file
 
@@ -44,7 +45,10 @@ def opened_hdf5(path: Path, limits: Limits = Limits(), *, kind: str) -> Iterator
     path = Path(path)
     require_file(path, kind=kind)
     try:
+        check_heaps(path)
         with h5py.File(path, "r") as opened:
+            if opened.id.get_create_plist().get_sizes() != (8, 8):
+                raise LavatubeError("not allowed: addresses and lengths of other than 8 bytes", where=str(path))
             _Walk(str(path), limits).group(opened, 0)
             yield opened
     except LavatubeError:
@@ -88,6 +92,8 @@ class _Walk:
         if self.objects > self.limits.objects:
             raise self.refuse(group.name, f"more than {self.limits.objects} objects", self.objects)
         for name in group:
+            if not isinstance(name, str):
+                raise self.refuse(group.name, "names that are not UTF-8", ascii(name))
             where = f"{group.name.rstrip('/')}/{name}"
             if len(name) > self.limits.name_length or not name.isprintable():
                 raise self.refuse(

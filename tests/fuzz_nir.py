@@ -4,8 +4,8 @@
 
 File number n of a seed is always the same: a random graph or one of tests/data/nir, half of them with damaged bytes,
 half with a damaged structure. Each is read in a child process with a limit on time and memory, so that a crash, a hang
-or a leak of HDF5 is a row of the log like any other. One row a file: loaded, refused, or what went wrong; seconds, peak
-memory above the start. The same command goes on where an interrupted one stopped. Exit code 1 if anything went wrong.
+or a leak of HDF5 is a row of the log like any other. One row a file: loaded, refused, or what went wrong; seconds of
+CPU, peak memory above the start. The same command goes on where an interrupted one stopped. Exit code 1 if anything went wrong.
 """
 
 from __future__ import annotations
@@ -88,13 +88,14 @@ def child(seed: int) -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+    print("ready", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for line in sys.stdin:
             path = Path(folder) / "x.nir"
             kind = mutated(seed, int(line), path)
-            start, before = time.perf_counter(), _peak(reset=True)
+            start, before = time.process_time(), _peak(reset=True)
             outcome, detail = judge(path)
-            seconds, grown = time.perf_counter() - start, _peak() - before
+            seconds, grown = time.process_time() - start, _peak() - before
             if outcome in ("loaded", "refused") and (seconds > SECONDS or grown > MEBIBYTES):
                 outcome, detail = "over the limit", f"{outcome} {detail}"
             row = (int(line), kind, outcome, round(seconds, 4), round(grown, 1), ascii(detail)[1:-1][:300])
@@ -125,7 +126,10 @@ class Child:
 
     def _start(self, seed: int) -> subprocess.Popen[str]:
         command = [sys.executable, __file__, "--child", "--seed", str(seed)]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        assert process.stdout
+        process.stdout.readline()  # it has imported everything
+        return process
 
     def judge(self, number: int) -> dict[str, Any]:
         assert self.process.stdin
@@ -137,14 +141,13 @@ class Child:
         if line:
             return dict(zip(COLUMNS, json.loads(line), strict=True))
         self.process.kill()
-        code = self.process.wait()
+        self.process.communicate()
+        code = self.process.returncode
         self.process = self._start(self.seed)
         return dict(zip(COLUMNS, (number, "", "crash" if ready else "hang", 0, 0, f"exit code {code}"), strict=True))
 
     def close(self) -> None:
-        assert self.process.stdin
-        self.process.stdin.close()
-        self.process.wait()
+        self.process.communicate()
 
 
 def main() -> int:
@@ -170,8 +173,8 @@ def main() -> int:
         for number in (n for n in range(args.files) if n not in done):
             rows.append(runner.judge(number))
             writer.writerow(rows[-1])
+            handle.flush()
             if len(rows) % 500 == 0:
-                handle.flush()
                 print(f"{len(rows)} of {args.files}: {dict(Counter(r['outcome'] for r in rows))}", file=sys.stderr)
     runner.close()
     outcomes = Counter(row["outcome"] for row in rows)

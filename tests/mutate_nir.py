@@ -81,7 +81,8 @@ def value(file, groups, fields, rng):  # type: ignore[no-untyped-def]
     bad = [np.nan, np.inf, -np.inf, 0, -1, 1e308, 5e-324, 2**31, -(2**31), 2**40, 7]
     if data.dtype.kind != "f":
         bad = [0, -1, 1, 2, 7, 2**31 - 1, -(2**31), 1000]
-    new.reshape(-1)[int(rng.integers(new.size))] = _pick(bad, rng)
+    with np.errstate(all="ignore"):
+        new.reshape(-1)[int(rng.integers(new.size))] = _pick(bad, rng)
     _replace(data, new)
 
 

@@ -73,7 +73,8 @@ class Fields:
             )
         if kind in "iu" and value.dtype.itemsize == 8 and value.size and _magnitude(value) > EXACT_INTEGER:
             raise self.refuse(field, "integers that float64 does not hold", expected="at most 2^53 in size")
-        value = value.astype(np.float64, copy=False)
+        with np.errstate(invalid="ignore"):  # a signalling NaN
+            value = value.astype(np.float64, copy=False)
         if not np.isfinite(value).all():
             raise self.refuse(field, "holds NaN or infinity", expected="finite numbers")
         if value.size == 0 or value.ndim < min_rank or (rank is not None and value.ndim != rank):

@@ -32,7 +32,7 @@ def ends(n, out=None):
 
 
 @given(st.integers(0, 2**31))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_graph_from_a_file_is_the_graph_that_was_written(tmp_path_factory, seed):
     path = tmp_path_factory.mktemp("nir") / "x.nir"
     made = random_graph(seed)
@@ -48,7 +48,7 @@ def test_a_graph_from_a_file_is_the_graph_that_was_written(tmp_path_factory, see
 
 
 @given(st.integers(0, 2**31), st.integers(0, 2**31))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_names_and_their_order_change_nothing(seed, other):
     made = random_graph(seed)
     again, names = shuffled(made, other)
@@ -60,8 +60,9 @@ def test_names_and_their_order_change_nothing(seed, other):
 
     assert {(renamed(a), renamed(b)) for a, b in first.edges} == set(second.edges)
     assert {(renamed(a), renamed(b)) for a, b in first.feedback} == second.feedback
-    if len(first.inputs) == 1:  # two Inputs alike are told apart by name alone
-        assert [renamed(name) for name in first.nodes] == list(second.nodes)
+    if len(first.inputs) == 1:  # two Inputs (or Outputs) alike are told apart by name alone
+        order = [renamed(name) for name in first.nodes if name not in first.outputs]
+        assert order == [name for name in second.nodes if name not in second.outputs]
 
 
 def test_nested_graphs_give_the_flat_graph_with_joined_names():

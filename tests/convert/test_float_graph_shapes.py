@@ -48,6 +48,7 @@ def windows(draw, axes):
     return weight, stride, padding, dilation, groups, shape
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @given(windows(2))
 @SETTINGS
 def test_conv2d(window):
@@ -58,6 +59,7 @@ def test_conv2d(window):
     agree(put_out(node, shape), theirs)
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @given(windows(1))
 @SETTINGS
 def test_conv1d_with_arrays_or_integers(window):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 
 import h5py
@@ -132,12 +133,26 @@ def test_names_strings_and_attributes_are_bounded(path):
             f[name] = 1.0
         refused(path, "names with control characters, or long")
     with h5py.File(path, "w") as f:
+        f[b"\xff\xfe"] = 1.0
+    refused(path, "names that are not UTF-8")
+    with h5py.File(path, "w") as f:
         f["edges"] = np.array([b"a"] * 30, dtype=object)
     refused(path, "/edges: not allowed: more than 20 strings, got 30", strings=20)
     with h5py.File(path, "w") as f:
         for index in range(10):
             f.attrs[f"a{index}"] = 1
     refused(path, "/: not allowed: more than 5 attributes, got 10", attributes=5)
+
+
+def test_a_heap_of_strings_on_which_hdf5_would_turn_for_ever_is_refused(path):
+    with h5py.File(path, "w") as f:
+        f["type"] = "LIF"
+    check_hdf5(path)
+    raw = path.read_bytes()
+    heap = raw.index(b"GCOL") + 16
+    for index, size in ((0, 0), (1, 2**64 - 1), (1, 1 << 20), (0, 8)):
+        path.write_bytes(raw[:heap] + struct.pack("<HHIQ", index, 1, 0, size) + raw[heap + 16 :])
+        refused(path, f"damaged heap of strings, expected HDF5, got size {size}")
 
 
 def test_a_truncated_and_a_foreign_file_are_refused(path):
