@@ -5,7 +5,8 @@
 File number n of a seed is always the same: a random graph or one of tests/data/nir, half of them with damaged bytes,
 half with a damaged structure. Each is read in a child process with a limit on time and memory, so that a crash, a hang
 or a leak of HDF5 is a row of the log like any other. One row a file: loaded, refused, or what went wrong; seconds of
-CPU, peak memory above the start. The same command goes on where an interrupted one stopped. Exit code 1 if anything went wrong.
+CPU, peak memory above the start. The same command goes on where an interrupted one stopped. Exit code 1 if anything
+went wrong.
 """
 
 from __future__ import annotations
