@@ -1,16 +1,38 @@
-"""The heaps in which HDF5 keeps strings, checked before HDF5 walks them: on a damaged one it turns for ever."""
+"""Strings, before HDF5 reads them: on a damaged heap it turns for ever; for a length that says so it takes 4 GiB."""
 
 from __future__ import annotations
 
 import mmap
 import re
 import struct
+from collections.abc import Callable
 from pathlib import Path
+
+import h5py
+import numpy as np
 
 from lavatube.errors import LavatubeError
 
 START = re.compile(rb"GCOL\x01")  # signature and version; HDF5 itself refuses others
 HEADER = 16  # signature 4, version 1, reserved 3, size 8; and of each object: index 2, references 2, reserved 4, size 8
+
+POINTER = np.dtype([("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])  # how a string is stored in a data set
+
+
+def string_bytes(data: h5py.Dataset, path: Path, refuse: Callable[[str, object], Exception]) -> int:
+    """Bytes of all strings of a data set together, from what is stored in place of each.
+
+    Source: HDF5 file format specification 3.0, IV.B, variable-length strings.
+    """
+    count, offset = int(data.size), data.id.get_offset()
+    if data.chunks is not None or (offset is None and count):
+        raise refuse("strings in chunks, in the object header or not stored", f"{count} strings")
+    with path.open("rb") as file:
+        file.seek(offset or 0)
+        raw = file.read(count * POINTER.itemsize)
+    if len(raw) != count * POINTER.itemsize:
+        raise refuse("strings outside the file", f"{count} strings at byte {offset}")
+    return int(np.frombuffer(raw, POINTER)["length"].sum(dtype=np.uint64))
 
 
 def check_heaps(path: Path) -> None:

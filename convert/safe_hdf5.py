@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from lavatube.convert.hdf5_chunks import check_storage
-from lavatube.convert.hdf5_heap import check_heaps
+from lavatube.convert.hdf5_heap import check_heaps, string_bytes
 from lavatube.errors import LavatubeError
 from lavatube.files import require_file
 
@@ -27,7 +27,7 @@ class Limits:
     tensor_bytes: int = 1 << 30
     total_bytes: int = 2 << 30
     strings: int = 100_000
-    string_bytes: int = 16 << 20
+    string_bytes: int = 64 << 20
     name_length: int = 200
     chunks: int = 100_000
     attributes: int = 64
@@ -47,9 +47,10 @@ def opened_hdf5(path: Path, limits: Limits = Limits(), *, kind: str) -> Iterator
     try:
         check_heaps(path)
         with h5py.File(path, "r") as opened:
-            if opened.id.get_create_plist().get_sizes() != (8, 8):
-                raise LavatubeError("not allowed: addresses and lengths of other than 8 bytes", where=str(path))
-            _Walk(str(path), limits).group(opened, 0)
+            if opened.id.get_create_plist().get_sizes() != (8, 8) or opened.userblock_size:
+                rule = "not allowed: a user block, or addresses and lengths of other than 8 bytes"
+                raise LavatubeError(rule, where=str(path))
+            _Walk(path, limits).group(opened, 0)
             yield opened
     except LavatubeError:
         raise
@@ -68,8 +69,9 @@ def check_hdf5(path: Path, limits: Limits = Limits(), *, kind: str = "a .nir fil
 
 
 class _Walk:
-    def __init__(self, path: str, limits: Limits) -> None:
+    def __init__(self, path: Path, limits: Limits) -> None:
         self.path, self.limits, self.objects, self.bytes, self.strings = path, limits, 0, 0, 0
+        self.text_bytes = 0
         self.seen: set[Any] = set()
 
     def refuse(self, where: str, rule: str, got: object) -> LavatubeError:
@@ -129,6 +131,10 @@ class _Walk:
         self.bytes += size
         if size > limits.tensor_bytes or self.bytes > limits.total_bytes:
             raise self.refuse(where, f"more than {limits.tensor_bytes} bytes a tensor", f"{size} bytes")
+        if text is not None and text.length is None and data.shape is not None:
+            self.text_bytes += string_bytes(data, self.path, lambda rule, got: self.refuse(where, rule, got))
+            if self.text_bytes > limits.string_bytes:
+                raise self.refuse(where, f"more than {limits.string_bytes} bytes of strings", self.text_bytes)
         check_storage(
             data, properties, limits.tensor_bytes, limits.chunks, lambda rule, got: self.refuse(where, rule, got)
         )

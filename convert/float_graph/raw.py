@@ -15,7 +15,6 @@ from lavatube.convert.safe_hdf5 import Limits, opened_hdf5
 from lavatube.errors import LavatubeError
 
 LIMITS = Limits()
-BLOCK_BYTES = 64 << 20
 EDGES_MAX = 20_000
 KIND = "a .nir file (HDF5)"
 SHAPE_OF = {"Input": ("shape", "input_type", "input"), "Output": ("shape", "output_type", "output"),
@@ -55,8 +54,6 @@ def raw_from_file(path: Path) -> RawNode | RawGraph:
 class _Reader:
     def __init__(self, path: Path) -> None:
         self.path, self.edges = path, 0
-        # a string of a few bytes in a table may point to one as long as the file: read few at a time
-        self.block = max(1, BLOCK_BYTES // max(1, path.stat().st_size))
 
     def where(self, item: h5py.HLObject) -> str:
         return f"{self.path}:{item.name}"
@@ -96,11 +93,7 @@ class _Reader:
         self.edges += data.shape[0]
         if self.edges > EDGES_MAX:
             raise LavatubeError("too many edges", where=where, expected=f"at most {EDGES_MAX}", got=str(self.edges))
-        found: list[tuple[str, str]] = []
-        for start in range(0, data.shape[0], self.block):
-            rows = data[start : start + self.block]
-            found += [(self.text(a, where), self.text(b, where)) for a, b in rows]
-        return tuple(found)
+        return tuple((self.text(a, where), self.text(b, where)) for a, b in data[()])
 
     def text(self, value: Any, where: str) -> str:
         if isinstance(value, bytes):
@@ -108,8 +101,8 @@ class _Reader:
                 value = value.decode("utf-8")
             except UnicodeDecodeError as error:
                 raise LavatubeError("a string that is not UTF-8", where=where, got=repr(value)[:60]) from error
-        if not isinstance(value, str) or len(value) > LIMITS.string_bytes:
-            raise LavatubeError("string", where=where, expected=f"at most {LIMITS.string_bytes} bytes")
+        if not isinstance(value, str):
+            raise LavatubeError("not a string", where=where, got=type(value).__name__)
         return value
 
     def value(self, data: Any) -> Any:

@@ -202,10 +202,3 @@ def test_missing_v_reset_and_w_in_are_filled_in_and_a_missing_leak_is_not(tmp_pa
     assert {record["what"] for record in flat.assumptions} == {"v_reset = 0", "w_in = 1"}
     with pytest.raises(LavatubeError, match="v_leak: CubaLIF: missing field"):
         read_float_graph(stored(tmp_path / "y.nir", removed("node/nodes/n0/v_leak")))
-
-
-def test_names_are_read_a_few_at_a_time_where_one_could_be_as_long_as_the_file(tmp_path, monkeypatch):
-    path = stored(tmp_path / "x.nir", lambda file, node: None)
-    once = read_float_graph(path)
-    monkeypatch.setattr("lavatube.convert.float_graph.raw.BLOCK_BYTES", 1)
-    assert read_float_graph(path).edges == once.edges

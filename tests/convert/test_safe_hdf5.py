@@ -155,6 +155,19 @@ def test_a_heap_of_strings_on_which_hdf5_would_turn_for_ever_is_refused(path):
         refused(path, f"damaged heap of strings, expected HDF5, got size {size}")
 
 
+def test_a_string_is_as_long_as_it_says_only_if_that_is_not_long(path):
+    with h5py.File(path, "w") as f:
+        f["type"] = "LIF"
+        offset = f["type"].id.get_offset()
+    refused(path, "/type: not allowed: more than 2 bytes of strings, got 3", string_bytes=2)
+    raw = path.read_bytes()
+    path.write_bytes(raw[:offset] + b"\xff\xff\xff\xff" + raw[offset + 4 :])  # HDF5 would take 4 GiB for it
+    refused(path, r"/type: not allowed: more than 67108864 bytes of strings, got 4294967295")
+    with h5py.File(path, "w") as f:
+        f.create_dataset("type", data=np.array([b"a", b"b"], dtype=object), chunks=(1,))
+    refused(path, "/type: not allowed: strings in chunks")
+
+
 def test_a_truncated_and_a_foreign_file_are_refused(path):
     with h5py.File(path, "w") as f:
         f["a"] = np.zeros(1000)
