@@ -10,12 +10,11 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lavatube.errors import LavatubeError
 
-VERSION = 2
 Reset = Literal["zero", "v_reset", "subtract", "subtract-guarded", "none"]
 Lag = Literal[0, 1]
 NodeKind = Literal[
-    "Affine", "Linear", "Scale", "Conv1d", "Conv2d", "SumPool2d", "AvgPool2d", "Flatten", "Delay", "I", "LI", "IF", "LIF",
-    "CubaLI", "CubaLIF", "Threshold",
+    "Affine", "Linear", "Scale", "Conv1d", "Conv2d", "SumPool2d", "AvgPool2d", "Flatten", "Delay", "I", "LI", "IF",
+    "LIF", "CubaLI", "CubaLIF", "Threshold",
 ]  # fmt: skip
 Requirement = Literal[
     "no-recurrence", "plain-recurrence", "threshold>0", "uniform-threshold", "uniform-parameters", "v_leak=0",
@@ -52,6 +51,7 @@ class ExecutionContract:
     cuba_input: Literal["r,w_in", "one"]
     cuba_reset: Reset
     cuba_reset_lag: Lag
+    cuba_recurrent_reset: Literal["as-others", "late"]
     current_order: Literal["new", "old"]
     comparator: Literal[">", ">="]
     reset: Reset
@@ -70,7 +70,7 @@ class ExecutionContract:
     precision: Literal["float64", "float32"]
     nodes: tuple[NodeKind, ...]
     requires: tuple[Requirement, ...]
-    version: Literal[2] = VERSION
+    version: Literal[2] = 2
 
     def __post_init__(self) -> None:
         for name, kind in _kinds().items():
@@ -90,9 +90,9 @@ class ExecutionContract:
             raise LavatubeError("tau in steps means dt = 1", where=self.name, expected="dt = 1", got=str(self.dt))
 
     def with_overrides(self, **changes: Any) -> ExecutionContract:
-        """The same contract with some fields changed; a dt other than 1 makes tau count in the unit of dt, not in steps.
+        """The same contract with some fields changed; with a dt other than 1, tau is in its unit, not in steps.
 
-        raises: LavatubeError for unknown fields or values; `version`, `name` and `platform` say where it came from and stay.
+        raises: LavatubeError for unknown fields or values; `version`, `name` and `platform` stay: they say whence.
         """
         free = set(_kinds()) - {"version", "name", "platform"}
         if unknown := sorted(set(changes) - free):
@@ -137,6 +137,22 @@ def _kinds() -> dict[str, Any]:
     return get_type_hints(ExecutionContract)
 
 
+def field_value(name: str, text: str) -> Any:
+    """The value of a field from text. raises: LavatubeError for an unknown field or value."""
+    kind = _kinds().get(name)
+    if name == "version" or not (kind is float or _choices(kind)) or get_origin(kind) is tuple:
+        raise LavatubeError("unknown contract field", expected="a field of docs/contract.md", got=repr(name))
+    if kind is float:
+        try:
+            return float(text)
+        except ValueError:
+            raise LavatubeError(f"contract field {name}", expected="a number", got=repr(text)) from None
+    for choice in _choices(kind):
+        if str(choice) == text:
+            return choice
+    raise LavatubeError(f"contract field {name}", expected=", ".join(map(str, _choices(kind))), got=repr(text))
+
+
 def _choices(kind: Any) -> tuple[Any, ...]:
     if get_origin(kind) is tuple:
         return _choices(get_args(kind)[0])
@@ -158,8 +174,9 @@ LOIHI = ExecutionContract(
     name="loihi", platform="lavatube programs: Lava 0.10.0's fixed-point LIF", dt=1e-4, tau_unit="s",
     decay="forward-euler", gain="1-decay", gain_place="input", arithmetic="decay", resistance="r", leak="v_leak",
     initial_v="zero", if_input="r*dt", if_decay=1.0, if_reset="zero", if_reset_lag=0, if_lower_clip="none",
-    cuba_input="r,w_in", cuba_reset="zero", cuba_reset_lag=0, current_order="new", comparator=">", reset="zero", reset_lag=0,
-    spikes_per_step="one", lower_clip="none", output_lag=0, feedback_delay=1,
+    cuba_input="r,w_in", cuba_reset="zero", cuba_reset_lag=0,
+    cuba_recurrent_reset="as-others", current_order="new", comparator=">", reset="zero",
+    reset_lag=0, spikes_per_step="one", lower_clip="none", output_lag=0, feedback_delay=1,
     feedback_cut="before-synapse", feedback_initial="zero", bias="voltage", bias_onset=0, delay_rounding="exact",
     weight_rounding="integer-grid", state_rounding="integer-grid", precision="float64", nodes=NODE_KINDS,
     requires=("v_reset=0",),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lavatube.contract import LOIHI, ExecutionContract
+from lavatube.contract import LOIHI, ExecutionContract, field_value
 from lavatube.errors import LavatubeError
 
 _PLATFORMS = {
@@ -16,6 +16,7 @@ _PLATFORMS = {
     "norse-subtract": "Norse 1.1.0 with reset_method=reset_subtract, which reaches CubaLIF only",
     "snntorch": "snnTorch 1.0.0",
     "snntorch-subtract": "snnTorch 1.0.0, networks trained with reset_mechanism='subtract', reset_delay=False",
+    "snntorch-delay": "snnTorch 1.0.0, networks trained with its defaults, 'subtract' and reset_delay=True",
     "spikingjelly": "SpikingJelly 2.0.0",
     "sinabs": "sinabs 3.1.3",
     "spyx": "Spyx as of the NIR paper (0.1, 2023)",
@@ -25,11 +26,11 @@ _PLATFORMS = {
     "spinnaker2": "SpiNNaker2 (s2_nir, Brian2 emulation) as of the NIR paper, LIF only",
 }
 _LINEAR = ("Affine", "Linear", "Conv2d", "Flatten")
-_SNNTORCH = ("snntorch", "snntorch-subtract")
+_SNNTORCH = ("snntorch", "snntorch-subtract", "snntorch-delay")
 _NORSE = ("norse", "norse-subtract")
 _SPYX = ("spyx", "spyx-1.0")
 _TORCH = (*_SNNTORCH, *_NORSE, "spikingjelly", "sinabs", *_SPYX, "rockpool")
-_TRAINED_RESET = {"snntorch-subtract": "subtract-guarded", "spikingjelly": "v_reset"}
+_TRAINED_RESET = {"snntorch-subtract": "subtract-guarded", "snntorch-delay": "subtract", "spikingjelly": "v_reset"}
 
 # field: (common value, {preset or presets: another})
 _CHOICES: dict[str, tuple[Any, dict[Any, Any]]] = {
@@ -51,11 +52,12 @@ _CHOICES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "if_lower_clip": ("none", {"sinabs": "-threshold"}),
     "cuba_input": ("r,w_in", {"spyx-1.0": "one"}),
     "cuba_reset": ("zero", {("norse-subtract", "spyx-1.0"): "subtract", **_TRAINED_RESET}),
-    "cuba_reset_lag": (0, {}),
+    "cuba_reset_lag": (0, {"snntorch-delay": 1}),
+    "cuba_recurrent_reset": ("as-others", {_SNNTORCH: "late"}),
     "current_order": ("new", {}),
     "comparator": (">", {("spikingjelly", "sinabs", "rockpool"): ">="}),
     "reset": ("zero", {(*_SPYX, "sinabs", "rockpool"): "subtract", **_TRAINED_RESET}),
-    "reset_lag": (0, {_SPYX: 1}),
+    "reset_lag": (0, {(*_SPYX, "snntorch-delay"): 1}),
     "spikes_per_step": ("one", {("sinabs", "rockpool"): "many"}),
     "lower_clip": ("none", {"nengo": "zero"}),
     "output_lag": (0, {_SPYX: 1}),
@@ -72,7 +74,8 @@ _CHOICES: dict[str, tuple[Any, dict[Any, Any]]] = {
         (*_LINEAR, "SumPool2d", "IF", "LIF", "CubaLIF"),
         {
             "lava": ("Affine", "Linear", "LIF"),
-            _SNNTORCH: (*_LINEAR, "SumPool2d", "AvgPool2d", "IF", "LIF", "CubaLIF"),
+            ("snntorch", "snntorch-subtract"): (*_LINEAR, "SumPool2d", "AvgPool2d", "IF", "LIF", "CubaLIF"),
+            "snntorch-delay": (*_LINEAR, "SumPool2d", "AvgPool2d", "LIF", "CubaLIF"),
             "spikingjelly": (*_LINEAR, "Conv1d", "SumPool2d", "AvgPool2d", "IF", "LIF", "CubaLIF"),
             "sinabs": ("Affine", "Conv2d", "Flatten", "SumPool2d", "LI", "IF", "LIF"),
             "spyx": (*_LINEAR, "SumPool2d", "IF", "LIF"),
@@ -124,3 +127,19 @@ def preset(name: str) -> ExecutionContract:
     if name not in PRESETS:
         raise LavatubeError("unknown contract", expected=", ".join(PRESETS), got=repr(name))
     return PRESETS[name]
+
+
+def parse_contract(text: str) -> ExecutionContract:
+    """A contract as said on a command line: NAME, or NAME,FIELD=VALUE,... with the fields that differ.
+
+    raises: LavatubeError for an unknown name, field or value.
+    """
+    name, *changes = text.split(",")
+    contract = preset(name.strip())
+    values: dict[str, Any] = {}
+    for change in changes:
+        field, separator, value = change.partition("=")
+        if not separator:
+            raise LavatubeError("contract", expected="NAME,FIELD=VALUE,...", got=repr(text))
+        values[field.strip()] = field_value(field.strip(), value.strip())
+    return contract.with_overrides(**values) if values else contract

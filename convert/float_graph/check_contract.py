@@ -23,7 +23,7 @@ Rule = Callable[[Any, ExecutionContract], bool]
 RULES: dict[str, tuple[tuple[type, ...], Rule, str]] = {
     "threshold>0": ((nir.IF, nir.LIF, nir.CubaLIF), lambda n, c: bool((n.v_threshold > 0).all()), "v_threshold > 0"),
     "uniform-threshold": (
-        (nir.IF, nir.LIF, nir.CubaLIF), lambda n, c: np.unique(n.v_threshold).size == 1, "one v_threshold for all neurons"
+        (nir.IF, nir.LIF, nir.CubaLIF), lambda n, c: np.unique(n.v_threshold).size == 1, "one v_threshold for all"
     ),
     "uniform-parameters": (
         (nir.IF, nir.LIF, nir.CubaLIF),
@@ -134,10 +134,5 @@ def _holds_state(graph: FloatGraph, name: str) -> bool:
 def _refusal(
     graph: FloatGraph, contract: ExecutionContract, name: str, what: str, expected: str, got: str
 ) -> UnsupportedError:
-    return UnsupportedError(
-        what,
-        where=f"{graph.path}:{name}",
-        expected=expected,
-        got=got,
-        remedy=f"see {contract.name} in docs/contract.md",
-    )
+    remedy = f"docs/contract.md says what {contract.name} computes"
+    return UnsupportedError(what, where=f"{graph.path}:{name}", expected=expected, got=got, remedy=remedy)

@@ -1,4 +1,4 @@
-"""A neuron node and a contract become numbers: decays, gains, thresholds, resets (docs/contract.md has the formulas)."""
+"""A neuron node and a contract become numbers: decays, gains, thresholds, resets. Formulas: docs/contract.md."""
 
 from __future__ import annotations
 
@@ -72,6 +72,10 @@ def coefficients(name: str, node: nir.NIRNode, contract: ExecutionContract) -> C
         current, membrane, scale = _two_stages(name, node, contract, zero, cast)
     else:
         membrane, scale = _one_stage(name, node, contract, cast)
+    reset, lag = contract.reset, contract.reset_lag
+    if integrates or cuba:
+        reset = contract.if_reset if integrates else contract.cuba_reset
+        lag = contract.if_reset_lag if integrates else contract.cuba_reset_lag
     start = {"zero": zero, "v_leak": v_leak, "v_reset": v_reset}[contract.initial_v]
     clip = contract.if_lower_clip if integrates else contract.lower_clip
     if threshold is not None:
@@ -83,14 +87,8 @@ def coefficients(name: str, node: nir.NIRNode, contract: ExecutionContract) -> C
         start=cast(zero if integrates and contract.initial_v == "v_leak" else start),
         threshold=None if threshold is None else cast(threshold),
         v_reset=cast(v_reset),
-        reset="none"
-        if threshold is None
-        else contract.if_reset
-        if integrates
-        else contract.cuba_reset
-        if cuba
-        else contract.reset,
-        reset_lag=contract.if_reset_lag if integrates else contract.cuba_reset_lag if cuba else contract.reset_lag,
+        reset="none" if threshold is None else reset,
+        reset_lag=lag,
         lower_clip=None if clip == "none" or threshold is None else cast(zero if clip == "zero" else -threshold),
     )
 
@@ -107,7 +105,7 @@ def _one_stage(name: str, node: Any, contract: ExecutionContract, cast: Cast) ->
     keep, gain = _decay_and_gain(name, node.tau, contract)
     factor = np.ones_like(gain) if contract.resistance == "ignored" else np.asarray(node.r, np.float64)
     gain, scale = gain * factor, np.ones_like(gain)
-    if contract.gain_place != "input" and not np.allclose(gain, 1):
+    if contract.gain_place != "input" and hasattr(node, "v_threshold") and not np.allclose(gain, 1):
         scale = gain if contract.gain_place == "threshold" else np.full_like(gain, gain.min())
         gain = np.ones_like(gain)
     rest = np.asarray(node.v_leak, np.float64)
@@ -129,7 +127,7 @@ def _two_stages(
     exact_r = "cuba-r=tau_mem/dt" in contract.requires or contract.cuba_input == "one"
     exact_w = "cuba-w_in=tau_syn/dt" in contract.requires or contract.cuba_input == "one"
     gain_m, gain_s = one if exact_r else gain_m, one if exact_w else gain_s
-    if contract.gain_place != "input" and not np.allclose(gain_s * gain_m, 1):
+    if contract.gain_place != "input" and hasattr(node, "v_threshold") and not np.allclose(gain_s * gain_m, 1):
         scale, gain_s, gain_m = gain_s * gain_m, one, one
     rest = np.asarray(node.v_leak, np.float64)
     rest_s = rest if contract.leak == "v_leak-and-current" else zero

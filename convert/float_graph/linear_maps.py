@@ -49,7 +49,7 @@ def _matmul(weight: np.ndarray, x: np.ndarray) -> np.ndarray:
     """weight [..., out, in] times x [B, ..., in]."""
     if weight.ndim == 2:
         return np.asarray(x @ weight.T)
-    return np.einsum("...oi,b...i->b...o", weight, x)
+    return np.asarray(np.einsum("...oi,b...i->b...o", weight, x))
 
 
 def _plus(value: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
@@ -90,8 +90,8 @@ def _pool(node: Any, dtype: type[np.floating[Any]]) -> Map:
 def _windows(x: np.ndarray, kernel: Pair, stride: Pair, dilation: Pair, padding: tuple[Pair, Pair]) -> np.ndarray:
     """[B, C, H, W] -> [B, C, H', W', kernel height, kernel width]"""
     x = np.pad(x, ((0, 0), (0, 0), *padding))
-    extent = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
-    view = sliding_window_view(x, extent, axis=(2, 3))
+    extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    view: np.ndarray = sliding_window_view(x, extent, axis=(2, 3))  # type: ignore[call-overload]  # takes pairs too
     return view[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
 
 

@@ -18,13 +18,14 @@ SPIKING = (nir.IF, nir.LIF, nir.CubaLIF)
 class Population:
     """State of an I, LI, IF, LIF, CubaLI or CubaLIF node for a batch.
 
+    recurrent: whether it has a synapse onto itself.
     offset: what is added to v at every timestep besides the input (a bias that skips the current), or None.
-    v:      [B, ...] after the last step, after the reset; pending: spikes that leave at the next step, with output_lag 1.
+    v:      [B, ...] after the last step, after the reset; pending: with output_lag 1, what leaves at the next step.
     """
 
     def __init__(
         self, name: str, node: nir.NIRNode, contract: ExecutionContract, shape: tuple[int, ...], batch: int,
-        offset: np.ndarray | None = None,
+        offset: np.ndarray | None = None, recurrent: bool = False,
     ) -> None:  # fmt: skip
         self.contract, self.shape = contract, (batch, *shape)
         self.parts: Coefficients = coefficients(name, node, contract)
@@ -32,6 +33,7 @@ class Population:
         self.v = self._filled(self.parts.start)
         self.current = self._filled(self.parts.current_start)
         self.reset_due = self.pending = self._filled(0)
+        self.late = recurrent and self.parts.current is not None and contract.cuba_recurrent_reset == "late"
         self.truncate = contract.state_rounding == "toward-zero"
 
     def _filled(self, value: Any) -> np.ndarray:
@@ -43,17 +45,19 @@ class Population:
         if parts.current is not None:
             old, self.current = self.current, parts.current(self.current, drive, self.truncate)
             drive = self.current if self.contract.current_order == "new" else old
-        if parts.reset_lag and parts.reset in ("zero", "v_reset"):
+        if parts.reset_lag and not self.late and parts.reset in ("zero", "v_reset"):
             target = parts.v_reset if parts.reset == "v_reset" else 0
-            self.v = np.where(self.reset_due > 0, target, self.v)
+            self.v = np.where(self.reset_due > 0, target, self.v).astype(self.v.dtype)
         before = self.v
         self.v = parts.membrane(self.v, drive, self.truncate)
         if self.offset is not None:
             self.v = self.v + self.offset
         if parts.threshold is None:
             return self.v
-        if parts.reset_lag and parts.reset.startswith("subtract"):
+        if (parts.reset_lag or self.late) and parts.reset.startswith("subtract"):
             self.v = self.v - self.reset_due * parts.threshold
+        elif self.late:
+            self.v = np.where(self.reset_due > 0, 0, self.v).astype(self.v.dtype)
         spikes = self._fire_and_reset(before)
         if parts.lower_clip is not None:
             self.v = np.maximum(self.v - parts.lower_clip, 0) + parts.lower_clip  # sinabs' spelling, to the last bit
@@ -65,7 +69,7 @@ class Population:
     def _fire_and_reset(self, before: np.ndarray) -> np.ndarray:
         parts, v = self.parts, self.v
         assert parts.threshold is not None
-        if parts.reset == "subtract-guarded":
+        if parts.reset == "subtract-guarded" and not self.late:
             above = self._fired(before)
             v = v - above * parts.threshold
             spikes = self._fired(v)
@@ -73,7 +77,7 @@ class Population:
             return spikes
         spikes = self._fired(v)
         self.reset_due = spikes
-        if parts.reset_lag or parts.reset == "none":
+        if parts.reset_lag or self.late or parts.reset == "none":
             return spikes
         if parts.reset == "subtract":
             self.v = v - spikes * parts.threshold

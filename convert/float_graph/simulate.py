@@ -83,12 +83,15 @@ class _Run:
         offsets, bare = _offsets(graph, contract)
         self.states: dict[str, Any] = {}
         self.maps: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
-        self.spikes, self.output, self.v = {}, {}, {}  # type: dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]
+        self.spikes: dict[str, np.ndarray] = {}
+        self.output: dict[str, np.ndarray] = {}
+        self.v: dict[str, np.ndarray] = {}
         self.last: dict[str, np.ndarray] = {}
         for name, node in graph.nodes.items():
             shape = tuple(graph.shapes[name])
             if isinstance(node, POPULATIONS):
-                self.states[name] = Population(name, node, contract, shape, batch, offsets.get(name))
+                loops = any(source == name for source, _ in graph.feedback)
+                self.states[name] = Population(name, node, contract, shape, batch, offsets.get(name), loops)
             elif isinstance(node, nir.Threshold):
                 self.states[name] = Crossing(node, contract)
             elif isinstance(node, nir.Delay):
