@@ -52,6 +52,7 @@ class ExecutionContract:
     cuba_reset: Reset
     cuba_reset_lag: Lag
     cuba_recurrent_reset: Literal["as-others", "late"]
+    late_zero: Literal["before-update", "instead-of-update", "lif-before-update"]
     current_order: Literal["new", "old"]
     comparator: Literal[">", ">="]
     reset: Reset
@@ -175,7 +176,7 @@ LOIHI = ExecutionContract(
     decay="forward-euler", gain="1-decay", gain_place="input", arithmetic="decay", resistance="r", leak="v_leak",
     initial_v="zero", if_input="r*dt", if_decay=1.0, if_reset="zero", if_reset_lag=0, if_lower_clip="none",
     cuba_input="r,w_in", cuba_reset="zero", cuba_reset_lag=0,
-    cuba_recurrent_reset="as-others", current_order="new", comparator=">", reset="zero",
+    cuba_recurrent_reset="as-others", late_zero="before-update", current_order="new", comparator=">", reset="zero",
     reset_lag=0, spikes_per_step="one", lower_clip="none", output_lag=0, feedback_delay=1,
     feedback_cut="before-synapse", feedback_initial="zero", bias="voltage", bias_onset=0, delay_rounding="exact",
     weight_rounding="integer-grid", state_rounding="integer-grid", precision="float64", nodes=NODE_KINDS,

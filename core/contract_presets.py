@@ -17,6 +17,7 @@ _PLATFORMS = {
     "snntorch": "snnTorch 1.0.0",
     "snntorch-subtract": "snnTorch 1.0.0, networks trained with reset_mechanism='subtract', reset_delay=False",
     "snntorch-delay": "snnTorch 1.0.0, networks trained with its defaults, 'subtract' and reset_delay=True",
+    "snntorch-delay-zero": "snnTorch 1.0.0, networks trained with reset_mechanism='zero' and reset_delay=True",
     "spikingjelly": "SpikingJelly 2.0.0",
     "sinabs": "sinabs 3.1.3",
     "spyx": "Spyx as of the NIR paper (0.1, 2023)",
@@ -26,7 +27,8 @@ _PLATFORMS = {
     "spinnaker2": "SpiNNaker2 (s2_nir, Brian2 emulation) as of the NIR paper, LIF only",
 }
 _LINEAR = ("Affine", "Linear", "Conv2d", "Flatten")
-_SNNTORCH = ("snntorch", "snntorch-subtract", "snntorch-delay")
+_SNNTORCH = ("snntorch", "snntorch-subtract", "snntorch-delay", "snntorch-delay-zero")
+_DELAYED = ("snntorch-delay", "snntorch-delay-zero")
 _NORSE = ("norse", "norse-subtract")
 _SPYX = ("spyx", "spyx-1.0")
 _TORCH = (*_SNNTORCH, *_NORSE, "spikingjelly", "sinabs", *_SPYX, "rockpool")
@@ -52,12 +54,13 @@ _CHOICES: dict[str, tuple[Any, dict[Any, Any]]] = {
     "if_lower_clip": ("none", {"sinabs": "-threshold"}),
     "cuba_input": ("r,w_in", {"spyx-1.0": "one"}),
     "cuba_reset": ("zero", {("norse-subtract", "spyx-1.0"): "subtract", **_TRAINED_RESET}),
-    "cuba_reset_lag": (0, {"snntorch-delay": 1}),
+    "cuba_reset_lag": (0, {_DELAYED: 1}),
     "cuba_recurrent_reset": ("as-others", {_SNNTORCH: "late"}),
+    "late_zero": ("before-update", {_SNNTORCH: "lif-before-update"}),
     "current_order": ("new", {}),
     "comparator": (">", {("spikingjelly", "sinabs", "rockpool"): ">="}),
     "reset": ("zero", {(*_SPYX, "sinabs", "rockpool"): "subtract", **_TRAINED_RESET}),
-    "reset_lag": (0, {(*_SPYX, "snntorch-delay"): 1}),
+    "reset_lag": (0, {(*_SPYX, *_DELAYED): 1}),
     "spikes_per_step": ("one", {("sinabs", "rockpool"): "many"}),
     "lower_clip": ("none", {"nengo": "zero"}),
     "output_lag": (0, {_SPYX: 1}),
@@ -75,7 +78,7 @@ _CHOICES: dict[str, tuple[Any, dict[Any, Any]]] = {
         {
             "lava": ("Affine", "Linear", "LIF"),
             ("snntorch", "snntorch-subtract"): (*_LINEAR, "SumPool2d", "AvgPool2d", "IF", "LIF", "CubaLIF"),
-            "snntorch-delay": (*_LINEAR, "SumPool2d", "AvgPool2d", "LIF", "CubaLIF"),
+            _DELAYED: (*_LINEAR, "SumPool2d", "AvgPool2d", "LIF", "CubaLIF"),
             "spikingjelly": (*_LINEAR, "Conv1d", "SumPool2d", "AvgPool2d", "IF", "LIF", "CubaLIF"),
             "sinabs": ("Affine", "Conv2d", "Flatten", "SumPool2d", "LI", "IF", "LIF"),
             "spyx": (*_LINEAR, "SumPool2d", "IF", "LIF"),

@@ -1,9 +1,9 @@
-"""Make tests/data/platforms: what other platforms' own importers make of small NIR networks, spike by spike.
+"""Make tests/data/platforms: what other platforms' own importers make of small NIR networks.
 
-    python tests/record_platforms.py norse|snntorch|snntorch-subtract|snntorch-delay|spikingjelly|sinabs|nengo [CASE ...]
+    python tests/record_platforms.py norse|snntorch[-subtract|-delay|-delay-zero]|spikingjelly|sinabs|nengo [CASE ...]
 
 in an environment with that platform, nir and nirtorch. Each record is PLATFORM_CASE.npz: spikes of every neuron node
-[T, B, ...] by node name, `platform` and its version, `digest` of the network and the input that it belongs to.
+[T, B, ...] by node name, `platform` and version, `digest` of the network and the input that it belongs to.
 lavatube is not imported: the records are the platforms' word.
 """
 
@@ -178,6 +178,10 @@ def run_snntorch_delay(graph: nir.NIRGraph, x: np.ndarray) -> dict[str, np.ndarr
     return stepped_snntorch(graph, x, subtract=True, delay=True)
 
 
+def run_snntorch_delay_zero(graph: nir.NIRGraph, x: np.ndarray) -> dict[str, np.ndarray]:
+    return stepped_snntorch(graph, x, subtract=False, delay=True)
+
+
 def stepped_snntorch(
     graph: nir.NIRGraph, x: np.ndarray, *, subtract: bool, delay: bool = False
 ) -> dict[str, np.ndarray]:
@@ -188,9 +192,11 @@ def stepped_snntorch(
     if delay and any(isinstance(node, nir.IF) for node in graph.nodes.values()):
         raise NotImplementedError("IF: snnTorch writes its Leaky as LIF, and reads IF without the delay")
     modules, states = {}, {}
-    for name, node in graph.nodes.items():
-        if name == "w" or isinstance(node, (nir.Input, nir.Output)):
-            continue
+    line, follows = ["input"], {a: b for a, b in graph.edges if "w" not in (a, b)}
+    while line[-1] in follows:
+        line.append(follows[line[-1]])
+    for name in line[1:-1]:
+        node = graph.nodes[name]
         if isinstance(node, nir.SumPool2d):
             modules[name] = torch.nn.LPPool2d(1, tuple(node.kernel_size), tuple(node.stride))
             continue
@@ -202,9 +208,10 @@ def stepped_snntorch(
             parts = {**inner, "n": node, "w": graph.nodes["w"]}
             node = graph_of(parts, [("i", "n"), ("n", "w"), ("w", "n"), ("n", "o")])
         module = modules[name] = _nir_to_snntorch_module(node).float()
+        if hasattr(module, "mem_reset"):
+            module.reset_delay = delay
         if subtract and hasattr(module, "mem_reset"):
             module.reset_mechanism_val, module.state_function = torch.as_tensor(0), module._base_sub
-            module.reset_delay = delay
     seen: dict[str, list[np.ndarray]] = {name: [] for name in neuron_names(graph).values()}
     with torch.no_grad():
         for value in x:
@@ -280,7 +287,7 @@ def run_nengo(graph: nir.NIRGraph, x: np.ndarray) -> dict[str, np.ndarray]:
 
 RUN: dict[str, Callable[[nir.NIRGraph, np.ndarray], dict[str, np.ndarray]]] = {
     "norse": run_norse, "snntorch": run_snntorch, "snntorch-subtract": run_snntorch_subtract,
-    "snntorch-delay": run_snntorch_delay,
+    "snntorch-delay": run_snntorch_delay, "snntorch-delay-zero": run_snntorch_delay_zero,
     "spikingjelly": run_spikingjelly, "sinabs": run_sinabs,
     "nengo": run_nengo,
 }  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import nir
 import numpy as np
@@ -12,6 +12,7 @@ from lavatube.convert.float_graph.coefficients import Coefficients, coefficients
 from lavatube.errors import UnsupportedError
 
 POPULATIONS = (nir.I, nir.LI, nir.IF, nir.LIF, nir.CubaLI, nir.CubaLIF)
+When = Literal["now", "before", "instead"]  # of the reset: in the timestep of the spike; in the next, around its update
 SPIKING = (nir.IF, nir.LIF, nir.CubaLIF)
 
 
@@ -33,7 +34,12 @@ class Population:
         self.v = self._filled(self.parts.start)
         self.current = self._filled(self.parts.current_start)
         self.reset_due = self.pending = self._filled(0)
-        self.late = recurrent and self.parts.current is not None and contract.cuba_recurrent_reset == "late"
+        cuba = self.parts.current is not None
+        late = bool(self.parts.reset_lag) or (recurrent and cuba and contract.cuba_recurrent_reset == "late")
+        replaces = contract.late_zero != "before-update" and (
+            recurrent or cuba or contract.late_zero == "instead-of-update"
+        )
+        self.when: When = "now" if not late else "instead" if replaces else "before"
         self.truncate = contract.state_rounding == "toward-zero"
 
     def _filled(self, value: Any) -> np.ndarray:
@@ -45,8 +51,9 @@ class Population:
         if parts.current is not None:
             old, self.current = self.current, parts.current(self.current, drive, self.truncate)
             drive = self.current if self.contract.current_order == "new" else old
-        if parts.reset_lag and not self.late and parts.reset in ("zero", "v_reset"):
-            target = parts.v_reset if parts.reset == "v_reset" else 0
+        target = parts.v_reset if parts.reset == "v_reset" else 0
+        assigns = parts.reset in ("zero", "v_reset")
+        if assigns and self.when == "before":
             self.v = np.where(self.reset_due > 0, target, self.v).astype(self.v.dtype)
         before = self.v
         self.v = parts.membrane(self.v, drive, self.truncate)
@@ -54,10 +61,10 @@ class Population:
             self.v = self.v + self.offset
         if parts.threshold is None:
             return self.v
-        if (parts.reset_lag or self.late) and parts.reset.startswith("subtract"):
+        if self.when != "now" and parts.reset.startswith("subtract"):
             self.v = self.v - self.reset_due * parts.threshold
-        elif self.late:
-            self.v = np.where(self.reset_due > 0, 0, self.v).astype(self.v.dtype)
+        elif assigns and self.when == "instead":
+            self.v = np.where(self.reset_due > 0, target, self.v).astype(self.v.dtype)
         spikes = self._fire_and_reset(before)
         if parts.lower_clip is not None:
             self.v = np.maximum(self.v - parts.lower_clip, 0) + parts.lower_clip  # sinabs' spelling, to the last bit
@@ -69,7 +76,7 @@ class Population:
     def _fire_and_reset(self, before: np.ndarray) -> np.ndarray:
         parts, v = self.parts, self.v
         assert parts.threshold is not None
-        if parts.reset == "subtract-guarded" and not self.late:
+        if parts.reset == "subtract-guarded" and self.when == "now":
             above = self._fired(before)
             v = v - above * parts.threshold
             spikes = self._fired(v)
@@ -77,7 +84,7 @@ class Population:
             return spikes
         spikes = self._fired(v)
         self.reset_due = spikes
-        if parts.reset_lag or self.late or parts.reset == "none":
+        if self.when != "now" or parts.reset == "none":
             return spikes
         if parts.reset == "subtract":
             self.v = v - spikes * parts.threshold
