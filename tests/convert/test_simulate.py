@@ -251,7 +251,7 @@ def test_a_bias_that_acts_on_v_is_what_the_settled_current_would_give():
 
 def test_loihis_measured_states_come_out_of_the_rounding_toward_zero():
     """The NIR paper's neuron on its grid: weight 10 << 6, threshold 25 << 6, decay 1 - 163/4096; a chip probed it."""
-    rows = np.array(list(csv.reader((DATA / "lif_lava_loihi_fixed.csv").open())), float)
+    rows = np.array(list(csv.reader((DATA / "lif_lava_loihi_fixed.csv").read_text().splitlines())), float)
     node = lif(tau=4096 / 163, v_threshold=25 * 64)
     contract = PLAIN.with_overrides(dt=1.0, gain="one", state_rounding="toward-zero")
     spikes, v = run(node, contract, (rows[:, 0] * 640).tolist())
@@ -323,7 +323,7 @@ def test_recurrence_is_refused_where_the_platform_has_none():
 def test_what_a_contract_leaves_out_of_a_file_is_listed():
     trace = simulate(flat_graph(chain(lif(r=3.0), (1,))), preset("norse").with_overrides(dt=1e-4), np.ones((1, 1, 1)))
     assert {"node": "n", "what": "LIF r is not used", "why": "norse takes r as 1"} in trace.meta["assumptions"]
-    trace = simulate(flat_graph(chain(lif(v_reset=3.0), (1,))), preset("snntorch"), np.ones((1, 1, 1)))
+    trace = simulate(flat_graph(chain(lif(v_reset=0.5), (1,))), preset("snntorch"), np.ones((1, 1, 1)))
     assert "LIF v_reset is not used" in [record["what"] for record in trace.meta["assumptions"]]
 
 
