@@ -47,6 +47,8 @@ def run(
         raise LavatubeError("--overflow", expected="strict or hardware", got=str(overflow))
     kept = [name.strip() for name in record.split(",") if name.strip()]
     if backend == "float":
+        if packed or overflow or stock_only:
+            raise LavatubeError("--packed, --overflow and --stock-only are about programs", got="--backend float")
         return _run_float(source, inputs, out, steps, kept, contract, dt, json)
     if contract is not None or dt is not None or source.suffix == ".nir":
         remedy = "add --backend float, or lower the file to a program first"
