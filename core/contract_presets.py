@@ -82,6 +82,7 @@ _CHOICES: dict[str, tuple[Any, dict[Any, Any]]] = {
             "spikingjelly": (*_LINEAR, "Conv1d", "SumPool2d", "AvgPool2d", "IF", "LIF", "CubaLIF"),
             "sinabs": ("Affine", "Conv2d", "Flatten", "SumPool2d", "LI", "IF", "LIF"),
             "spyx": (*_LINEAR, "SumPool2d", "IF", "LIF"),
+            "spyx-1.0": ("Affine", "Linear", "IF", "LIF", "CubaLIF"),  # pictures: channels last there, first in NIR
             "nengo": (*_LINEAR, "SumPool2d", "IF", "LIF"),
             ("rockpool", "spinnaker2"): ("Affine", "Linear", "LIF"),
         },

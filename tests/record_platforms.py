@@ -1,9 +1,9 @@
 """Make tests/data/platforms: what other platforms' own importers make of small NIR networks.
 
-    python tests/record_platforms.py norse|snntorch[-subtract|-delay|-delay-zero]|spikingjelly|sinabs|nengo [CASE ...]
+    python tests/record_platforms.py PLATFORM [CASE ...]
 
-in an environment with that platform, nir and nirtorch. Each record is PLATFORM_CASE.npz: spikes of every neuron node
-[T, B, ...] by node name, `platform` and version, `digest` of the network and the input that it belongs to.
+PLATFORM: a name in RUN, in an environment that has it, nir and nirtorch. A record is PLATFORM_CASE.npz: spikes of the
+neuron nodes [T, B, ...] by name, `platform` and version, `digest` of the network and the input that it belongs to.
 lavatube is not imported: the records are the platforms' word.
 """
 
@@ -105,6 +105,11 @@ def cases() -> dict[str, nir.NIRGraph]:
         "images": images(1.0),
         "images-dt": images(1 / DT),
         "steps": two(lif(20, r="1", tau=6.0), lif(5, r="1", tau=4.0)),
+        "recurrent-linear": two(
+            cuba(20, tau_syn=3e-4),
+            cuba(5, tau_syn=2e-4),
+            more=({"w": nir.Linear(around(rng, (20, 20)))}, [("b", "w"), ("w", "b")]),
+        ),
     }
 
 
@@ -152,13 +157,32 @@ def through_time(module: Any, graph: nir.NIRGraph, x: np.ndarray) -> dict[str, n
     return {name: np.stack(values) for name, values in seen.items()}
 
 
-def run_norse(graph: nir.NIRGraph, x: np.ndarray) -> dict[str, np.ndarray]:
+def run_norse(graph: nir.NIRGraph, x: np.ndarray, **more: Any) -> dict[str, np.ndarray]:
     from norse.torch import from_nir
 
     for node in graph.nodes.values():
         if isinstance(node, nir.Flatten):  # Norse hands the dimensions on as they are, and there is a batch
             node.start_dim = 1
-    return through_time(from_nir(graph, dt=DT), graph, x)
+    return through_time(from_nir(graph, dt=DT, **more), graph, x)
+
+
+def run_norse_subtract(graph: nir.NIRGraph, x: np.ndarray) -> dict[str, np.ndarray]:
+    from norse.torch.functional.reset import reset_subtract
+
+    return run_norse(graph, x, reset_method=reset_subtract)
+
+
+def run_spyx(graph: nir.NIRGraph, x: np.ndarray) -> dict[str, np.ndarray]:
+    """Spyx hands out what its last layer does."""
+    from spyx.nir import from_nir
+
+    if any(isinstance(node, nir.Flatten) for node in graph.nodes.values()):
+        raise NotImplementedError("Flatten: Spyx has the channels last, NIR first")
+    if np.any(getattr(graph.nodes.get("w"), "bias", 0)):
+        raise NotImplementedError("a recurrent bias: Spyx leaves it out")
+    last = next(a for a, b in graph.edges if b == "output")
+    _, outputs = from_nir(graph, x.astype(np.float32), dt=DT)
+    return {last: np.asarray(outputs)}
 
 
 def run_snntorch(graph: nir.NIRGraph, x: np.ndarray) -> dict[str, np.ndarray]:
@@ -289,7 +313,7 @@ RUN: dict[str, Callable[[nir.NIRGraph, np.ndarray], dict[str, np.ndarray]]] = {
     "norse": run_norse, "snntorch": run_snntorch, "snntorch-subtract": run_snntorch_subtract,
     "snntorch-delay": run_snntorch_delay, "snntorch-delay-zero": run_snntorch_delay_zero,
     "spikingjelly": run_spikingjelly, "sinabs": run_sinabs,
-    "nengo": run_nengo,
+    "nengo": run_nengo, "norse-subtract": run_norse_subtract, "spyx-1.0": run_spyx,
 }  # fmt: skip
 
 

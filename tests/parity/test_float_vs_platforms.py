@@ -75,7 +75,9 @@ def test_a_recorded_platform_and_its_contract_make_the_same_spikes(record):
     )
     assert str(theirs.pop("platform")).split()[0] == platform
     contract = preset(platform)
-    ours = simulate(flat_graph(graph), contract.with_overrides(dt=DT) if platform == "norse" else contract, x)
+    ours = simulate(
+        flat_graph(graph), contract.with_overrides(dt=DT) if platform.startswith(("norse", "spyx")) else contract, x
+    )
     assert theirs
     assert all(value.any() and not value.all() for value in theirs.values())
     for name, value in theirs.items():

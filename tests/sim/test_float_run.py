@@ -18,10 +18,9 @@ from lavatube.sim.float_run import run_float
 
 def small_graph() -> nir.NIRGraph:
     full = np.ones(2)
-    nodes = {
-        "input": nir.Input(np.array([3])), "a": nir.Affine(np.array([[4.0, 0, 2], [0, 8, 0]]), full * 0.1),
-        "n": nir.LIF(tau=full * 4e-4, r=full * 4, v_leak=full * 0, v_threshold=full), "output": nir.Output(np.array([2])),
-    }  # fmt: skip
+    synapse = nir.Affine(np.array([[4.0, 0, 2], [0, 8, 0]]), full * 0.1)
+    neuron = nir.LIF(tau=full * 4e-4, r=full * 4, v_leak=full * 0, v_threshold=full)
+    nodes = {"input": nir.Input(np.array([3])), "a": synapse, "n": neuron, "output": nir.Output(np.array([2]))}
     return nir.NIRGraph(nodes, [("input", "a"), ("a", "n"), ("n", "output")])
 
 
