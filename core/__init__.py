@@ -20,6 +20,7 @@ _CALLS = {  # name: (module, attribute)
     "export": ("lavatube.convert.export", "export"),
     "lower": ("lavatube.deploy.lower", "lower"),
     "run": ("lavatube.sim.run", "run"),
+    "run_float": ("lavatube.sim.float_run", "run_float"),
     "parity": ("lavatube.sim.parity", "parity"),
     "count": ("lavatube.sim.counts", "count"),
     "energy": ("lavatube.sim.energy", "energy"),

@@ -125,6 +125,26 @@ def _check_recurrence(graph: FloatGraph, contract: ExecutionContract) -> None:
         if contract.feedback_cut == "after-synapse" and not (target in late or _holds_state(graph, target)):
             what = f"contract {contract.name} delays the output of a recurrent synapse, which here has other inputs too"
             raise _refusal(graph, contract, target, what, "a synapse of its own for the recurrent edge", target)
+    if contract.feedback_cut == "after-synapse":
+        for a, b in graph.edges:
+            if a in late and not _leads(graph, b, a):
+                what = (
+                    f"under contract {contract.name} a recurrent synapse drives its cycle late, and this node at once"
+                )
+                raise _refusal(graph, contract, b, what, "a synapse of its own for what is outside the cycle", a)
+
+
+def _leads(graph: FloatGraph, start: str, goal: str) -> bool:
+    """Whether a way along the edges leads from one node to another."""
+    seen, ahead = {start}, [start]
+    while ahead:
+        here = ahead.pop()
+        if here == goal:
+            return True
+        following = {b for a, b in graph.edges if a == here} - seen
+        seen |= following
+        ahead += following
+    return False
 
 
 def _holds_state(graph: FloatGraph, name: str) -> bool:

@@ -226,6 +226,14 @@ def test_the_cut_of_a_cycle_decides_about_the_recurrent_bias_at_first():
     assert simulate(graph, cut, x, record=["v"]).v["n"].ravel().tolist() == [0, 5, 10]
 
 
+def test_a_recurrent_synapse_that_also_drives_what_is_outside_is_refused_where_only_its_cycle_is_late():
+    graph = loop(0.0)
+    graph.nodes["other"], graph.edges = nir.Output(np.array([1])), [*graph.edges, ("w", "other")]
+    contract = PLAIN.with_overrides(feedback_cut="after-synapse")
+    with pytest.raises(UnsupportedError, match="other: under contract loihi a recurrent synapse drives its cycle late"):
+        simulate(flat_graph(graph), contract, np.zeros((2, 1, 1)))
+
+
 def test_feedback_arrives_one_step_after_the_spike_or_with_it_where_spikes_leave_late():
     graph, x = flat_graph(loop(0.0)), np.array([101.0, 0, 0, 0]).reshape(-1, 1, 1)
     contract = PLAIN.with_overrides(if_input="one")
