@@ -46,8 +46,8 @@ def test_core_nir_lowering_and_the_reference_work_in_a_bare_python_310(tmp_path,
     core = [f"lavatube.{path.stem}" for path in package.glob("*.py") if path.stem not in ("__main__", "__init__")]
     others = [
         "convert.to_nir", "convert.float_graph.read", "convert.from_nir", "convert.safe_hdf5", "deploy.lower",
-        "deploy.targets", "deploy.lava_backend.choose", "sim.reference", "sim.counts", "sim.energy", "sim.compare", "sim.float_run",
-        "sim.parity_report",
+        "deploy.targets", "deploy.lava_backend.choose", "sim.reference", "sim.counts", "sim.energy", "sim.compare",
+        "sim.float_run", "sim.parity_report",
     ]  # fmt: skip
     names = ",".join([*core, *(f"lavatube.{name}" for name in others)])
     environment = {name: value for name, value in os.environ.items() if name not in REMOVED}
