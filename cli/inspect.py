@@ -124,11 +124,12 @@ def _tensors(file: Path) -> dict[str, Any]:
 
 
 def _nir(file: Path) -> dict[str, Any]:
-    from lavatube.convert.from_nir import read_nir, read_quantized_nir
+    from lavatube.convert.float_graph.read import read_nested_graph
+    from lavatube.convert.from_nir import read_quantized_nir
     from lavatube.deploy.lower import lower
     from lavatube.errors import LavatubeError
 
-    graph = read_nir(file)
+    graph = read_nested_graph(file)
     summary: dict[str, Any] = {
         "nir": str(file),
         "nodes": {name: type(node).__name__ for name, node in graph.nodes.items()},

@@ -12,11 +12,14 @@ from lavatube.cli.options import Conv, Device, Json, StockOnly, Timeout
 
 def run(
     source: Annotated[
-        Path, typer.Argument(metavar="PROGRAM|DIR", help="A program file, a run folder, or for onnx an .onnx file.")
+        Path,
+        typer.Argument(
+            metavar="PROGRAM|DIR|FILE", help="A program, a run folder, for onnx an .onnx file, for float a .nir file."
+        ),
     ],
     inputs: Annotated[Path, typer.Option("--input", help="X.npz: `input` [T, B, ...] or static [B, ...].")],
     backend: Annotated[
-        str, typer.Option("--backend", help="reference, fast, lava, onnx, or torch (the checkpoint itself).")
+        str, typer.Option("--backend", help="reference, fast, lava, onnx, torch (the checkpoint itself), or float.")
     ] = "fast",
     out: Annotated[Path, typer.Option("--out", help="Trace file to write.")] = Path("trace.npz"),
     steps: Annotated[int | None, typer.Option("--steps", help="Timesteps; default: the program's.")] = None,
@@ -25,6 +28,10 @@ def run(
         str | None, typer.Option("--overflow", help="strict or hardware; default: the program's.")
     ] = None,
     packed: Annotated[bool, typer.Option("--packed", help="Write binary spikes with one bit each.")] = False,
+    contract: Annotated[
+        str | None, typer.Option("--contract", metavar="NAME[,FIELD=VALUE]", help="How a NIR file is stepped in time.")
+    ] = None,
+    dt: Annotated[float | None, typer.Option("--dt", help="Timestep of a NIR file, instead of the contract's.")] = None,
     conv: Conv = "auto",
     stock_only: StockOnly = False,
     timeout: Timeout = None,
@@ -39,6 +46,13 @@ def run(
     if overflow not in (None, "strict", "hardware"):
         raise LavatubeError("--overflow", expected="strict or hardware", got=str(overflow))
     kept = [name.strip() for name in record.split(",") if name.strip()]
+    if backend == "float":
+        if packed or overflow or stock_only:
+            raise LavatubeError("--packed, --overflow and --stock-only are about programs", got="--backend float")
+        return _run_float(source, inputs, out, steps, kept, contract, dt, json)
+    if contract is not None or dt is not None or source.suffix == ".nir":
+        remedy = "add --backend float, or lower the file to a program first"
+        raise LavatubeError("a float NIR file runs on the float backend", got=f"--backend {backend}", remedy=remedy)
     with progress_bar(backend) as update:
         trace = run_program(
             source, inputs, backend=backend, out=out, steps=steps, record=kept, device=device, conv=conv,
@@ -59,4 +73,33 @@ def run(
     }
     if overflowed:
         print("  overflow: " + ", ".join(f"{count:,} {kind}" for kind, count in overflowed.items()))
+    return 0
+
+
+def _run_float(
+    source: Path, inputs: Path, out: Path, steps: int | None, record: list[str], contract: str | None,
+    dt: float | None, json: bool,
+) -> int:  # fmt: skip
+    from lavatube.cli.output import print_json, progress_bar
+    from lavatube.sim.float_run import run_float
+
+    with progress_bar("float") as update:
+        trace = run_float(
+            source, inputs, contract=contract, dt=dt, steps=steps, record=record, out=out, progress=update
+        )
+    spikes = {name: int(value.sum()) for name, value in trace.spikes.items()}
+    if json:
+        print_json(
+            {"trace": str(out), "steps": trace.num_steps, "samples": trace.batch, "spikes": spikes, **trace.meta}
+        )
+        return 0
+    stated = trace.meta["contract"]
+    print(
+        f"wrote {out}: {trace.batch} samples x {trace.num_steps} timesteps, {stated['name']} with dt {stated['dt']:g}"
+    )
+    for name, count in spikes.items():
+        print(f"  {name}: {count:,} spikes")
+    for record_made in trace.meta["assumptions"]:
+        where = f"{record_made['node']}: " if record_made["node"] else ""
+        print(f"  assumed: {where}{record_made['what']} ({record_made['why']})")
     return 0

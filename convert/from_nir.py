@@ -12,8 +12,8 @@ import nir
 import numpy as np
 
 from lavatube.contract import ExecutionContract
+from lavatube.convert.float_graph.read import read_nested_graph
 from lavatube.convert.nir_rows import checked_rows
-from lavatube.convert.safe_hdf5 import check_hdf5
 from lavatube.convert.to_nir import METADATA_KEY, METADATA_VERSION, READOUT, digest_of_floats
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.files import sha256_of_file
@@ -45,27 +45,13 @@ class QuantizedGraph:
     source_sha256: str
 
 
-def read_nir(path: Path) -> nir.NIRGraph:
-    """Read a .nir file from anywhere. raises: LavatubeError if it is unsafe, damaged, or not NIR."""
-    check_hdf5(path)
-    try:
-        graph = nir.read(str(path))
-    except Exception as error:  # nir raises whatever its nodes raise on bad fields
-        raise LavatubeError("not readable as NIR", where=str(path), expected="a NIR graph", got=str(error)) from error
-    for name, node in graph.nodes.items():
-        for field, value in vars(node).items():
-            if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all():
-                raise LavatubeError("holds NaN or infinity", where=f"{path}:{name}.{field}", expected="finite numbers")
-    return graph
-
-
 def read_quantized_nir(path: Path) -> QuantizedGraph:
     """Read a .nir file that lavatube wrote, with its integers.
 
     raises: UnsupportedError if there are no integers in the metadata, or someone changed the floats since.
     """
     path = Path(path)
-    graph = read_nir(path)
+    graph = read_nested_graph(path)
     text = (graph.metadata or {}).get(METADATA_KEY)
     if text is None:
         raise UnsupportedError(

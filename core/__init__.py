@@ -21,6 +21,7 @@ _CALLS = {  # name: (module, attribute)
     "lower": ("lavatube.deploy.lower", "lower"),
     "map_program": ("lavatube.deploy.mapping.map_program", "map_program"),
     "run": ("lavatube.sim.run", "run"),
+    "run_float": ("lavatube.sim.float_run", "run_float"),
     "parity": ("lavatube.sim.parity", "parity"),
     "count": ("lavatube.sim.counts", "count"),
     "energy": ("lavatube.sim.energy", "energy"),

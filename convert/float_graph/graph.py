@@ -16,8 +16,10 @@ Edge = tuple[str, str]
 class FloatGraph:
     """Nodes of NIR 1.0.8 without nested graphs, in an order of execution that depends on the wiring alone.
 
-    nodes:       {name: node} in order of execution; arrays are float64, every neuron parameter has the population's
-                 shape, missing fields are filled in. Inputs and outputs are nodes too (nir.Input, nir.Output).
+    nodes:       {name: node} in order of execution; arrays are float64 (some are read-only views of one value), every
+                 neuron parameter has the population's shape, missing fields are filled in, input_type and output_type
+                 are right. Inputs and outputs are nodes too (nir.Input, nir.Output). Strides, paddings and dilations
+                 of a Conv2d are pairs, of a Conv1d integers; "same" is left only where the padding is uneven.
     edges:       (from, to); several into one node add up.
     feedback:    the edges whose source comes at or after their target in the order: what they carry is of an earlier
                  timestep. Each cycle has one, and it leaves a neuron.
