@@ -130,7 +130,8 @@ def _artifacts(out: Path) -> dict[str, Any]:
 def _print(out: Path) -> None:
     from lavatube.cli.output import console
     from lavatube.files import read_json
-    from lavatube.sim.tables import render_counts, render_energy, render_parity
+    from lavatube.sim.energy_tables import render_counts, render_energy
+    from lavatube.sim.tables import render_parity
 
     screen = console()
     for name, render in (("counts", render_counts), ("energy", render_energy), ("parity", render_parity)):

@@ -160,7 +160,7 @@ def test_chunks_of_samples_change_no_count(monkeypatch):
     program = random_program(9)
     trace = run_on(program, 10, batch=5)
     whole = count(program, trace)
-    monkeypatch.setattr("lavatube.sim.counts.AT_ONCE", 1)
+    monkeypatch.setattr("lavatube.sim.counts.steps.AT_ONCE", 1)
     assert count(program, trace) == whole
 
 
