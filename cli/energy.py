@@ -52,8 +52,6 @@ def energy(
         )
     if counts is not None and per_step:
         raise LavatubeError("--per-step", expected="--input or --trace: counts.json holds sums", got="--counts")
-    if measure and (inputs is None or program is None or not program.is_dir()):
-        raise LavatubeError("--measure", expected="a run folder (its quantized checkpoint is run) and --input")
     if out is not None:
         require_writable(out)
     loaded = load_program(program_path(program)) if program is not None else None
@@ -68,7 +66,6 @@ def energy(
     if steps is not None:
         found["per_step"] = steps
     if measure:
-        assert program is not None and inputs is not None and loaded is not None
         found["measured"] = _measured(program, inputs, loaded, measure)
     if out is not None:
         save_counts(counted, out / "counts.json")
@@ -117,9 +114,12 @@ def _counted(
     return count(program, seen), None, steps
 
 
-def _measured(folder: Path, inputs: Path, program: LoihiProgram, device: str) -> dict[str, Any]:
+def _measured(folder: Path | None, inputs: Path | None, program: LoihiProgram | None, device: str) -> dict[str, Any]:
+    from lavatube.errors import LavatubeError
     from lavatube.inputs import load_inputs
     from lavatube.sim.measured.measure import measure
 
+    if folder is None or inputs is None or program is None or not folder.is_dir():
+        raise LavatubeError("--measure", expected="a run folder (its quantized checkpoint is run) and --input")
     batch = load_inputs(inputs, program.input, default_steps=program.num_steps)
     return measure(folder, batch, device=device).to_json()

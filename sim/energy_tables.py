@@ -64,8 +64,17 @@ def render_energy(estimate: Json) -> RenderableType:
     parts += _baselines(estimate["tables"], samples)
     parts.append(Text(_definitions(estimate)))
     parts += [Text(f"note: {label}") for label in estimate["labels"]]
-    parts.append(Text("unpriced: " + "; ".join(estimate["unpriced"])))
+    parts.append(Text("unpriced: " + "; ".join(_grouped(estimate["unpriced"]))))
     return Group(*parts)
+
+
+def _grouped(items: Sequence[str]) -> list[str]:
+    """Items of one reason together: `a, b (reason)`."""
+    found: dict[str, list[str]] = {}
+    for item in items:
+        head, bracket, reason = item.partition(" (")
+        found.setdefault(bracket + reason or item, []).append(head)
+    return [", ".join(heads) + (reason if reason.startswith(" (") else "") for reason, heads in found.items()]
 
 
 def _terms(row: Json, samples: int) -> RenderableType:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from lavatube.program import LoihiProgram, NeuronNode
+from lavatube.program import LoihiProgram, NeuronNode, Source, Synapse
 from lavatube.sim.connectivity import fan_out_to
 from lavatube.sim.counts.events import alive, check_fits, delayed, events_of
 from lavatube.sim.counts.steps import updates
@@ -59,26 +59,17 @@ def count_cores(program: LoihiProgram, trace: SpikeTrace, placement: Placed) -> 
         rows["spikes"] += _by_core(spikes.reshape(*within.shape, -1), core, cores)
         done = updates(program, node, trace, core)
         rows["updates"][..., : done.shape[-1]] += done
-    for source, reach in _reaches(program, placement):
-        fired = (events_of(program.by_name[source], trace) != 0).reshape(*within.shape, -1)  # type: ignore[arg-type]
-        home = placement.core_of.get(source)
-        for lag, per_core in reach.items():
-            rows["synops"] += delayed(_dot(fired, per_core), lag)
-        destinations = np.any([per_core > 0 for per_core in reach.values()], axis=0)  # [cores, neurons]
-        fired = fired & within[..., None]
-        if not isinstance(program.by_name[source], NeuronNode):
-            sent = _dot(fired, destinations)
-            rows["messages_in"] += sent
-            sums["messages_host"] += int(sent.sum())
-            continue
-        assert home is not None
-        for here in np.unique(home):
-            mine = home == here
-            sent = _dot(fired[..., mine], destinations[:, mine])
-            rows["messages_in"] += sent
-            rows["messages_out"][..., here] += sent.sum(-1)
-            for there in np.flatnonzero(sent.any((0, 1))):
-                _travel(placement, int(here), int(there), sent[..., there], loads, sums)
+    for source in program.sources:
+        fired = (events_of(source, trace) != 0).reshape(*within.shape, -1)
+        reach: dict[int, np.ndarray] = {}
+        for here, per_core, lag in _into_cores(program, source.name, placement):
+            rows["synops"][..., here] += delayed(_dot(fired, per_core), lag)
+            for core, connections in zip(here.tolist(), per_core, strict=True):
+                reach[core] = reach.get(core, False) | (connections > 0)
+        reach = dict(placement.reach.get(source.name, reach))
+        if reach:
+            fired = fired & within[..., None]
+            _send(source, fired, np.array(list(reach)), np.stack(list(reach.values())), placement, rows, loads, sums)
     zeros = np.zeros(within.shape, np.int64)
     link = np.max([zeros, *loads.values()], axis=0)
     used = np.unique(np.concatenate([placement.core_of[target.name] for target in placed]))
@@ -91,19 +82,39 @@ def count_cores(program: LoihiProgram, trace: SpikeTrace, placement: Placed) -> 
     return CoreActivity(**masked, link=link, within=within, traffic=traffic)
 
 
-def _reaches(program: LoihiProgram, placement: Placed) -> Iterator[tuple[str, dict[int, np.ndarray]]]:
-    """(source, {lag: [cores, neurons] stored connections into each core}) of every source that reaches a core."""
-    for source in program.sources:
-        found: dict[int, np.ndarray] = {}
-        for synapse in program.synapses:
-            target = next(b for a, b in program.edges if a == synapse.name)
-            core = placement.core_of.get(target)
-            if program.source_of(synapse).name != source.name or core is None:
-                continue
-            lag, part = program.lag(synapse), fan_out_to(synapse, core, len(placement.tile))
-            found[lag] = found[lag] + part if lag in found else part
-        if found:
-            yield source.name, found
+def _into_cores(program: LoihiProgram, source: str, placement: Placed) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+    """Of every synapse of a source that lies on cores: (cores, [cores, neurons] stored connections into them, lag)."""
+    targets = dict(edge for edge in program.edges if isinstance(program.by_name[edge[0]], Synapse))
+    for synapse in program.synapses:
+        core = placement.core_of.get(targets[synapse.name])
+        if program.source_of(synapse).name == source and core is not None:
+            here, group = np.unique(core, return_inverse=True)
+            yield here, fan_out_to(synapse, group.reshape(-1), len(here)), program.lag(synapse)
+
+
+def _send(
+    source: Source,
+    fired: np.ndarray,
+    there: np.ndarray,
+    destinations: np.ndarray,
+    placement: Placed,
+    rows: Mapping[str, np.ndarray],
+    loads: dict[Link, np.ndarray],
+    sums: Counter[str],
+) -> None:
+    """One message for each event and core that it reaches. fired: [T, B, neurons]; destinations: [there, neurons]."""
+    if not isinstance(source, NeuronNode):
+        sent = _dot(fired, destinations)
+        rows["messages_in"][..., there] += sent
+        sums["messages_host"] += int(sent.sum())
+        return
+    home = placement.core_of[source.name]
+    for here in np.unique(home):
+        sent = _dot(fired[..., home == here], destinations[:, home == here])
+        rows["messages_in"][..., there] += sent
+        rows["messages_out"][..., here] += sent.sum(-1)
+        for number in np.flatnonzero(sent.any((0, 1))):
+            _travel(placement, int(here), int(there[number]), sent[..., number], loads, sums)
 
 
 def _by_core(active: np.ndarray, core: np.ndarray, cores: int) -> np.ndarray:

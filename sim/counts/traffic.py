@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +18,8 @@ class Placed(Protocol):
 
     core_of: {population: [neurons] int64 core, in C order}; a read-out whose synapses lie on cores may be in it.
     tile:    [cores, 2] int64, x and y of the core's router.  chip: [cores] int64.
+    reach:   {source: {core: [neurons] bool, whose events go there}}; where a source is not in it, an event goes to
+             every core with a stored connection.
     """
 
     @property
@@ -26,6 +28,8 @@ class Placed(Protocol):
     def tile(self) -> np.ndarray: ...
     @property
     def chip(self) -> np.ndarray: ...
+    @property
+    def reach(self) -> Mapping[str, Mapping[int, np.ndarray]]: ...
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Placement:
     core_of: Mapping[str, np.ndarray]
     tile: np.ndarray
     chip: np.ndarray
+    reach: Mapping[str, Mapping[int, np.ndarray]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("tile", "chip"):

@@ -103,7 +103,8 @@ def _who(
     activity: CoreActivity, table: PriceTable, bound: str, terms: Mapping[str, str]
 ) -> tuple[dict[int, int], dict[str, int], dict[str, float]]:
     cores, link = _core_time(activity, table, bound, terms), _link_time(activity, table, bound)
-    assert cores is not None and link is not None
+    assert cores is not None
+    assert link is not None
     within = activity.within
     core = cores.argmax(-1)
     number, steps = np.unique(core[within], return_counts=True)

@@ -216,6 +216,23 @@ def test_one_spike_at_a_corner_of_a_strided_dilated_grouped_convolution_reaches_
         assert (row.events_in, row.synops_stored, row.synops_nonzero, row.updates) == (1, stored, nonzero, stored)
 
 
+def test_a_mappers_own_routes_decide_where_messages_go(small_program, random_inputs):
+    """It may leave out connections of weight zero, or join axons: the synops stay, the messages are its own."""
+    program = small_program(0)
+    trace = run_reference(program, random_inputs(program))
+    place = placement_of(program, 0)
+    name = program.neurons[0].name
+    nowhere = {core: np.zeros(place.core_of[name].size, bool) for core in range(5)}
+    own = Placement(place.core_of, place.tile, place.chip, {name: nowhere})
+    before, after = (count_cores(program, trace, each) for each in (place, own))
+    np.testing.assert_array_equal(before.synops, after.synops)
+    assert before.traffic.messages > after.traffic.messages
+    everywhere = {core: np.ones(place.core_of[name].size, bool) for core in range(5)}
+    other = count_cores(program, trace, Placement(place.core_of, place.tile, place.chip, {name: everywhere}))
+    fired = count_steps(program, trace)[layer_name(program, program.neurons[0])]["spikes_out"].sum()
+    assert other.traffic.messages - after.traffic.messages == 5 * fired
+
+
 def test_a_placement_that_does_not_fit_is_refused_by_name(small_program, random_inputs):
     program = small_program(0)
     trace = run_reference(program, random_inputs(program))
