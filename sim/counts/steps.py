@@ -28,7 +28,7 @@ def count_steps(program: LoihiProgram, trace: SpikeTrace) -> dict[str, Steps]:
     """
     check_fits(program, trace)
     within = alive(trace)
-    found = {}
+    found: dict[str, Steps] = {}
     for target in program.targets:
         rows = {term: np.zeros(within.shape, np.int64) for term in TERMS}
         for synapse in program.inbound(target):
@@ -80,7 +80,7 @@ def _event_terms(source: Source, events: np.ndarray, stored: np.ndarray, nonzero
 
 def _bit_lengths(events: np.ndarray) -> np.ndarray:
     """Bits of each magnitude; exact, since frexp's exponent is that of an integer below 2^53."""
-    return np.frexp(np.abs(events.astype(np.float64)))[1]
+    return np.asarray(np.frexp(np.abs(events.astype(np.float64)))[1])
 
 
 def _target(program: LoihiProgram, target: Target, trace: SpikeTrace) -> Steps:
@@ -100,7 +100,7 @@ def _resets(target: NeuronNode, steps: int) -> np.ndarray:
     """[T]: 1 where the population starts anew: at the first timestep, and at its own resets."""
     at = np.arange(steps)
     own = at % target.reset_interval == target.reset_offset if target.reset_interval else np.zeros(steps, bool)
-    return (own | (at == 0)).astype(np.int64)
+    return np.asarray(own | (at == 0), np.int64)
 
 
 def updates(

@@ -10,7 +10,7 @@ import numpy as np
 
 from lavatube.errors import LavatubeError
 from lavatube.node_checks import frozen
-from lavatube.program import LoihiProgram
+from lavatube.program import LoihiProgram, Target
 
 
 class Placed(Protocol):
@@ -84,7 +84,9 @@ def check_placement(program: LoihiProgram, placement: Placed) -> None:
     if placement.tile.shape != (cores, 2) or placement.chip.shape != (cores,):
         got = f"{placement.tile.shape} and {placement.chip.shape}"
         raise LavatubeError("placement", expected="tile [cores, 2] and chip [cores]", got=got)
-    for node in (*program.neurons, *(node for node in program.readouts if node.name in placement.core_of)):
+    targets: list[Target] = [*program.neurons]
+    targets += [node for node in program.readouts if node.name in placement.core_of]
+    for node in targets:
         core = placement.core_of.get(node.name)
         if core is None or core.shape != (int(np.prod(node.shape)),):
             got = "nothing" if core is None else str(core.shape)
