@@ -21,13 +21,14 @@ import pytest
 
 from lavatube.files import whole_file
 from lavatube.inputs import make_inputs
-from lavatube.program import DenseNode, InputNode, LoihiProgram, NeuronNode, ReadoutNode
+from lavatube.program import Conv2dNode, DenseNode, InputNode, LoihiProgram, NeuronNode, ReadoutNode
 from lavatube.program_file import program_sha256
 from lavatube.sim.counts import Counts, LayerCounts, Placement, count, count_cores, neurobench
 from lavatube.sim.energy import energy
 from lavatube.sim.energy_tables import joules
 from lavatube.sim.interval import Interval
 from lavatube.sim.price_table import PriceTable, parse_prices
+from lavatube.sim.reference import run_reference
 from lavatube.trace import SpikeTrace
 
 HEAD = ("case", "prices or definition", "published", "ours", "gate", "holds")
@@ -235,49 +236,66 @@ def pilotnet_rows() -> Iterator[Row]:
 
 def neurobench_rows() -> Iterator[Row]:
     """NeuroBench's own counts of the same spikes."""
-    case = "NeuroBench, 784-512-10"
-    program, trace = example()
-    ours = neurobench(count(program, trace))
-    text = (
-        f"{float(ours.effective_acs):,.0f} ACs, {float(ours.effective_macs):,.0f} MACs, {float(ours.dense):,.0f} dense"
-    )
-    try:
-        theirs = neurobench_counts(program, trace)
-    except ImportError as error:
-        yield Row(case, "not run", "", f"{text}; {error}")
-        return
-    published = (
-        f"{theirs['Effective_ACs']:,.0f} ACs, {theirs['Effective_MACs']:,.0f} MACs, {theirs['Dense']:,.0f} dense"
-    )
-    equal = (theirs["Effective_ACs"], theirs["Effective_MACs"], theirs["Dense"]) == (
-        float(ours.effective_acs), float(ours.effective_macs), float(ours.dense),
-    )  # fmt: skip
-    yield Row(case, "its SynapticOperations on the same spikes", published, text, "equal", equal)
+    for case, (program, trace) in (
+        ("784-512-10", example()),
+        ("a strided, grouped, padded convolution", convolution()),
+    ):
+        ours = neurobench(count(program, trace))
+        mine = float(ours.effective_acs), float(ours.effective_macs), float(ours.dense)
+        try:
+            other = neurobench_counts(program, trace)
+        except ImportError as error:
+            yield Row(f"NeuroBench, {case}", "not run", "", f"{operations(*mine)}; {error}")
+            continue
+        what = "its SynapticOperations on the same spikes"
+        yield Row(f"NeuroBench, {case}", what, operations(*other), operations(*mine), "equal", mine == other)
 
 
-def neurobench_counts(program: LoihiProgram, trace: SpikeTrace) -> dict[str, float]:
-    """Its metric over layers that are fed the trace's spikes, timestep by timestep."""
+def convolution() -> tuple[LoihiProgram, SpikeTrace]:
+    """4 channels in 2 groups, half of the weights zero, a fifth of the pixels firing, 6 timesteps."""
+    rng = np.random.default_rng(0)
+    weight = (2 * rng.integers(-9, 10, (6, 2, 3, 3)) * rng.integers(0, 2, (6, 2, 3, 3))).astype(np.int16)
+    conv = Conv2dNode("conv", (4, 9, 8), weight, 8, 0, (2, 2), (1, 1), groups=2)
+    neuron = NeuronNode("lif", conv.out_shape, 4095, 0, 10, np.zeros(conv.out_shape, np.int16), 0)
+    readout = ReadoutNode("o", np.zeros(neuron.bias_mant.size, np.int64), "spikes")
+    nodes = (InputNode("input", (4, 9, 8), 1), conv, neuron, readout)
+    program = LoihiProgram(nodes, tuple(pairwise(node.name for node in nodes)), 6, {}, overflow="hardware")
+    events = (rng.random((6, 1, 4, 9, 8)) < 0.2).astype(np.int64)
+    return program, run_reference(program, make_inputs(events, program.input, default_steps=6))
+
+
+def operations(acs: float, macs: float, dense: float) -> str:
+    return f"{acs:,.0f} ACs, {macs:,.0f} MACs, {dense:,.0f} dense"
+
+
+def neurobench_counts(program: LoihiProgram, trace: SpikeTrace) -> tuple[float, float, float]:
+    """Effective ACs, MACs and dense of its metric, over layers that are fed the trace's spikes step by step."""
     import torch
     from neurobench.metrics.workload import SynapticOperations
     from neurobench.models import TorchModel
 
-    total = {"Effective_ACs": 0.0, "Effective_MACs": 0.0, "Dense": 0.0}
-    sources = {"hidden": trace.input, "output": trace.spikes["hidden_lif"]}
+    total = dict.fromkeys(("Effective_ACs", "Effective_MACs", "Dense"), 0.0)
     for synapse in program.synapses:
-        assert isinstance(synapse, DenseNode)
-        layer = torch.nn.Linear(synapse.weight.shape[1], synapse.weight.shape[0], bias=False)
+        source = program.source_of(synapse)
+        sent = trace.spikes[source.name] if isinstance(source, NeuronNode) else trace.input
+        layer: torch.nn.Module
+        if isinstance(synapse, Conv2dNode):
+            channels, kernel = (synapse.in_shape[0], len(synapse.weight)), synapse.weight.shape[2:]
+            shape = (synapse.stride, synapse.padding, synapse.dilation, synapse.groups)
+            layer = torch.nn.Conv2d(*channels, kernel, *shape, bias=False)
+        else:
+            assert isinstance(synapse, DenseNode)
+            layer = torch.nn.Linear(synapse.weight.shape[1], len(synapse.weight), bias=False)
         layer.weight.data = torch.tensor(synapse.weight, dtype=torch.float32)
-        model, metric = TorchModel(torch.nn.Sequential(layer)), SynapticOperations()
-        model.register_hooks() if hasattr(model, "register_hooks") else metric.register_hooks(model)
-        for events in sources[synapse.name]:
-            data = torch.tensor(events, dtype=torch.float32)
-            found = metric(model, model(data), (data, None))
-            for hook in model.connection_hooks:
-                hook.reset()
-            metric.reset()
+        model = TorchModel(torch.nn.Sequential(layer))
+        model.register_hooks()
+        for events in sent:
+            data = torch.tensor(events.reshape(1, *synapse.in_shape), dtype=torch.float32)
+            found = SynapticOperations()(model, model(data), (data, None))
+            model.reset_hooks()
             for name in total:
                 total[name] += float(found[name])
-    return total
+    return total["Effective_ACs"], total["Effective_MACs"], total["Dense"]
 
 
 def show(interval: Interval, unit: str = "J") -> str:

@@ -103,7 +103,7 @@ def _sampling(row: Json) -> RenderableType:
 
 
 def _time(rows: Sequence[Json], samples: int) -> RenderableType:
-    table = _table("with time: per sample, static power of the chips in use included", 1, "table", "of", *BOUNDS)
+    table = _table("with time: per sample, static power of the chips in use included", 2, "table", "of", *BOUNDS)
     for row in rows:
         time, name = row["latency"], row["name"]
         table.add_row(name, "time", *(_picoseconds(time["total"][bound], samples) for bound in BOUNDS))
