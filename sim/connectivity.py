@@ -61,13 +61,19 @@ def reached(synapse: Synapse, events: np.ndarray) -> np.ndarray:
         return np.asarray(found.reshape(len(active), *synapse.out_shape))
     if not isinstance(synapse, Conv2dNode):
         return np.broadcast_to(active.reshape(len(active), -1).any(1)[:, None], (len(active), *synapse.out_shape))
+    return np.repeat(reached_places(synapse, events), synapse.out_shape[0] // synapse.groups, 1)
+
+
+def reached_places(synapse: Conv2dNode, events: np.ndarray) -> np.ndarray:
+    """As `reached`, for all channels of a group at once: [N, groups, out height, out width]."""
+    active = events != 0
     groups, (_, height, width) = synapse.groups, synapse.in_shape
     anywhere = active.reshape(len(active), groups, -1, height, width).any(2)  # it reaches all channels of its group
     found = np.zeros((len(active), groups, *synapse.out_shape[1:]), bool)
     for y, x, rows, columns in _windows(synapse):
         to_rows, to_columns = _arrivals(synapse, y, x, rows, columns)
         found[:, :, to_rows, to_columns] |= anywhere[:, :, rows, columns]
-    return np.repeat(found, synapse.out_shape[0] // groups, 1)
+    return found
 
 
 def _windows(synapse: Conv2dNode) -> Iterator[tuple[int, int, slice, slice]]:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lavatube.program import LoihiProgram, NeuronNode, Source, Synapse, Target
-from lavatube.sim.connectivity import fan_out, reached
+from lavatube.program import Conv2dNode, DenseNode, LoihiProgram, NeuronNode, Source, Synapse, Target
+from lavatube.sim.connectivity import fan_out, reached, reached_places
 from lavatube.sim.counts.events import alive, check_fits, chunks, delayed, events_of, is_graded
 from lavatube.sim.counts.layer import TERMS
 from lavatube.trace import SpikeTrace
 
-AT_ONCE = 1 << 26  # elements of one chunk of samples
+AT_ONCE = 1 << 24  # elements of one chunk of samples
 Steps = Mapping[str, np.ndarray]  # {term: [T, B] int64}
 
 
@@ -58,29 +58,44 @@ def _synapse(program: LoihiProgram, synapse: Synapse, trace: SpikeTrace) -> Step
 
 def _event_terms(source: Source, events: np.ndarray, stored: np.ndarray, nonzero: np.ndarray) -> Steps:
     """events: [N, neurons]; stored, nonzero: [neurons] connections that leave each; returns {term: [N]}."""
-    rows, neurons = np.nonzero(events)
-
-    def total(weights: np.ndarray) -> np.ndarray:
-        """Of the weights of the neurons that fired; exact in float64, since no timestep comes near 2^53."""
-        return np.bincount(rows, weights, len(events)).astype(np.int64)
-
-    found = {"events_in": np.bincount(rows, minlength=len(events)).astype(np.int64)}
+    active = (events != 0).view(np.uint8)
+    found = {"events_in": np.count_nonzero(active, axis=1)}
+    varying = {}
     for term, weights in (("synops_stored", stored), ("synops_nonzero", nonzero)):
-        alike = weights.min() == weights.max()
-        found[term] = found["events_in"] * weights[0] if alike else total(weights[neurons])
+        if weights.min() == weights.max():
+            found[term] = found["events_in"] * weights[0]
+        else:
+            varying[term] = weights
+    found |= dict(zip(varying, _products(active, list(varying.values())), strict=True))
     if not is_graded(source):
         return found | {"synop_bits": found["synops_stored"]}
-    bits = total(_bit_lengths(events[rows, neurons]) * stored[neurons])
     return found | {
-        "synop_bits": bits,
+        "synop_bits": _products(_bit_lengths(events), [stored])[0],
         "graded_stored": found["synops_stored"],
         "graded_nonzero": found["synops_nonzero"],
     }
 
 
+def _products(values: np.ndarray, weights: list[np.ndarray]) -> list[np.ndarray]:
+    """[N] int64 for each of the weights [neurons]; by float products, whose sums are integers that the float holds."""
+    if not weights:
+        return []
+    columns = np.stack(weights, 1)
+    largest = int(columns.sum(0).max()) * int(values.max(initial=0))
+    kind = np.float32 if largest < 1 << 24 else np.float64  # below 2^53: no timestep comes near it
+    product = values.astype(kind) @ columns.astype(kind)
+    return list(product.T.astype(np.int64))
+
+
 def _bit_lengths(events: np.ndarray) -> np.ndarray:
-    """Bits of each magnitude; exact, since frexp's exponent is that of an integer below 2^53."""
-    return np.asarray(np.frexp(np.abs(events.astype(np.float64)))[1])
+    """Bits of each magnitude, uint8."""
+    found = np.zeros(events.shape, np.uint8)
+    size, left = np.abs(events.astype(np.int32, copy=False)), True
+    while left:
+        found += size > 0
+        size = size >> 1
+        left = bool(size.any())
+    return found
 
 
 def _target(program: LoihiProgram, target: Target, trace: SpikeTrace) -> Steps:
@@ -111,12 +126,21 @@ def updates(
     groups: [neurons] int, of each neuron in C order.
     """
     biased, size = target.bias_mant.reshape(-1) != 0, target.bias_mant.size
+    if groups is None and all(isinstance(synapse, DenseNode) for synapse in program.inbound(target)):
+        return _updates_of_dense(program, target, trace, int(biased.sum()))
     group = np.zeros(size, np.int64) if groups is None else groups
     order = np.argsort(group, kind="stable")
     found = np.zeros((trace.num_steps, trace.batch, int(group.max()) + 1), np.int64)
+    only = program.inbound(target)[0] if len(program.inbound(target)) == 1 else None
     here, starts = np.unique(group[order], return_index=True)
     for samples in chunks(trace.batch, trace.num_steps * size, AT_ONCE):
         shape = (trace.num_steps, len(trace.length[samples]))
+        if groups is None and isinstance(only, Conv2dNode) and not biased.any():  # its channels are alike
+            events = events_of(program.source_of(only), trace, samples)
+            places = reached_places(only, np.ascontiguousarray(events).reshape(-1, *only.in_shape))
+            number = np.count_nonzero(places.reshape(*shape, -1), axis=-1) * (only.out_shape[0] // only.groups)
+            found[:, samples, 0] = delayed(number, program.lag(only))
+            continue
         updated = np.broadcast_to(biased, (*shape, size))
         for synapse in program.inbound(target):
             events = events_of(program.source_of(synapse), trace, samples)
@@ -127,3 +151,12 @@ def updates(
         else:
             found[:, samples, here] = np.add.reduceat(updated[..., order], starts, axis=-1, dtype=np.int64)
     return found[..., 0] if groups is None else found
+
+
+def _updates_of_dense(program: LoihiProgram, target: NeuronNode, trace: SpikeTrace, biased: int) -> np.ndarray:
+    """Any event reaches every neuron."""
+    hit = np.zeros((trace.num_steps, trace.batch), bool)
+    for synapse in program.inbound(target):
+        events = events_of(program.source_of(synapse), trace)
+        hit |= delayed((events != 0).any(tuple(range(2, events.ndim))), program.lag(synapse))
+    return np.where(hit, target.bias_mant.size, biased)
