@@ -12,7 +12,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from lavatube.sim.counts import Counts, LayerCounts, Placement, count, count_cor
 from lavatube.sim.energy import energy
 from lavatube.sim.energy_tables import joules
 from lavatube.sim.interval import Interval
+from lavatube.sim.placing import place
 from lavatube.sim.price_table import PriceTable, parse_prices
 from lavatube.sim.reference import run_reference
 from lavatube.trace import SpikeTrace
@@ -222,9 +223,19 @@ def pilotnet_rows() -> Iterator[Row]:
         f"{total.synops_stored:,} ({share:.2%}), {total.neuron_accesses:,}, {total.updates:,}, {total.spikes_out:,}; "
         f"{total.synops_dense // 16:,} dense synapses",
     )  # fmt: skip
+    placement, reason = place(program)
+    activity = None if placement is None else count_cores(program, trace, placement)
+    if activity is None:
+        yield Row(case, "not placed", "74 cores", reason)
+    else:
+        counts = replace(counts, traffic=activity.traffic)
+        yield Row(case, "cores", "74", f"{activity.traffic.cores}; {activity.traffic.messages:,} messages")
     for name in ("loihi1-davies2018", "loihi1-sanafe2025", "loihi1-band", "loihi2-scaled"):
-        (table,) = energy(counts, [name]).tables
+        (table,) = energy(counts, [name], activity=activity).tables
         ours = table.dynamic.total
+        if table.latency is not None and table.static_chips is not None:
+            text = f"{show(table.latency.total, 's')}; static {show(table.static_chips)}"
+            yield Row("PilotNet, time and static", name, "2.44 ms at 409 samples/s; static 0.57 mJ", text)
         ratio = ", ".join(f"{bound / 1.094e12:.2f}" for bound in ours.known)
         gate, ok = "", None
         if name == "loihi2-scaled":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,13 +56,11 @@ def energy(
     if out is not None:
         require_writable(out)
     loaded = load_program(program_path(program)) if program is not None else None
-    counted, activity, steps = _counted(loaded, inputs, trace, counts, per_step)
-    estimate = estimate_energy(
-        counted,
-        tuple(prices or DEFAULT_PRICES),
-        target=target or (loaded.target if loaded else "loihi2"),
-        activity=activity,
-    )
+    aim = target or (loaded.target if loaded else "loihi2")
+    counted, activity, steps, unplaced = _counted(loaded, inputs, trace, counts, per_step, aim)
+    estimate = estimate_energy(counted, tuple(prices or DEFAULT_PRICES), target=aim, activity=activity)
+    if unplaced:
+        estimate = replace(estimate, labels=(*estimate.labels, f"not placed on cores: {unplaced}"))
     found: dict[str, Any] = {"counts": counted.to_json(), "energy": estimate.to_json()}
     if steps is not None:
         found["per_step"] = steps
@@ -89,11 +88,17 @@ def energy(
 
 
 def _counted(
-    program: LoihiProgram | None, inputs: Path | None, trace: Path | None, counts: Path | None, per_step: bool
-) -> tuple[Counts, CoreActivity | None, dict[str, Any] | None]:
+    program: LoihiProgram | None,
+    inputs: Path | None,
+    trace: Path | None,
+    counts: Path | None,
+    per_step: bool,
+    target: str,
+) -> tuple[Counts, CoreActivity | None, dict[str, Any] | None, str]:
     from lavatube.errors import LavatubeError
     from lavatube.program_file import program_sha256
-    from lavatube.sim.counts import count, count_steps, load_counts
+    from lavatube.sim.counts import count, count_cores, count_steps, load_counts
+    from lavatube.sim.placing import place
     from lavatube.sim.run import run
     from lavatube.trace import load_trace
 
@@ -101,7 +106,7 @@ def _counted(
         found = load_counts(counts)
         if program is not None and found.program_sha256 != program_sha256(program):
             raise LavatubeError("these are the counts of another program", where=str(counts))
-        return found, None, None
+        return found, None, None, ""
     if program is None:
         raise LavatubeError("no program", expected="PROGRAM or DIR beside --input or --trace")
     seen = load_trace(trace) if trace is not None else run(program, str(inputs), backend="fast")
@@ -111,7 +116,11 @@ def _counted(
         steps = {
             layer: {term: values.sum(1).tolist() for term, values in rows.items()} for layer, rows in layers.items()
         }
-    return count(program, seen), None, steps
+    placement, reason = place(program, target)
+    if placement is None:
+        return count(program, seen), None, steps, reason
+    activity = count_cores(program, seen, placement)
+    return replace(count(program, seen), traffic=activity.traffic), activity, steps, ""
 
 
 def _measured(folder: Path | None, inputs: Path | None, program: LoihiProgram | None, device: str) -> dict[str, Any]:
