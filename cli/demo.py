@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -130,7 +130,8 @@ def _artifacts(out: Path) -> dict[str, Any]:
 def _print(out: Path) -> None:
     from lavatube.cli.output import console
     from lavatube.files import read_json
-    from lavatube.sim.tables import render_counts, render_energy, render_parity
+    from lavatube.sim.energy_tables import render_counts, render_energy
+    from lavatube.sim.tables import render_parity
 
     screen = console()
     for name, render in (("counts", render_counts), ("energy", render_energy), ("parity", render_parity)):
@@ -198,13 +199,17 @@ def _parity(out: Path, timeout: float | None) -> str:
 
 def _energy(out: Path) -> str:
     from lavatube.program_file import load_program
-    from lavatube.sim.counts import count, save_counts
+    from lavatube.sim.counts import count, count_cores, save_counts
     from lavatube.sim.energy import energy, save_energy
+    from lavatube.sim.placing import place
     from lavatube.sim.run import run
 
     program = load_program(out / "program.safetensors")
-    counts = count(program, run(program, out / "input.npz", backend="fast"))
+    trace = run(program, out / "input.npz", backend="fast")
+    placement, _ = place(program)
+    activity = None if placement is None else count_cores(program, trace, placement)
+    counts = replace(count(program, trace), traffic=None if activity is None else activity.traffic)
     save_counts(counts, out / "counts.json")
-    estimate = energy(counts, target=program.target)
+    estimate = energy(counts, target=program.target, activity=activity)
     save_energy(estimate, out / "energy.json")
     return "simulated counts, estimated joules"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lavatube.cli.options import Json
+
+if TYPE_CHECKING:
+    from lavatube.program import LoihiProgram
+    from lavatube.sim.counts import CoreActivity, Counts
 
 
 def energy(
@@ -19,48 +24,111 @@ def energy(
     trace: Annotated[
         Path | None, typer.Option("--trace", help="A trace of any engine to count instead of running.")
     ] = None,
-    prices: Annotated[list[str] | None, typer.Option("--prices", help="Price set or file; repeat for several.")] = None,
+    prices: Annotated[
+        list[str] | None, typer.Option("--prices", help="Price set, file, or folder of files; repeat for several.")
+    ] = None,
     target: Annotated[str | None, typer.Option("--target", help="loihi1 or loihi2; default: the program's.")] = None,
+    per_step: Annotated[bool, typer.Option("--per-step", help="Also the counts of every timestep.")] = False,
+    measure: Annotated[
+        str, typer.Option("--measure", help="Also measure the checkpoint's torch forward: cpu (RAPL) or cuda (NVML).")
+    ] = "",
     out: Annotated[Path | None, typer.Option("--out", help="Folder for counts.json and energy.json.")] = None,
     json: Json = False,
 ) -> int:
     """Exact counts of a run, and joules as an interval over cited price tables, with what is unpriced."""
     from lavatube.cli.output import console, print_json
     from lavatube.errors import LavatubeError
-    from lavatube.files import require_writable
-    from lavatube.program_file import load_program, program_sha256
-    from lavatube.sim.counts import count, load_counts, save_counts
+    from lavatube.files import require_writable, write_json
+    from lavatube.program_file import load_program
+    from lavatube.sim.counts import save_counts
     from lavatube.sim.energy import energy as estimate_energy
     from lavatube.sim.energy import save_energy
+    from lavatube.sim.energy_tables import render_counts, render_energy, render_measured
     from lavatube.sim.price_table import DEFAULT_PRICES
-    from lavatube.sim.run import program_path, run
-    from lavatube.sim.tables import render_counts, render_energy
-    from lavatube.trace import load_trace
+    from lavatube.sim.run import program_path
 
     if (counts is not None) + (inputs is not None) + (trace is not None) != 1:
         raise LavatubeError(
             "what to count", expected="exactly one of --input, --trace and --counts", got="none or several"
         )
+    if counts is not None and per_step:
+        raise LavatubeError("--per-step", expected="--input or --trace: counts.json holds sums", got="--counts")
     if out is not None:
         require_writable(out)
     loaded = load_program(program_path(program)) if program is not None else None
-    if counts is not None:
-        counted = load_counts(counts)
-        if loaded is not None and counted.program_sha256 != program_sha256(loaded):
-            raise LavatubeError("these are the counts of another program", where=str(counts))
-    elif loaded is None:
-        raise LavatubeError("no program", expected="PROGRAM or DIR beside --input or --trace")
-    else:
-        counted = count(loaded, load_trace(trace) if trace is not None else run(loaded, str(inputs), backend="fast"))
-    estimate = estimate_energy(
-        counted, tuple(prices or DEFAULT_PRICES), target=target or (loaded.target if loaded else "loihi2")
-    )
+    aim = target or (loaded.target if loaded else "loihi2")
+    counted, activity, steps, unplaced = _counted(loaded, inputs, trace, counts, per_step, aim)
+    estimate = estimate_energy(counted, tuple(prices or DEFAULT_PRICES), target=aim, activity=activity)
+    if unplaced:
+        estimate = replace(estimate, labels=(*estimate.labels, f"not placed on cores: {unplaced}"))
+    found: dict[str, Any] = {"counts": counted.to_json(), "energy": estimate.to_json()}
+    if steps is not None:
+        found["per_step"] = steps
+    if measure:
+        found["measured"] = _measured(program, inputs, loaded, measure)
     if out is not None:
         save_counts(counted, out / "counts.json")
         save_energy(estimate, out / "energy.json")
+        for name in ("per_step", "measured"):
+            if name in found:
+                write_json(out / ("counts_per_step.json" if name == "per_step" else "measured.json"), found[name])
     if json:
-        print_json({"counts": counted.to_json(), "energy": estimate.to_json()})
-    else:
-        console().print(render_counts(counted.to_json()))
-        console().print(render_energy(estimate.to_json()))
+        print_json(found)
+        return 0
+    screen = console()
+    screen.print(render_counts(found["counts"]))
+    if steps is not None and out is None:
+        from lavatube.sim.energy_tables import render_steps
+
+        screen.print(render_steps(steps))
+    screen.print(render_energy(found["energy"]))
+    if "measured" in found:
+        screen.print(render_measured(found["measured"]))
     return 0
+
+
+def _counted(
+    program: LoihiProgram | None,
+    inputs: Path | None,
+    trace: Path | None,
+    counts: Path | None,
+    per_step: bool,
+    target: str,
+) -> tuple[Counts, CoreActivity | None, dict[str, Any] | None, str]:
+    from lavatube.errors import LavatubeError
+    from lavatube.program_file import program_sha256
+    from lavatube.sim.counts import count, count_cores, count_steps, load_counts
+    from lavatube.sim.placing import place
+    from lavatube.sim.run import run
+    from lavatube.trace import load_trace
+
+    if counts is not None:
+        found = load_counts(counts)
+        if program is not None and found.program_sha256 != program_sha256(program):
+            raise LavatubeError("these are the counts of another program", where=str(counts))
+        return found, None, None, ""
+    if program is None:
+        raise LavatubeError("no program", expected="PROGRAM or DIR beside --input or --trace")
+    seen = load_trace(trace) if trace is not None else run(program, str(inputs), backend="fast")
+    steps = None
+    if per_step:
+        layers = count_steps(program, seen)
+        steps = {
+            layer: {term: values.sum(1).tolist() for term, values in rows.items()} for layer, rows in layers.items()
+        }
+    placement, reason = place(program, target)
+    if placement is None:
+        return count(program, seen), None, steps, reason
+    activity = count_cores(program, seen, placement)
+    return replace(count(program, seen), traffic=activity.traffic), activity, steps, ""
+
+
+def _measured(folder: Path | None, inputs: Path | None, program: LoihiProgram | None, device: str) -> dict[str, Any]:
+    from lavatube.errors import LavatubeError
+    from lavatube.inputs import load_inputs
+    from lavatube.sim.measured.measure import measure
+
+    if folder is None or inputs is None or program is None or not folder.is_dir():
+        raise LavatubeError("--measure", expected="a run folder (its quantized checkpoint is run) and --input")
+    batch = load_inputs(inputs, program.input, default_steps=program.num_steps)
+    return measure(folder, batch, device=device).to_json()

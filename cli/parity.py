@@ -23,6 +23,9 @@ def parity(
         typer.Option("--out", help="Report file; default parity.json in the run folder, if all was compared."),
     ] = None,
     record: Annotated[str, typer.Option("--record", help="Also compare the state: v, u or v,u.")] = "",
+    program: Annotated[
+        Path | None, typer.Option("--program", help="Program of the two traces, to compare counts and joules, too.")
+    ] = None,
     conv: Conv = "auto",
     stock_only: StockOnly = False,
     timeout: Timeout = None,
@@ -45,8 +48,10 @@ def parity(
         unused = [option for option, value in given.items() if value]
         if unused:
             raise LavatubeError("two traces are compared as they are", where=unused[0], remedy="leave the option out")
-        report = parity_of_traces(source, other, out=out)
+        report = parity_of_traces(source, other, program=program, out=out)
     else:
+        if program is not None:
+            raise LavatubeError("--program is for two traces", remedy="leave it out")
         engines = [name.strip() for name in against.split(",") if name.strip()] or None
         kept = [name.strip() for name in record.split(",") if name.strip()]
         with progress_bar("engines") as update:

@@ -31,6 +31,26 @@ def fan_out(synapse: Synapse) -> tuple[np.ndarray, np.ndarray]:
     return stored, nonzero
 
 
+def fan_out_to(synapse: Synapse, group: np.ndarray, groups: int) -> np.ndarray:
+    """Stored connections from each presynaptic neuron into each group of neurons (those of one core, say).
+
+    group: [out neurons] int, in C order. Returns [groups, in neurons] int64.
+    """
+    size = int(np.prod(synapse.in_shape))
+    if isinstance(synapse, SparseNode):
+        into = np.repeat(group, np.diff(synapse.indptr))
+        return np.bincount(into * size + synapse.index, minlength=groups * size).reshape(groups, size)
+    if not isinstance(synapse, Conv2dNode):
+        return np.repeat(np.bincount(group, minlength=groups)[:, None], size, 1)
+    member = group.reshape(1, *synapse.out_shape) == np.arange(groups)[:, None, None, None]
+    per_group = member.reshape(groups, synapse.groups, -1, *synapse.out_shape[1:]).sum(2, dtype=np.int64)
+    found = np.zeros((groups, synapse.groups, synapse.weight.shape[1], *synapse.in_shape[1:]), np.int64)
+    for y, x, rows, columns in _windows(synapse):
+        to_rows, to_columns = _arrivals(synapse, y, x, rows, columns)
+        found[..., rows, columns] += per_group[:, :, None, to_rows, to_columns]
+    return found.reshape(groups, size)
+
+
 def reached(synapse: Synapse, events: np.ndarray) -> np.ndarray:
     """Which neurons an event reaches through a stored connection. events: [N, in_shape]; returns [N, out_shape]."""
     active = events != 0
@@ -41,16 +61,19 @@ def reached(synapse: Synapse, events: np.ndarray) -> np.ndarray:
         return np.asarray(found.reshape(len(active), *synapse.out_shape))
     if not isinstance(synapse, Conv2dNode):
         return np.broadcast_to(active.reshape(len(active), -1).any(1)[:, None], (len(active), *synapse.out_shape))
+    return np.repeat(reached_places(synapse, events), synapse.out_shape[0] // synapse.groups, 1)
+
+
+def reached_places(synapse: Conv2dNode, events: np.ndarray) -> np.ndarray:
+    """As `reached`, for all channels of a group at once: [N, groups, out height, out width]."""
+    active = events != 0
     groups, (_, height, width) = synapse.groups, synapse.in_shape
     anywhere = active.reshape(len(active), groups, -1, height, width).any(2)  # it reaches all channels of its group
     found = np.zeros((len(active), groups, *synapse.out_shape[1:]), bool)
     for y, x, rows, columns in _windows(synapse):
-        (stride_y, stride_x), (pad_y, pad_x) = synapse.stride, synapse.padding
-        y, x = y * synapse.dilation[0], x * synapse.dilation[1]
-        to_rows = slice((rows.start + pad_y - y) // stride_y, (rows.stop - 1 + pad_y - y) // stride_y + 1)
-        to_columns = slice((columns.start + pad_x - x) // stride_x, (columns.stop - 1 + pad_x - x) // stride_x + 1)
+        to_rows, to_columns = _arrivals(synapse, y, x, rows, columns)
         found[:, :, to_rows, to_columns] |= anywhere[:, :, rows, columns]
-    return np.repeat(found, synapse.out_shape[0] // groups, 1)
+    return found
 
 
 def _windows(synapse: Conv2dNode) -> Iterator[tuple[int, int, slice, slice]]:
@@ -63,6 +86,15 @@ def _windows(synapse: Conv2dNode) -> Iterator[tuple[int, int, slice, slice]]:
             columns = _inside(x * synapse.dilation[1], synapse.stride[1], synapse.padding[1], width, out_width)
             if rows is not None and columns is not None:
                 yield y, x, rows, columns
+
+
+def _arrivals(synapse: Conv2dNode, y: int, x: int, rows: slice, columns: slice) -> tuple[slice, slice]:
+    """The output rows and columns that the input places of a window reach."""
+    (stride_y, stride_x), (pad_y, pad_x) = synapse.stride, synapse.padding
+    y, x = y * synapse.dilation[0], x * synapse.dilation[1]
+    to_rows = slice((rows.start + pad_y - y) // stride_y, (rows.stop - 1 + pad_y - y) // stride_y + 1)
+    to_columns = slice((columns.start + pad_x - x) // stride_x, (columns.stop - 1 + pad_x - x) // stride_x + 1)
+    return to_rows, to_columns
 
 
 def _inside(offset: int, stride: int, padding: int, size: int, out_size: int) -> slice | None:

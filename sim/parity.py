@@ -20,7 +20,7 @@ from lavatube.sim.compare import compare
 from lavatube.sim.counts import count
 from lavatube.sim.parity_report import INDEPENDENCE, EngineParity, ParityReport, save_parity
 from lavatube.sim.parity_samples import samples_for
-from lavatube.sim.parity_tally import Tally, independence_of
+from lavatube.sim.parity_tally import Tally, energy_parity, independence_of
 from lavatube.sim.run import program_path, run
 from lavatube.trace import load_trace
 
@@ -68,7 +68,7 @@ def parity(
     batch = samples_for(program, folder, data, data_dir, samples)
     starts = range(0, batch.batch, _chunk(program, batch))
     tallies = {name: Tally() for name in engines}
-    correct = 0
+    correct, reference_counts = 0, None
     stages = len(starts) * (len(engines) + 1)
     for number, start in enumerate(starts):
         part = batch.samples(start + starts.step, start)
@@ -79,6 +79,7 @@ def parity(
         note(done, "reference", 0, 1)
         reference = run(program, part, backend="reference", record=record, progress=partial(note, done, "reference"))
         counts = count(program, reference)
+        reference_counts = counts if reference_counts is None else reference_counts + counts
         correct += 0 if part.label is None else int((reference.prediction == part.label).sum())
         for index, name in enumerate(engines, start=done + 1):
             note(index, name, 0, 1)
@@ -97,11 +98,11 @@ def parity(
             )
             comparison = compare(reference, trace, names=("reference", name))
             seconds = time.perf_counter() - started
-            tallies[name].add(start, comparison, count(program, trace).layers == counts.layers, trace.meta, seconds)
+            tallies[name].add(start, comparison, count(program, trace), counts, trace.meta, seconds)
     accuracy = None if batch.label is None else 100.0 * correct / batch.batch
     report = ParityReport(
         "reference",
-        tuple(tally.result(name) for name, tally in tallies.items()),
+        tuple(tally.result(name, reference_counts) for name, tally in tallies.items()),
         batch.batch,
         batch.num_steps,
         program_sha256(program),
@@ -114,8 +115,13 @@ def parity(
     return report
 
 
-def parity_of_traces(a: Path | str, b: Path | str | None, *, out: Path | str | None = None) -> ParityReport:
-    """Compare two trace files, wherever they were made. raises: LavatubeError if they are not comparable."""
+def parity_of_traces(
+    a: Path | str, b: Path | str | None, *, program: Path | str | None = None, out: Path | str | None = None
+) -> ParityReport:
+    """Compare two trace files, wherever they were made; with their program their counts and joules, too.
+
+    raises: LavatubeError if they are not comparable, or not of that program.
+    """
     if b is None:
         raise LavatubeError("one trace", where=str(a), expected="two traces: A.npz B.npz")
     left, right = load_trace(Path(a)), load_trace(Path(b))
@@ -123,7 +129,13 @@ def parity_of_traces(a: Path | str, b: Path | str | None, *, out: Path | str | N
     hashes = [str(trace.meta["program_sha256"]) for trace in (left, right) if "program_sha256" in trace.meta]
     name = str(right.meta.get("engine", Path(b).name))
     independence = "made by two programs" if len(set(hashes)) > 1 else independence_of(name, right.meta)
-    engine = EngineParity(name, comparison, None, independence, right.meta, 0.0)
+    equal = joules = None
+    if program is not None:
+        loaded = load_program(program_path(program))
+        counts = [count(loaded, trace) for trace in (left, right)]
+        hashes = [counts[0].program_sha256]
+        equal, joules = counts[0] == counts[1], energy_parity(*counts)
+    engine = EngineParity(name, comparison, equal, independence, right.meta, 0.0, joules)
     reference = str(left.meta.get("engine", Path(a).name))
     report = ParityReport(reference, (engine,), left.batch, left.num_steps, hashes[0] if hashes else "")
     if out is not None:

@@ -23,7 +23,11 @@ INDEPENDENCE: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class EngineParity:
-    """One engine against the reference. counts_equal: every integer count of every layer; None: not counted."""
+    """One engine against the reference.
+
+    counts_equal: every integer count of every layer and sample; None: not counted.
+    energy:       dynamic energy of both sides by the same price tables, see `energy_parity`; None: not counted.
+    """
 
     engine: str
     comparison: TraceComparison
@@ -31,6 +35,12 @@ class EngineParity:
     independence: str
     meta: Mapping[str, Any]
     seconds: float
+    energy: Mapping[str, Any] | None = None
+
+    @property
+    def equal(self) -> bool:
+        joules = self.energy is None or bool(self.energy["equal"])
+        return self.comparison.equal and self.counts_equal is not False and joules
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,7 @@ class ParityReport:
 
     @property
     def equal(self) -> bool:
-        return all(engine.comparison.equal and engine.counts_equal is not False for engine in self.engines)
+        return all(engine.equal for engine in self.engines)
 
     @property
     def neuron_steps(self) -> int:
@@ -77,6 +87,7 @@ class ParityReport:
                     "engine": engine.engine,
                     "independence": engine.independence,
                     "counts_equal": engine.counts_equal,
+                    "energy": None if engine.energy is None else dict(engine.energy),
                     "seconds": engine.seconds,
                     **engine.comparison.to_json(),
                     "meta": dict(engine.meta),

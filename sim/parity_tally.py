@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lavatube.sim.compare import TraceComparison, joined
+from lavatube.sim.counts import Counts
+from lavatube.sim.energy import energy
 from lavatube.sim.parity_report import INDEPENDENCE, EngineParity
 
 
@@ -15,15 +17,23 @@ class Tally:
     """parts: (number of the first sample, comparison)."""
 
     parts: list[tuple[int, TraceComparison]] = field(default_factory=list)
+    counts: Counts | None = None
     counts_equal: bool = True
     meta: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
     def add(
-        self, start: int, comparison: TraceComparison, counts_equal: bool, meta: Mapping[str, Any], seconds: float
+        self,
+        start: int,
+        comparison: TraceComparison,
+        counts: Counts,
+        reference: Counts,
+        meta: Mapping[str, Any],
+        seconds: float,
     ) -> None:
         self.parts.append((start, comparison))
-        self.counts_equal, self.seconds = self.counts_equal and counts_equal, self.seconds + seconds
+        self.counts = counts if self.counts is None else self.counts + counts
+        self.counts_equal, self.seconds = self.counts_equal and counts == reference, self.seconds + seconds
         before = self.meta.get("overflow")
         self.meta = dict(meta)
         if before is not None:
@@ -32,10 +42,12 @@ class Tally:
                 for kind, layers in meta["overflow"].items()
             }
 
-    def result(self, name: str) -> EngineParity:
+    def result(self, name: str, reference: Counts | None) -> EngineParity:
+        """reference: counts of the reference over all parts."""
         independence = independence_of(name, self.meta)
+        joules = None if self.counts is None or reference is None else energy_parity(reference, self.counts)
         comparison, seconds = joined(self.parts), round(self.seconds, 3)
-        return EngineParity(name, comparison, self.counts_equal, independence, self.meta, seconds)
+        return EngineParity(name, comparison, self.counts_equal, independence, self.meta, seconds, joules)
 
 
 def independence_of(engine: str, meta: Mapping[str, Any]) -> str:
@@ -44,3 +56,18 @@ def independence_of(engine: str, meta: Mapping[str, Any]) -> str:
     own = [row for row in rows if isinstance(row, dict) and row.get("stock") is False]
     known = INDEPENDENCE.get(engine, "unknown")
     return f"{known}, {len(own)} of {len(rows)} processes our own" if own else known
+
+
+def energy_parity(a: Counts, b: Counts) -> dict[str, Any]:
+    """Level 0 of energy: the same price tables (by hash) on both counts, equal to the last femtojoule of every term."""
+    left, right = energy(a), energy(b)
+    tables = {
+        one.prices.name: {
+            "prices_sha256": one.prices.sha256,
+            "a": one.dynamic.total.to_json(),
+            "b": other.dynamic.total.to_json(),
+            "equal": (one.prices.sha256, one.dynamic) == (other.prices.sha256, other.dynamic),
+        }
+        for one, other in zip(left.tables, right.tables, strict=True)
+    }
+    return {"equal": all(table["equal"] for table in tables.values()), "unit": "fJ", "tables": tables}

@@ -27,7 +27,8 @@ def render_parity(report: Json) -> RenderableType:
             table.add_row(name, what, *(f"{number:,}" for number in numbers), style=style)
         table.add_section()
         counts = {True: "counts equal", False: "COUNTS DIFFER", None: "not counted"}[engine["counts_equal"]]
-        line = f"{engine['engine']}: {counts}; {engine['seconds']:.1f} s; {engine['independence']}"
+        joules = "" if engine["energy"] is None else _joules(engine["energy"])
+        line = f"{engine['engine']}: {counts}{joules}; {engine['seconds']:.1f} s; {engine['independence']}"
         parts.append(Text(line))
         if engine["first"] is not None:
             first = engine["first"]
@@ -44,46 +45,8 @@ def render_parity(report: Json) -> RenderableType:
     return Group(*parts)
 
 
-def render_counts(counts: Json) -> RenderableType:
-    """Integer counts per layer."""
-    title = f"counts over {counts['samples']} samples, {counts['sample_steps']:,} timesteps of samples"
-    table = Table(title=title, title_justify="left")
-    for column in ("layer", "events in", "synops", "non-zero", "accesses", "updates", "spikes"):
-        table.add_column(column, justify="left" if column == "layer" else "right")
-    keys = ("events_in", "synops_stored", "synops_nonzero", "neuron_accesses", "updates", "spikes_out")
-    for row in counts["layers"]:
-        table.add_row(row["layer"], *(f"{row[key]:,}" for key in keys))
-    table.add_section()
-    table.add_row("total", *(f"{counts['total'][key]:,}" for key in keys))
-    return table
-
-
-def render_energy(estimate: Json) -> RenderableType:
-    """Joules per sample and table, as intervals; what is unpriced is named."""
-    samples = estimate["samples"]
-    table = Table(title="estimated dynamic energy per sample", title_justify="left")
-    for column in ("price table", "grade", "low", "nominal", "high"):
-        table.add_column(column, justify="left" if column in ("price table", "grade") else "right")
-    for row in estimate["tables"]:
-        table.add_row(
-            row["name"], row["grade"], *(_joules(row["total"][b], samples) for b in ("low", "nominal", "high"))
-        )
-    interval = estimate["interval"]
-    table.add_section()
-    table.add_row(
-        "interval over the tables", "", _joules(interval["low"], samples), "", _joules(interval["high"], samples)
-    )
-    parts: list[RenderableType] = [table]
-    parts += [Text(f"note: {label}") for label in estimate["labels"]]
-    parts.append(Text("unpriced: " + "; ".join(estimate["unpriced"])))
-    return Group(*parts)
-
-
-def _joules(femtojoules: int | None, samples: int) -> str:
-    if femtojoules is None:
-        return "not published"
-    value = femtojoules / samples * 1e-15
-    for unit, factor in (("mJ", 1e3), ("uJ", 1e6), ("nJ", 1e9), ("pJ", 1e12)):
-        if value * factor >= 1:
-            return f"{value * factor:.3f} {unit}"
-    return f"{value * 1e15:.0f} fJ"
+def _joules(energy: Json) -> str:
+    """Level 0 of energy in a few words."""
+    if energy["equal"]:
+        return f", energy equal to the femtojoule ({len(energy['tables'])} price tables)"
+    return ", ENERGY DIFFERS (" + ", ".join(name for name, row in energy["tables"].items() if not row["equal"]) + ")"

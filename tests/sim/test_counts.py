@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from lavatube.errors import LavatubeError
 from lavatube.inputs import make_inputs
 from lavatube.program import Conv2dNode, DenseNode, InputNode, LoihiProgram, NeuronNode, ReadoutNode
-from lavatube.sim.counts import count, load_counts, save_counts
+from lavatube.sim.counts import Placement, count, load_counts, save_counts
+from lavatube.sim.fast import run_fast
 from lavatube.sim.reference import run_reference
 
 
@@ -160,7 +161,7 @@ def test_chunks_of_samples_change_no_count(monkeypatch):
     program = random_program(9)
     trace = run_on(program, 10, batch=5)
     whole = count(program, trace)
-    monkeypatch.setattr("lavatube.sim.counts.AT_ONCE", 1)
+    monkeypatch.setattr("lavatube.sim.counts.steps.AT_ONCE", 1)
     assert count(program, trace) == whole
 
 
@@ -169,7 +170,10 @@ def test_counts_survive_their_file_and_a_broken_one_is_refused(tmp_path):
     save_counts(counts, tmp_path / "counts.json")
     assert load_counts(tmp_path / "counts.json") == counts
     text = (tmp_path / "counts.json").read_text()
-    for old, new in [('"kind": "counts"', '"kind": "energy"'), ('"samples": 3', '"samples": -3'), ("{", "[")]:
+    for old, new in [
+        ('"kind": "counts"', '"kind": "energy"'), ('"samples": 3', '"samples": -3'), ("{", "["),
+        ('"samples": 3', '"samples": 4'), ('"updates": ', '"updates": 9'), ('"traffic": null', '"traffic": 7'),
+    ]:  # fmt: skip
         (tmp_path / "bad.json").write_text(text.replace(old, new, 1))
         with pytest.raises(LavatubeError, match=r"bad\.json"):
             load_counts(tmp_path / "bad.json")
@@ -179,3 +183,114 @@ def test_a_trace_of_another_program_is_refused(small_program, random_inputs):
     other = small_program(1)
     with pytest.raises(LavatubeError, match="not one of this program"):
         count(random_program(1), run_reference(other, random_inputs(other)))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_engines_give_equal_counts_of_every_term_and_sample(seed, random_case):
+    program, inputs = random_case(seed)
+    reference, fast = run_reference(program, inputs), run_fast(program, inputs)
+    assert count(program, reference) == count(program, fast)
+    place = Placement(
+        {node.name: np.arange(int(np.prod(node.shape))) % 3 for node in program.neurons},
+        np.array([[0, 0], [0, 0], [1, 2]]), np.zeros(3, np.int64),
+    )  # fmt: skip
+    assert count(program, reference, place) == count(program, fast, place)
+
+
+def test_counts_of_parts_add_up_to_those_of_the_whole_and_two_programs_do_not_add():
+    program = random_program(7)
+    inputs = make_inputs(run_on(program, 8, batch=5).input, program.input, default_steps=4)
+    parts = [count(program, run_reference(program, inputs.samples(stop, start))) for start, stop in ((0, 2), (2, 5))]
+    assert parts[0] + parts[1] == count(program, run_reference(program, inputs))
+    other = random_program(1)
+    with pytest.raises(LavatubeError, match="counts of two programs do not add"):
+        parts[0] + count(other, run_on(other, 1))
+
+
+def test_per_sample_counts_sum_to_the_totals():
+    program = random_program(11)
+    counts = count(program, run_on(program, 12, batch=4, length=np.array([4, 0, 2, 3])))
+    for term, values in counts.per_sample.items():
+        assert len(values) == 4
+        assert sum(values) == getattr(counts.total, term)
+        assert values[1] == 0
+
+
+def test_connections_of_weight_zero_are_stored_but_not_non_zero():
+    program = random_program(13)
+    dense = program.by_name["d"]
+    weight = np.array(dense.weight)
+    weight[:, ::2] = 0
+    zeroed = replace(program, nodes=tuple(replace(n, weight=weight) if n.name == "d" else n for n in program.nodes))
+    trace = run_on(program, 14)
+    meta = {key: value for key, value in trace.meta.items() if key != "program_sha256"}
+    before, after = (count(p, replace(trace, meta=meta)).layers["d"] for p in (program, zeroed))
+    assert (before.synops_stored, before.updates) == (after.synops_stored, after.updates)
+    assert before.synops_nonzero > after.synops_nonzero
+
+
+def test_renumbering_the_neurons_of_a_layer_changes_no_total():
+    program = random_program(15)
+    order = np.random.default_rng(0).permutation(4)
+    change = {
+        "d": {"weight": program.by_name["d"].weight[order]},
+        "d_lif": {"bias_mant": program.by_name["d_lif"].bias_mant[order]},
+        "e": {"weight": program.by_name["e"].weight[:, order]},
+    }
+    other = replace(program, nodes=tuple(replace(n, **change.get(n.name, {})) for n in program.nodes))
+    assert count(program, run_on(program, 16)).layers == count(other, run_on(other, 16)).layers
+
+
+def test_doubling_the_events_in_a_recording_of_two_samples_doubles_what_counts_events_only():
+    program = random_program(17)
+    trace = run_on(program, 18, batch=2)
+    twice = make_inputs(np.concatenate([trace.input, trace.input], 1), program.input, default_steps=4)
+    one, two = count(program, trace), count(program, run_reference(program, twice))
+    assert two.layers == {name: layer + layer for name, layer in one.layers.items()}
+    assert two.host_bytes_in == 2 * one.host_bytes_in
+    assert two.weight_bits == one.weight_bits
+
+
+def test_every_event_makes_a_message_for_each_core_that_it_reaches_and_hops_only_between_tiles():
+    program = random_program(31)
+    sizes = {node.name: int(np.prod(node.shape)) for node in program.neurons}
+    trace = run_on(program, 32)
+    one = Placement(
+        {name: np.zeros(size, int) for name, size in sizes.items()}, np.zeros((1, 2), int), np.zeros(1, int)
+    )
+    two = Placement(
+        {name: np.arange(size) % 2 for name, size in sizes.items()}, np.array([[0, 0], [3, 1]]), np.zeros(2, int)
+    )
+    alone, apart = (count(program, trace, place).traffic for place in (one, two))
+    counts = count(program, trace)
+    reaching = counts.layers["d"].events_in  # the read-out is on no core
+    assert alone.messages - alone.messages_host == alone.messages_local == reaching
+    assert (alone.hops_x, alone.hops_y, alone.cores, alone.tiles) == (0, 0, 1, 1)
+    assert apart.messages >= alone.messages
+    assert apart.hops_x == 3 * apart.hops_y > 0
+    assert apart.messages == apart.messages_host + apart.messages_local + apart.hops_y
+
+
+def test_host_bytes_are_four_for_each_event_in_and_each_event_that_the_host_reads():
+    program = random_program(33)
+    trace = run_on(program, 34, length=np.array([4, 1, 0]))
+    counts = count(program, trace)
+    assert counts.host_bytes_in == 4 * counts.layers["c"].events_in > 0
+    assert counts.host_bytes_out == 4 * counts.layers["d"].spikes_out > 0
+    assert counts.barriers == 5
+    assert counts.weight_bits == {name: program.by_name[name].weight.size * 8 for name in "cde"}
+
+
+def test_an_integrator_fires_as_often_as_its_charge_holds_thresholds():
+    """Bias b in 1/64 a step, threshold v, soft reset, strictly above: ceil(b T / 64 v) - 1 spikes while b <= 64 v."""
+    for bias, vth, steps in [(100, 7, 50), (64, 1, 20), (448, 7, 9), (447, 7, 30), (1, 1, 64)]:
+        neuron = NeuronNode("n", (1,), 4095, 0, vth, np.array([bias], np.int16), 0, reset="subtract")
+        nodes = (
+            InputNode("input", (1,), 1), DenseNode("d", (1,), np.full((1, 1), 2, np.int16), 8, 0), neuron,
+            ReadoutNode("o", np.zeros(1, np.int64), "spikes"),
+        )  # fmt: skip
+        program = LoihiProgram(nodes, (("input", "d"), ("d", "n"), ("n", "o")), steps, {}, overflow="hardware")
+        inputs = make_inputs(np.zeros((steps, 1, 1), int), program.input, default_steps=steps)
+        layer = count(program, run_reference(program, inputs)).layers["d"]
+        assert layer.spikes_out == max(-(-bias * steps // (64 * vth)) - 1, 0), (bias, vth, steps)
+        assert layer.updates == steps

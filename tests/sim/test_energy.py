@@ -10,7 +10,8 @@ import pytest
 from lavatube.errors import LavatubeError
 from lavatube.sim.counts import Counts, LayerCounts
 from lavatube.sim.energy import energy
-from lavatube.sim.price_table import SHIPPED, list_prices, load_prices, parse_prices
+from lavatube.sim.interval import Interval
+from lavatube.sim.price_table import SHIPPED, find_prices, list_prices, load_prices, parse_prices
 
 
 def counts(**terms):
@@ -21,14 +22,18 @@ def counts(**terms):
 def test_davies_totals_by_hand():
     estimate = energy(counts(synops_stored=1000, neuron_accesses=10, updates=4, spikes_out=3), ["loihi1-davies2018"])
     (table,) = estimate.tables
-    assert table.total == {"low": 1000 * 23600 + 10 * 52000 + 4 * 29000, "nominal": 24_236_000, "high": None}
+    assert table.dynamic.total == Interval(1000 * 23600 + 10 * 52000 + 4 * 29000, 24_236_000, None)
     assert "spike (no price in this table)" in estimate.unpriced
-    assert table.layers["layer1"] == table.total
+    assert table.dynamic.layers["layer1"] == table.dynamic.total
+    assert "hop_x (needs a placement on cores)" in estimate.unpriced
+    assert "static power (needs time)" in estimate.unpriced
+    assert table.total is None
 
 
 def test_sanafe_totals_by_hand_and_the_interval_over_both_tables():
-    estimate = energy(counts(synops_stored=1000, neuron_accesses=10, updates=4, spikes_out=3))
-    davies, sanafe = (table.total for table in estimate.tables)
+    tables = ["loihi1-davies2018", "loihi1-sanafe2025"]
+    estimate = energy(counts(synops_stored=1000, neuron_accesses=10, updates=4, spikes_out=3), tables)
+    davies, sanafe = (table.dynamic.total.to_json() for table in estimate.tables)
     rest = 10 * 51200 + 3 * 69300
     assert sanafe == {
         "low": 24_000_000 + rest + 4 * 21600, "nominal": 33_600_000 + rest + 4 * 21600,
@@ -55,7 +60,7 @@ def test_the_measured_nearest_neighbour_query_lies_below_the_estimate_as_publish
 
 
 def test_every_shipped_table_is_valid_ordered_and_has_a_source():
-    assert set(list_prices()) >= {"loihi1-davies2018", "loihi1-sanafe2025"}
+    assert set(list_prices()) >= {"loihi1-davies2018", "loihi1-sanafe2025", "loihi1-band", "loihi2-scaled"}
     for name in list_prices():
         table = load_prices(name)
         assert table.source
@@ -71,13 +76,31 @@ def test_loihi1_prices_on_loihi2_and_graded_events_are_labelled():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda v: v["terms"]["synop"].update(low=-1), "term synop: prices"),
+        (lambda v: v["terms"]["synop"].update(low=-1), "term synop: prices, expected integers"),
         (lambda v: v["terms"]["synop"].update(low=30000), "low <= nominal <= high"),
         (lambda v: v["terms"]["synop"].update(low=23.6), "integers or null"),
-        (lambda v: v["terms"]["synop"].update(unit="pJ"), "unit or grade"),
+        (lambda v: v["terms"]["synop"].update(unit="pJ"), "term synop: unit, expected fJ, got pJ"),
         (lambda v: v["terms"].update(magic=v["terms"]["synop"]), "unknown term"),
         (lambda v: v["terms"]["synop"].pop("note"), "wrong keys"),
-        (lambda v: v.pop("source"), "missing or unknown keys in the price table, got source"),
+        (lambda v: v["terms"]["synop"].update(grade="sure"), "term synop: grade, expected one of measured"),
+        (lambda v: v["terms"]["synop"].update(source=" "), "term synop: source, expected where the number is from"),
+        (lambda v: v["terms"]["synop"].update(low=None, nominal=None), "term synop: prices, .* not all null"),
+        (lambda v: v["terms"]["synop"].update(low=True), "term synop: prices"),
+        (lambda v: v["terms"]["synop"].update(high=10**19), "term synop: prices"),
+        (lambda v: v["terms"].update(synop=7), "term synop: wrong keys"),
+        (lambda v: v["step_time"]["synop"].update(unit="ns"), "step_time term synop: unit, expected ps, got ns"),
+        (lambda v: v["static"].update(low=105), "x.json: static: prices"),
+        (lambda v: v["barrier"].reverse(), "barrier, expected integers, low <= high, rising with the tiles"),
+        (lambda v: v["barrier"][0].update(unit="ns"), "barrier, expected unit ps"),
+        (lambda v: v.update(barrier=None), "barrier, expected a list"),
+        (lambda v: v.update(basis="joules"), "basis, expected events, operations, got joules"),
+        (lambda v: v.update(basis=["events"]), "basis, expected events"),
+        (lambda v: v.update(unpriced="all"), "unpriced, expected a list of texts"),
+        (lambda v: v.update(voltage=-1), "voltage, expected a number or null"),
+        (lambda v: v.update(cores_per_chip=0), "cores_per_chip"),
+        (lambda v: v.update(terms={}), "nothing is priced"),
+        (lambda v: v.update(schema=1), "expected schema 2, got schema 1"),
+        (lambda v: v.pop("source"), "missing or unknown keys in the price table, expected schema 2, got source"),
     ],
 )
 def test_a_wrong_price_table_is_refused_by_term_and_rule(change, words):
@@ -95,5 +118,112 @@ def test_one_changed_price_changes_the_hash():
 
 
 def test_an_unknown_table_lists_the_known_ones():
-    with pytest.raises(LavatubeError, match="no such price table, expected a JSON file or one of loihi1-davies2018"):
+    with pytest.raises(
+        LavatubeError,
+        match=r"no such price table, expected a JSON file or one of device-.*loihi1-davies2018",
+    ):
         energy(counts(), ["loihi3"])
+
+
+def test_the_band_is_the_envelope_of_the_two_loihi_1_sets_and_loihi_2_scales_it_without_a_nominal():
+    davies, sanafe, band, scaled = (
+        load_prices(name).terms for name in ("loihi1-davies2018", "loihi1-sanafe2025", "loihi1-band", "loihi2-scaled")
+    )
+    assert set(band) == set(scaled) == set(davies) | set(sanafe)
+    for name, price in band.items():
+        sides = [table[name].interval for table in (davies, sanafe) if name in table]
+        known = [bound for side in sides for bound in side.known]
+        low = min(known) if len(sides) == 2 else 0  # one of the two has no such term
+        assert (price.interval.low, price.interval.high) == (low, max(known)), name
+        assert scaled[name].interval == Interval(low * 2 // 10, None, max(known) * 15 // 10)
+    assert load_prices("loihi2-scaled").worst_grade == "assumed"
+    assert (load_prices("loihi2-scaled").static.interval.low, load_prices("loihi2-scaled").static.interval.high) == (
+        200,
+        1100,
+    )
+
+
+def test_a_folder_of_price_files_and_a_file_are_taken_like_names(tmp_path):
+    value = json.loads((SHIPPED / "loihi1-davies2018.json").read_text())
+    for name, low in (("mine-b", 10), ("mine-a", 20)):
+        value["name"] = name
+        value["terms"]["synop"].update(low=low, nominal=low, high=low)
+        (tmp_path / f"{name}.json").write_text(json.dumps(value))
+    found = find_prices([tmp_path, "loihi1-band", tmp_path / "mine-a.json"])
+    assert [table.name for table in found] == ["mine-a", "mine-b", "loihi1-band"]
+    value["name"] = "loihi1-band"
+    (tmp_path / "mine-a.json").write_text(json.dumps(value))
+    with pytest.raises(LavatubeError, match="two price tables of one name, got loihi1-band"):
+        find_prices([tmp_path, "loihi1-band"])
+    (tmp_path / "none").mkdir()
+    with pytest.raises(LavatubeError, match="no price table"):
+        find_prices([tmp_path / "none"])
+
+
+def test_tables_of_arithmetic_and_of_chips_have_no_common_interval_and_keep_their_baselines_apart():
+    one = counts(synops_stored=1000, synops_dense=8000, graded_stored=400, neuron_accesses=10)
+    estimate = energy(one, ["horowitz45-fp32", "loihi1-davies2018", "device-degnan-cpu"])
+    fp32, davies, cpu = estimate.tables
+    assert fp32.dynamic.total == Interval(*[600 * 900 + 400 * 4600] * 3)
+    assert (estimate.low, estimate.high) == (fp32.dynamic.total.low, fp32.dynamic.total.high)
+    assert fp32.baseline == Interval(*[8000 * 2 // 16 * 4600] * 3)  # 2 samples, 16 timesteps
+    assert cpu.baseline.nominal == 1000 * 8_600_000
+    assert cpu.to_json(2)["dynamic"] is None
+    assert cpu.break_even == {}
+    assert davies.baseline is None
+    assert any("do not compare" in label for label in estimate.labels)
+
+
+def test_the_break_even_rate_is_where_both_sides_cost_the_same():
+    """fp32, 25 steps, additions only: 4.6 / (0.9 x 25) = 20.4 %, whatever the measured rate."""
+    for synops in (100, 5000):
+        one = Counts({"a": LayerCounts(synops_stored=synops, synops_dense=25_000)}, 1, 25, "hash", graded_input=False)
+        (table,) = energy(one, ["horowitz45-fp32"]).tables
+        assert float(table.break_even["nominal"]) == pytest.approx(4.6 / (0.9 * 25))
+        assert float(table.rate) == synops / 25_000
+
+
+def test_memory_is_priced_by_the_size_of_a_layers_weights():
+    layers = {name: LayerCounts(synops_stored=100) for name in "abcd"}
+    bits = {"a": 8 * 8192, "b": 8 * 8192 + 1, "c": 8 << 20, "d": (8 << 20) + 1}
+    one = Counts(layers, 1, 1, "hash", graded_input=False, weight_bits=bits)
+    (table,) = energy(one, ["horowitz45-mem"]).tables
+    assert {name: table.dynamic.terms[name].events for name in ("sram_8k", "sram_32k", "sram_1m", "dram")} == {
+        "sram_8k": 100, "sram_32k": 100, "sram_1m": 100, "dram": 100,
+    }  # fmt: skip
+    assert table.dynamic.layers["d"] == Interval(100 * 1_300_030, None, 100 * 2_600_030)
+
+
+def test_intervals_add_and_multiply_exactly_and_keep_what_is_unknown():
+    assert Interval(1, None, 3) + Interval(10, 20, None) == Interval(11, None, None)
+    assert Interval(1, None, 3).times(10**18) == Interval(10**18, None, 3 * 10**18)
+    assert Interval(None, None, 3).times(0) == Interval(0, 0, 0)
+    assert Interval(2, 3, None).product(Interval(5, 7, 11)) == Interval(10, 21, None)
+    assert Interval(10, 10, 10).share(1, 3) == Interval(3, 3, 4)
+
+
+def spread(samples):
+    per_sample = {term: tuple(0 for _ in samples) for term in LayerCounts.__dataclass_fields__}
+    per_sample["synops_stored"] = tuple(samples)
+    layers = {"a": LayerCounts(synops_stored=sum(samples))}
+    return Counts(layers, len(samples), len(samples), "hash", graded_input=False, per_sample=per_sample)
+
+
+def test_the_interval_over_samples_is_seeded_and_holds_the_mean_and_vanishes_without_spread():
+    one = spread([80, 100, 120, 140, 60, 100])
+    first, again = energy(one), energy(one)
+    assert first.mean_counts == again.mean_counts
+    band = first.mean_counts["synops_stored"]
+    assert 60 < band["low"] < band["mean"] == 100 < band["high"] < 140
+    (davies,) = energy(one, ["loihi1-davies2018"]).tables
+    assert davies.mean_energy["low"]["mean"] == 100 * 23600
+    assert davies.mean_energy["low"]["low"] == pytest.approx(band["low"] * 23600)
+    assert set(davies.mean_energy) == {"low", "nominal"}
+    same = energy(spread([7, 7, 7])).mean_counts["synops_stored"]
+    assert (same["low"], same["mean"], same["high"]) == (7, 7, 7)
+    assert energy(spread([7])).mean_counts == {}
+
+
+def test_counts_of_no_samples_are_refused():
+    with pytest.raises(LavatubeError, match="counts of no samples"):
+        energy(Counts({}, 0, 0, "hash", graded_input=False))

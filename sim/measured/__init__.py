@@ -1,0 +1,1 @@
+"""Energy measured on this machine, by the meters that its hardware offers."""
