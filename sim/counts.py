@@ -97,7 +97,7 @@ def count(program: LoihiProgram, trace: SpikeTrace) -> Counts:
 def _seen(program: LoihiProgram, synapse: Synapse, trace: SpikeTrace) -> np.ndarray:
     """Events as they arrive at a synapse; what arrives after a sample's end is not counted."""
     source = program.source_of(synapse)
-    events = trace.spikes[source.name] if isinstance(source, NeuronNode) else trace.input
+    events = (trace.spikes if isinstance(source, NeuronNode) else trace.inputs)[source.name]
     return within_length(_delayed(within_length(events, trace.length), program.lag(synapse)), trace.length)
 
 
@@ -154,8 +154,8 @@ def _check_fits(program: LoihiProgram, trace: SpikeTrace) -> None:
     made_by = trace.meta.get("program_sha256")
     if made_by is not None and made_by != program_sha256(program):
         raise LavatubeError("the trace is not one of this program", where="counts", got=f"program {str(made_by)[:12]}")
-    wanted = {node.name: node.shape for node in program.neurons} | {"input": program.input.shape}
-    got = {name: value.shape[2:] for name, value in trace.spikes.items()} | {"input": trace.input.shape[2:]}
+    wanted = {node.name: node.shape for node in program.sources}
+    got = {name: value.shape[2:] for group in (trace.inputs, trace.spikes) for name, value in group.items()}
     if wanted != got:
         raise LavatubeError("the trace is not one of this program", where="counts", expected=str(wanted), got=str(got))
 
