@@ -53,7 +53,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [11, 5])  # three inputs and two read-outs of currents and spikes; see the asserts
+@pytest.mark.parametrize("seed", [21, 41])  # three inputs with a cycle; two, one of them into a convolution
 def test_processes_of_others_feed_and_hear_every_input_and_read_out(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,10 +75,11 @@ def test_the_fast_engine_equals_the_reference_in_blocks_of_every_size() -> None:
         assert compare(reference, trace).equal
 
 
-@pytest.mark.parametrize("joined", [True, False])
-def test_lava_equals_the_reference_also_where_two_parts_are_not_connected(joined: bool) -> None:
+@pytest.mark.parametrize(("joined", "conv"), [(True, "auto"), (True, "conv"), (False, "auto")])
+def test_lava_equals_the_reference_also_where_two_parts_are_not_connected(joined: bool, conv: str) -> None:
     program = two_senses(joined=joined)
-    traces = [run(program, arrays(), backend=name, record="uv") for name in ("reference", "lava")]
+    traces = [run(program, arrays(), backend=name, record="uv", conv=conv) for name in ("reference", "lava")]
+    assert traces[1].meta["processes"]["look"]["process"] == ("lava Conv" if conv == "conv" else "lava Sparse")
     comparison = compare(*traces)
     assert comparison.equal, str(comparison.first)
     assert [row.layer for row in comparison.rows if row.quantity == "readout"] == [
