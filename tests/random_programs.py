@@ -26,12 +26,12 @@ Rng = np.random.Generator
 STEPS_MAX = 200
 
 
-def random_case(seed: int, batch: int = 5) -> tuple[LoihiProgram, InputBatch]:
+def random_case(seed: int, batch: int = 5, *, ends: bool = True) -> tuple[LoihiProgram, InputBatch]:
     """A program and inputs for it: a third of every node, a third of plain neurons, a third of these without lags.
 
     One in ten runs for up to 200 timesteps, the others for up to 9.
     """
-    program = random_program(seed, plain=seed % 3 > 0, recurrent=seed % 3 < 2)
+    program = random_program(seed, plain=seed % 3 > 0, recurrent=seed % 3 < 2, ends=ends)
     if seed % 3 == 2:
         nodes = tuple(node if not isinstance(node, Synapse) else replace(node, delay=0) for node in program.nodes)
         program = replace(program, nodes=nodes)
@@ -46,11 +46,11 @@ def random_case(seed: int, batch: int = 5) -> tuple[LoihiProgram, InputBatch]:
     return program, make_inputs(events, program.inputs, default_steps=steps)
 
 
-def random_program(seed: int, *, plain: bool = False, recurrent: bool = True) -> LoihiProgram:
+def random_program(seed: int, *, plain: bool = False, recurrent: bool = True, ends: bool = True) -> LoihiProgram:
     """A network of one to four populations that join, skip, delay and feed back, in overflow mode "hardware".
 
-    Half of them have one input and one read-out, the others up to three of each. plain: only LIF neurons with binary
-    spikes and reset to zero.
+    Half of them have one input and one read-out, the others, unless `ends` is false, up to three of each.
+    plain: only LIF neurons with binary spikes and reset to zero.
     """
     rng = np.random.default_rng(seed)
     shape = (int(rng.integers(1, 4)), int(rng.integers(3, 6)), int(rng.integers(3, 6)))
@@ -102,7 +102,7 @@ def random_program(seed: int, *, plain: bool = False, recurrent: bool = True) ->
             nodes.insert(-1, synapse)
             edges += [(node.name, synapse.name), (synapse.name, "output")]
     steps = int(rng.integers(1, 9))
-    if (seed + seed // 10) % 2:
+    if ends and (seed + seed // 10) % 2:
         add_ends(np.random.default_rng([seed, 2]), nodes, edges, plain=plain, late=recurrent)
     return LoihiProgram(tuple(nodes), tuple(edges), steps, {"kind": "random", "sha256": ""}, overflow="hardware")
 
