@@ -81,7 +81,8 @@ def example() -> tuple[LoihiProgram, SpikeTrace]:
     given, hidden, out = (spikes(size, total) for size, total in zip(sizes, totals, strict=True))
     readout = out.sum(0, dtype=np.int64)
     meta = {"program_sha256": program_sha256(program), "engine": "made by hand"}
-    return program, SpikeTrace(given, {"hidden_lif": hidden, "output_lif": out}, readout, np.array([STEPS]), meta)
+    populations = {"hidden_lif": hidden, "output_lif": out}
+    return program, SpikeTrace({"input": given}, populations, {"classes": readout}, np.array([STEPS]), meta)
 
 
 def placed(cores: int) -> Placement:
@@ -288,7 +289,7 @@ def neurobench_counts(program: LoihiProgram, trace: SpikeTrace) -> tuple[float, 
     total = dict.fromkeys(("Effective_ACs", "Effective_MACs", "Dense"), 0.0)
     for synapse in program.synapses:
         source = program.source_of(synapse)
-        sent = trace.spikes[source.name] if isinstance(source, NeuronNode) else trace.input
+        sent = trace.spikes[source.name] if isinstance(source, NeuronNode) else trace.inputs[source.name]
         layer: torch.nn.Module
         if isinstance(synapse, Conv2dNode):
             channels, kernel = (synapse.in_shape[0], len(synapse.weight)), synapse.weight.shape[2:]

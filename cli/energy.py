@@ -130,5 +130,5 @@ def _measured(folder: Path | None, inputs: Path | None, program: LoihiProgram | 
 
     if folder is None or inputs is None or program is None or not folder.is_dir():
         raise LavatubeError("--measure", expected="a run folder (its quantized checkpoint is run) and --input")
-    batch = load_inputs(inputs, program.input, default_steps=program.num_steps)
+    batch = load_inputs(inputs, program.inputs, default_steps=program.num_steps)
     return measure(folder, batch, device=device).to_json()

@@ -168,6 +168,8 @@ def _trace(file: Path) -> dict[str, Any]:
         **trace.meta,
         "steps": trace.num_steps,
         "samples": trace.batch,
+        "inputs": {name: list(value.shape) for name, value in trace.inputs.items()},
+        "readouts": {name: list(value.shape) for name, value in trace.readouts.items()},
         "spikes": {name: int(value.sum()) for name, value in trace.spikes.items()},
         "recorded": sorted(kind for kind in ("u", "v") if getattr(trace, kind)),
     }

@@ -56,10 +56,15 @@ def lower(
     program = lower_model(source, out=path, target=target, overflow=overflow, strict=strict, **given)  # type: ignore[arg-type]
     bounds = bound_program(program)
     if json:
-        rows = [{"synapse": b.synapse, "activation": b.activation, "u": b.u, "v": b.v} for b in bounds]
+        rows = [
+            {"synapse": b.synapse, "activation": b.activation, "u": b.u, "v": b.v, "fits_21_bits": b.fits_dendrite}
+            for b in bounds
+        ]
         print_json({"program": str(path), "target": target, "bounds": rows, "lossy": [dict(r) for r in program.lossy]})
         return 0
     console().print(bounds_table(bounds))
+    if wide := [bound.target for bound in bounds if bound.fits_dendrite is False]:
+        print(f"note: {', '.join(wide)}: sums may leave Loihi 1's 21-bit accumulator, which Lava does not have")
     made_here = sum(record.get("stage") == "lower" for record in program.lossy)
     print(f"wrote {path}; {len(program.lossy)} lossy steps, {made_here or 'none'} of them made by lowering")
     return 0

@@ -11,9 +11,9 @@ from lavatube.program import Conv2dNode, InputNode, LoihiProgram, NeuronNode, Sy
 
 
 def bounds_table(bounds: Sequence[LayerBound]) -> Table:
-    """How far each register can go."""
+    """How far each register can go; the last column is the real chip's accumulator, which Lava does not have."""
     table = Table(title="register bounds (any input within the encoding)", title_justify="left")
-    for column in ("synapse", "activation", "u (24 bits)", "v (24 bits)", "fits"):
+    for column in ("synapse", "activation", "u (24 bits)", "v (24 bits)", "fits", "fits 21 bits"):
         table.add_column(column)
     for bound in bounds:
         cells = [
@@ -21,7 +21,8 @@ def bounds_table(bounds: Sequence[LayerBound]) -> Table:
             for pair in (bound.activation, bound.u, bound.v)
             for low, high in [pair or (0, 0)]
         ]
-        table.add_row(bound.synapse, *cells, "NO" if bound.violations() else "yes")
+        dendrite = {None: "-", True: "yes", False: "NO"}[bound.fits_dendrite]
+        table.add_row(bound.synapse, *cells, "NO" if bound.violations() else "yes", dendrite)
     return table
 
 

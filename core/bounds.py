@@ -36,6 +36,14 @@ class LayerBound:
         """Names of the synapses."""
         return " + ".join(self.accumulators)
 
+    @property
+    def fits_dendrite(self) -> bool | None:
+        """Whether `a << 6` stays within Loihi 1's dendritic accumulator of 21 bits and sign; None at the read-out.
+
+        The accumulator is one for all synapses of a neuron. Lava, and every engine here, has int32 instead.
+        """
+        return None if self.u is None else max(map(abs, self.activation)) << fp.ACTIVATION_SHIFT <= fp.DENDRITE_MAX
+
     def violations(self) -> list[str]:
         """What would overflow, in words; empty if nothing can."""
         rows: list[tuple[str, Ends | None, int, int]] = [

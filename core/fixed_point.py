@@ -38,6 +38,9 @@ WEIGHT_EXPONENT_MAX = 7
 DELAY_MAX = 62
 MESSAGE_BITS_MAX = 24  # Lava 0.10.0 declares 24-bit payloads on its spike ports
 INT32_MAX = (1 << 31) - 1
+DENDRITE_MAX = (
+    1 << 21
+) - 1  # of `a << 6` on Loihi 1: 21 bits and sign (nengo-loihi's emulator; Lava has no such limit)
 
 
 def weight_range(num_weight_bits: int, sign: str = "mixed") -> tuple[int, int, int]:

@@ -97,12 +97,12 @@ class LoihiProgram:
     @property
     def input(self) -> InputNode:
         """The only input. raises: UnsupportedError if there are several."""
-        return _only(self.inputs, "inputs")
+        return only({node.name: node for node in self.inputs}, "inputs")
 
     @property
     def readout(self) -> ReadoutNode:
         """The only read-out. raises: UnsupportedError if there are several."""
-        return _only(self.readouts, "read-outs")
+        return only({node.name: node for node in self.readouts}, "read-outs")
 
     def source_of(self, synapse: Synapse) -> Source:
         """The node whose events a synapse carries."""
@@ -137,14 +137,14 @@ class LoihiProgram:
         return frozenset(needs)
 
 
-End = TypeVar("End", InputNode, ReadoutNode)
+Item = TypeVar("Item")
 
 
-def _only(nodes: tuple[End, ...], what: str) -> End:
-    if len(nodes) != 1:
-        got = ", ".join(node.name for node in nodes)
-        raise UnsupportedError(f"several {what}", where="program", expected="one", got=got)
-    return nodes[0]
+def only(found: Mapping[str, Item], what: str) -> Item:
+    """What there is one of, by name. raises: UnsupportedError if there are several."""
+    if len(found) != 1:
+        raise UnsupportedError(f"several {what}", where="program", expected="one", got=", ".join(found))
+    return next(iter(found.values()))
 
 
 def check_graph(program: LoihiProgram) -> None:
@@ -216,4 +216,5 @@ __all__ = [
     "SparseNode",
     "Synapse",
     "Target",
+    "only",
 ]

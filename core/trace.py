@@ -8,7 +8,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,34 +17,38 @@ import numpy as np
 
 from lavatube.errors import LavatubeError
 from lavatube.files import require_file, whole_file
+from lavatube.program import only
 
 
 @dataclass(frozen=True)
 class SpikeTrace:
-    """Spikes of every neuron at every step, the read-out, and on request the neuron state.
+    """Spikes of every neuron at every step, the read-outs, and on request the neuron state.
 
-    input:      [T, B, ...] integer events given to the network.
+    inputs:     {input node name: [T, B, ...]} integer events given to the network.
     spikes:     {neuron node name: [T, B, ...] uint8, int8 or int32}, in order of the layers.
-    readout:    [B, classes] int64; prediction: [B] int64, the lowest index of the largest read-out.
+    readouts:   {read-out node name: [B, classes] int64}.
     u, v:       {neuron node name: [T, B, ...] int32} after the step, in 1/64 of a weight unit; empty when not recorded.
     length:     [B] int64, steps that count for each sample; beyond it everything is zero.
     meta:       engine, device, versions, program_sha256, which process stands for which node.
     """
 
-    input: np.ndarray
+    inputs: Mapping[str, np.ndarray]
     spikes: Mapping[str, np.ndarray]
-    readout: np.ndarray
+    readouts: Mapping[str, np.ndarray]
     length: np.ndarray
     meta: Mapping[str, Any]
     u: Mapping[str, np.ndarray] = field(default_factory=dict)
     v: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.input.ndim < 3 or self.input.dtype.kind not in "iu":
-            got = f"{self.input.dtype} {self.input.shape}"
-            raise LavatubeError("trace input", expected="[T, B, ...] integers", got=got)
-        steps, batch = self.input.shape[:2]
-        for kind, group in (("spikes", self.spikes), ("u", self.u), ("v", self.v)):
+        if not self.inputs or not self.readouts:
+            raise LavatubeError("trace", expected="an input and a read-out", got="none")
+        for value in self.inputs.values():
+            if value.ndim < 3 or value.dtype.kind not in "iu":
+                got = f"{value.dtype} {value.shape}"
+                raise LavatubeError("trace input", expected="[T, B, ...] integers", got=got)
+        steps, batch = self.num_steps, self.batch
+        for kind, group in (("input", self.inputs), ("spikes", self.spikes), ("u", self.u), ("v", self.v)):
             for name, value in group.items():
                 if value.shape[:2] != (steps, batch) or value.dtype.kind not in "iu":
                     raise LavatubeError(
@@ -52,13 +56,9 @@ class SpikeTrace:
                         expected=f"integers [{steps}, {batch}, ...]",
                         got=f"{value.dtype} {value.shape}",
                     )
-        if (
-            self.readout.ndim != 2
-            or self.readout.shape[0] != batch
-            or not self.readout.size
-            or (self.readout.dtype != np.int64)
-        ):
-            raise LavatubeError("trace readout", expected=f"[{batch}, classes] int64", got=str(self.readout.shape))
+        for value in self.readouts.values():
+            if value.ndim != 2 or value.shape[0] != batch or not value.size or value.dtype != np.int64:
+                raise LavatubeError("trace readout", expected=f"[{batch}, classes] int64", got=str(value.shape))
         if self.length.shape != (batch,) or self.length.dtype.kind not in "iu":
             got = f"{self.length.dtype} {self.length.shape}"
             raise LavatubeError("trace length", expected=f"[{batch}] integers", got=got)
@@ -67,16 +67,38 @@ class SpikeTrace:
             raise LavatubeError("trace length", expected=f"0..{steps} timesteps", got=got)
 
     @property
+    def input(self) -> np.ndarray:
+        """Of the only input. raises: UnsupportedError if there are several."""
+        return only(self.inputs, "inputs")
+
+    @property
+    def readout(self) -> np.ndarray:
+        """The only read-out. raises: UnsupportedError if there are several."""
+        return only(self.readouts, "read-outs")
+
+    @property
+    def predictions(self) -> dict[str, np.ndarray]:
+        """{read-out node name: [B] int64, the lowest index of its largest value}."""
+        return {name: np.asarray(np.argmax(value, axis=1), np.int64) for name, value in self.readouts.items()}
+
+    @property
     def prediction(self) -> np.ndarray:
-        return np.asarray(np.argmax(self.readout, axis=1), np.int64)
+        """Of the only read-out. raises: UnsupportedError if there are several."""
+        return only(self.predictions, "read-outs")
 
     @property
     def num_steps(self) -> int:
-        return int(self.input.shape[0])
+        return int(next(iter(self.inputs.values())).shape[0])
 
     @property
     def batch(self) -> int:
-        return int(self.input.shape[1])
+        return int(next(iter(self.inputs.values())).shape[1])
+
+
+def file_keys(kind: str, names: Iterable[str]) -> dict[str, str]:
+    """{name: key} of inputs or read-outs in X.npz and trace.npz: `kind` for the only one, else `kind/name`."""
+    names = tuple(names)
+    return {name: kind if len(names) == 1 else f"{kind}/{name}" for name in names}
 
 
 def versions() -> dict[str, str]:
@@ -99,13 +121,10 @@ def within_length(value: np.ndarray, length: np.ndarray) -> np.ndarray:
 def save_trace(trace: SpikeTrace, path: Path, *, packed: bool = False) -> None:
     """Write `trace.npz` (compressed, no pickle). packed: binary spikes with one bit each."""
     bits = [name for name, value in trace.spikes.items() if packed and value.dtype == np.uint8 and value.max() <= 1]
-    arrays: dict[str, np.ndarray] = {
-        "input": trace.input,
-        "readout": trace.readout,
-        "prediction": trace.prediction,
-        "length": trace.length,
-        "meta": np.array(json.dumps({**trace.meta, "layers": list(trace.spikes)}, sort_keys=True)),
-    }
+    groups = {"input": trace.inputs, "readout": trace.readouts, "prediction": trace.predictions}
+    arrays = {key: groups[kind][name] for kind in groups for name, key in file_keys(kind, groups[kind]).items()}
+    names = {"layers": list(trace.spikes), "inputs": list(trace.inputs), "readouts": list(trace.readouts)}
+    arrays |= {"length": trace.length, "meta": np.array(json.dumps({**trace.meta, **names}, sort_keys=True))}
     for kind, group in (("spikes", trace.spikes), ("u", trace.u), ("v", trace.v)):
         arrays.update({f"{kind}/{name}": value for name, value in group.items()})
     for name in bits:
@@ -118,7 +137,7 @@ def save_trace(trace: SpikeTrace, path: Path, *, packed: bool = False) -> None:
 def load_trace(path: Path) -> SpikeTrace:
     """Read a trace. raises: LavatubeError if the file is missing, truncated or foreign."""
     arrays = read_npz(path, kind="trace.npz")
-    missing = {"input", "readout", "length", "meta"} - set(arrays)
+    missing = {"length", "meta"} - set(arrays)
     if missing:
         raise LavatubeError("not a trace", where=str(path), expected="keys " + ", ".join(sorted(missing)), got="none")
     try:
@@ -133,9 +152,8 @@ def load_trace(path: Path) -> SpikeTrace:
             kind: {name: arrays[f"{kind}/{name}"] for name in layers if f"{kind}/{name}" in arrays}
             for kind in ("spikes", "u", "v")
         }
-        return SpikeTrace(
-            input=arrays["input"], readout=arrays["readout"], length=arrays["length"], meta=meta, **groups
-        )
+        inputs, readouts = (_ends(meta.pop(f"{kind}s"), kind, arrays) for kind in ("input", "readout"))
+        return SpikeTrace(inputs=inputs, readouts=readouts, length=arrays["length"], meta=meta, **groups)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LavatubeError("malformed trace", where=str(path), got=str(error)) from error
     except LavatubeError as error:
@@ -148,6 +166,17 @@ def _layers(listed: Any, arrays: Mapping[str, np.ndarray]) -> list[str]:
     if not isinstance(listed, list) or sorted(map(str, listed)) != sorted(held) or len(set(held)) != len(held):
         raise ValueError(f"layers {listed} in meta, spikes of {held}")
     return listed
+
+
+def _ends(listed: Any, kind: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Inputs or read-outs by name. raises: ValueError if the names are not those in the file, once each."""
+    held = [key for key in arrays if key.split("/", 1)[0] == kind]
+    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+        raise ValueError(f"{kind}s {listed} in meta")
+    keys = file_keys(kind, listed)
+    if len(keys) != len(listed) or sorted(keys.values()) != sorted(held):
+        raise ValueError(f"{kind}s {listed} in meta, arrays {held}")
+    return {name: arrays[key] for name, key in keys.items()}
 
 
 def _unpacked(bits: np.ndarray, shape: np.ndarray) -> np.ndarray:

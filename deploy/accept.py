@@ -7,6 +7,7 @@ from pathlib import Path
 from lavatube.bounds import prove_no_overflow
 from lavatube.deploy.targets import refuse_what_target_lacks
 from lavatube.errors import LavatubeError
+from lavatube.fixed_point import DENDRITE_MAX
 from lavatube.program import LoihiProgram
 from lavatube.program_file import save_program
 
@@ -14,14 +15,24 @@ from lavatube.program_file import save_program
 def accept(program: LoihiProgram, *, where: str, strict: bool, out: Path | str | None) -> LoihiProgram:
     """Check a lowered program and write it to `out` if given.
 
-    where:  its source, for errors; strict: refuse what this lowering itself made lossy.
+    where:  its source, for errors; strict: refuse what this lowering itself made lossy, and for Loihi 1 what may leave
+            the chip's dendritic accumulator.
     raises: LavatubeError for a capability that the target lacks, a possible overflow, or a lossy step.
     """
     refuse_what_target_lacks(program)
-    prove_no_overflow(program)
+    bounds = prove_no_overflow(program)
     made_here = [dict(record) for record in program.lossy if record.get("stage") == "lower"]
     if strict and made_here:
         raise LavatubeError(f"lossy steps: {made_here}", where=where, remedy="lower without --strict")
+    wide = next((bound for bound in bounds if bound.fits_dendrite is False), None)
+    if strict and wide is not None and program.target == "loihi1":
+        raise LavatubeError(
+            "sums may leave the chip's dendritic accumulator, which Lava does not have",
+            where=f"{wide.synapse} -> {wide.target}",
+            expected=f"64 a within {-DENDRITE_MAX}..{DENDRITE_MAX} (21 bits and sign)",
+            got=f"a in {wide.activation[0]}..{wide.activation[1]}",
+            remedy="quantize with a smaller --headroom, or lower without --strict",
+        )
     if out is not None:
         save_program(program, Path(out))
     return program

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from lava.proc.io.sink import RingBuffer
 
 from lavatube.deploy.lava_backend import build
 from lavatube.program_file import load_program
@@ -24,10 +25,15 @@ def main(folder: Path) -> None:
     network = build(program, events)
     for name, row in network.report.items():
         print(f"{name}: {row['process']}, output lags the input by {network.latency[name]} ticks")
-    neurons = program.neurons[0].name
-    network.run(program.num_steps)
+    neurons, readout = program.neurons[0].name, program.readout
+    ticks = program.num_steps + network.latency[readout.name]
+    sums = RingBuffer(shape=network.outputs[readout.name].a_out.shape, buffer=ticks)  # stock; or your own process
+    network.outputs[readout.name].a_out.connect(sums.a_in)
+    network.run(ticks)
     voltage = network.processes[neurons].v.get()  # one element a message: fine for a look, slow for traces
-    print(f"v of {neurons} after {program.num_steps} ticks: {voltage.min()} .. {voltage.max()}")
+    print(f"v of {neurons} after {ticks} ticks: {voltage.min()} .. {voltage.max()}")
+    each = sums.data.get()[:, -program.num_steps :].astype(np.int64).reshape(len(images), -1, program.num_steps)
+    print(f"predictions: {(each + readout.bias[:, None]).sum(2).argmax(1)}")
     network.stop()
 
 

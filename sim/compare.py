@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lavatube.errors import LavatubeError
-from lavatube.trace import SpikeTrace
+from lavatube.trace import SpikeTrace, file_keys
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ SUMS = ("compared", "total_a", "total_b", "mismatches")
 
 @dataclass(frozen=True)
 class TraceComparison:
-    """rows: spikes of each layer in order, then u and v where both sides have them, then the read-out."""
+    """rows: spikes of each layer in order, then u and v where both sides have them, then every read-out."""
 
     a: str
     b: str
@@ -98,8 +98,14 @@ def compare(a: SpikeTrace, b: SpikeTrace, *, names: tuple[str, str] = ("a", "b")
         for name in a.spikes:
             if name in left and name in right:
                 rows.append(_compare_layer(name, quantity, left[name], right[name], a.length))
-    rows.append(_compare_readout(a.readout, b.readout, a.length))
+    there, here = keyed("readout", a.readouts), keyed("readout", b.readouts)
+    rows += [_compare_readout(name, there[name], here[name], a.length) for name in there]
     return TraceComparison(*names, tuple(rows))
+
+
+def keyed(kind: str, group: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Inputs or read-outs by their keys in trace.npz, which tell the only one from no other."""
+    return {key: group[name] for name, key in file_keys(kind, group).items()}
 
 
 def joined(parts: Sequence[tuple[int, TraceComparison]]) -> TraceComparison:
@@ -130,19 +136,19 @@ def _compare_layer(name: str, quantity: str, a: np.ndarray, b: np.ndarray, lengt
     return LayerComparison(name, quantity, compared, total_a, total_b, int(differs.sum()), first)
 
 
-def _compare_readout(a: np.ndarray, b: np.ndarray, length: np.ndarray) -> LayerComparison:
+def _compare_readout(name: str, a: np.ndarray, b: np.ndarray, length: np.ndarray) -> LayerComparison:
     differs, first = a != b, None
     if differs.any():
         sample, unit = (int(i) for i in np.unravel_index(int(differs.argmax()), differs.shape))
-        first = Mismatch("readout", "readout", sample, -1, (unit,), int(a[sample, unit]), int(b[sample, unit]))
+        first = Mismatch(name, "readout", sample, -1, (unit,), int(a[sample, unit]), int(b[sample, unit]))
     compared = int((length > 0).sum()) * a.shape[1]
-    return LayerComparison("readout", "readout", compared, int(a.sum()), int(b.sum()), int(differs.sum()), first)
+    return LayerComparison(name, "readout", compared, int(a.sum()), int(b.sum()), int(differs.sum()), first)
 
 
 def _refuse_incomparable(a: SpikeTrace, b: SpikeTrace) -> None:
     def facts(trace: SpikeTrace) -> Mapping[str, Any]:
-        shapes = {name: value.shape for name, value in trace.spikes.items()}
-        return {"input": trace.input.shape, "readout": trace.readout.shape, **shapes}
+        ends = keyed("input", trace.inputs) | keyed("readout", trace.readouts)
+        return {name: value.shape for name, value in (*ends.items(), *trace.spikes.items())}
 
     if facts(a) != facts(b) or list(a.spikes) != list(b.spikes):
         raise LavatubeError(
@@ -152,5 +158,6 @@ def _refuse_incomparable(a: SpikeTrace, b: SpikeTrace) -> None:
         raise LavatubeError(
             "nothing to compare", where="compare", expected="samples of at least one timestep", got="length 0"
         )
-    if not np.array_equal(a.length, b.length) or not np.array_equal(a.input, b.input):
+    left, right = keyed("input", a.inputs), keyed("input", b.inputs)
+    if not np.array_equal(a.length, b.length) or not all(np.array_equal(left[name], right[name]) for name in left):
         raise LavatubeError("traces of different inputs", where="compare", remedy="run both engines on the same X.npz")

@@ -41,27 +41,26 @@ class Recording:
 
 def finish_trace(
     recording: Recording,
-    readout: np.ndarray,
+    readouts: Mapping[str, np.ndarray],
     *,
     engine: str,
     device: str,
-    events: np.ndarray | None = None,
+    events: Mapping[str, np.ndarray] | None = None,
     sha256: str | None = None,
     **meta: Any,
 ) -> SpikeTrace:
     """Cut everything at each sample's length and name who made it.
 
-    events, sha256: the compacted input and the program's digest, where an engine has them already.
+    events, sha256: the compacted inputs and the program's digest, where an engine has them already.
     """
 
     def cut(group: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {name: within_length(value, recording.inputs.length) for name, value in group.items()}
 
-    cut_events = within_length(recording.inputs.events if events is None else events, recording.inputs.length)
     return SpikeTrace(
-        input=compact(cut_events) if events is None else cut_events,
+        inputs=cut_inputs(recording.inputs) if events is None else cut(events),
         spikes=cut(recording.spikes),
-        readout=readout,
+        readouts=readouts,
         length=recording.inputs.length,
         **{kind: cut(group) for kind, group in recording.states.items()},
         meta={
@@ -83,6 +82,11 @@ def event_dtype(node: NeuronNode) -> type[np.integer[Any]]:
 def dtype_of(low: int, high: int) -> type[np.integer[Any]]:
     """The narrowest of uint8, int8 and int32 that holds events in a range."""
     return np.int8 if low < 0 else np.uint8 if high < 256 else np.int32
+
+
+def cut_inputs(inputs: InputBatch) -> dict[str, np.ndarray]:
+    """The inputs of a trace: nothing beyond each sample's length, compacted."""
+    return {name: compact(within_length(value, inputs.length)) for name, value in inputs.by_name.items()}
 
 
 def compact(events: np.ndarray) -> np.ndarray:

@@ -87,14 +87,15 @@ class FastEngine:
     ) -> SpikeTrace:
         """As `run_fast`."""
         recording = FastRecording(self.program, inputs, record)
-        readout = np.zeros((inputs.batch, *self.program.readout.shape), np.int64)
+        readouts = {node.name: np.zeros((inputs.batch, *node.shape), np.int64) for node in self.program.readouts}
         at_once, size = self._block(inputs)
         blocks = [slice(start, min(start + size, inputs.batch)) for start in range(0, inputs.batch, size)]
         done = 0
         for rows, sums, overflows in side_by_side(
             lambda rows: self._run_block(recording, rows, at_once), blocks, self.threads
         ):
-            readout[rows] = sums
+            for name, value in sums.items():
+                readouts[name][rows] = value
             for name, (wraps, saturations) in overflows.items():
                 recording.overflow["wraps"][name] += int(wraps)
                 recording.overflow["saturations"][name] += int(saturations)
@@ -102,7 +103,7 @@ class FastEngine:
             if progress is not None:
                 progress(done, inputs.batch)
         made_by = {"engine": "fast", "device": self.device, "sha256": self.sha256}
-        return finish_trace(recording, readout, events=recording.events, **made_by)
+        return finish_trace(recording, readouts, events=recording.events, **made_by)
 
     def _block(self, inputs: InputBatch) -> tuple[int, int]:
         """(timesteps, samples) that are worked on at once."""
@@ -114,8 +115,8 @@ class FastEngine:
     @torch.no_grad()
     def _run_block(
         self, recording: FastRecording, rows: slice, at_once: int
-    ) -> tuple[slice, np.ndarray, dict[str, np.ndarray]]:
-        """One block of samples through all timesteps: (rows, read-out, {population: [wraps, saturations]})."""
+    ) -> tuple[slice, dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """One block of samples through all timesteps: (rows, read-outs, {population: [wraps, saturations]})."""
         inputs = recording.inputs
         length = torch.tensor(inputs.length[rows], device=self.device)
         walk = Walk(self.ready, length, at_once, recording.kept)
@@ -123,11 +124,12 @@ class FastEngine:
         overflows: dict[str, list[torch.Tensor]] = {node.name: [] for node in self.program.neurons}
         for start in range(0, inputs.num_steps, at_once):
             steps = slice(start, min(start + at_once, inputs.num_steps))
-            for name, made in walk.run(recording.input(steps, rows, self.device), alive[steps]).items():
+            events = {node.name: recording.input(node, steps, rows, self.device) for node in self.program.inputs}
+            for name, made in walk.run(events, alive[steps]).items():
                 recording.stretch(name, steps, rows, made)
                 overflows[name].append(made.overflows)
         counted = {name: (torch.cat(each, 1) * alive).sum((1, 2)).cpu().numpy() for name, each in overflows.items()}
-        return rows, walk.readout.cpu().numpy(), counted
+        return rows, {name: value.cpu().numpy() for name, value in walk.readouts.items()}, counted
 
 
 def side_by_side(work: Callable[[slice], Done], blocks: list[slice], threads: int) -> Iterator[Done]:

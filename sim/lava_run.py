@@ -17,9 +17,9 @@ from lavatube.deploy.lava_backend.schedule import schedules
 from lavatube.deploy.lava_backend.timing import timing
 from lavatube.errors import WorkerError
 from lavatube.inputs import InputBatch
-from lavatube.program import LoihiProgram
+from lavatube.program import LoihiProgram, ReadoutNode
 from lavatube.program_file import program_sha256, save_program
-from lavatube.sim.engine import compact, event_dtype
+from lavatube.sim.engine import compact, cut_inputs, event_dtype
 from lavatube.sim.lava_worker import run_folder, run_jobs
 from lavatube.trace import SpikeTrace, versions, within_length
 
@@ -110,12 +110,15 @@ def _cores() -> int:
 def _prepare(job: LavaJob, folder: Path) -> dict[str, Any]:
     folder.mkdir()
     save_program(job.program, folder / "program.safetensors")
-    np.save(folder / "events.npy", compact(job.inputs.events))
+    for name, events in job.inputs.by_name.items():
+        np.save(folder / f"{name}.events.npy", compact(events))
     return {
         "program": str(folder / "program.safetensors"),
-        "events": str(folder / "events.npy"),
+        "events": {name: str(folder / f"{name}.events.npy") for name in job.inputs.by_name},
         "out": str(folder),
-        "record": sorted(job.record | ({"v"} if job.program.readout.reads == "voltage" else set())),
+        "record": sorted(
+            job.record | ({"v"} if any(node.reads == "voltage" for node in job.program.readouts) else set())
+        ),
         "conv": job.conv,
         "stock_only": job.stock_only,
     }
@@ -132,9 +135,9 @@ def _trace(job: LavaJob, folder: Path) -> SpikeTrace:
         raise WorkerError("another Lava", where="lava", expected=LAVA, got=str(report["versions"]["lava-nc"]))
     spikes = {node.name: load(f"{node.name}.spikes").astype(event_dtype(node)) for node in program.neurons}
     return SpikeTrace(
-        input=compact(within_length(job.inputs.events, length)),
+        inputs=cut_inputs(job.inputs),
         spikes=spikes,
-        readout=_read_out(program, length, spikes, load),
+        readouts={node.name: _read_out(program, node, length, spikes, load) for node in program.readouts},
         length=length,
         meta={
             "engine": "lava",
@@ -151,14 +154,17 @@ def _trace(job: LavaJob, folder: Path) -> SpikeTrace:
 
 
 def _read_out(
-    program: LoihiProgram, length: np.ndarray, spikes: Mapping[str, np.ndarray], load: Callable[[str], np.ndarray]
+    program: LoihiProgram,
+    node: ReadoutNode,
+    length: np.ndarray,
+    spikes: Mapping[str, np.ndarray],
+    load: Callable[[str], np.ndarray],
 ) -> np.ndarray:
     """What the host makes of what Lava recorded: [B, classes] int64. length: [B]."""
-    node = program.readout
     if node.reads == "voltage":
         v = load(f"{program.read_by(node).name}.v")
         last = v.reshape(*v.shape[:2], -1)[np.maximum(length - 1, 0), np.arange(len(length))].astype(np.int64)
         return np.asarray(last * (length > 0)[:, None] + node.bias)
-    each = spikes[program.read_by(node).name] if node.reads == "spikes" else load("readout")
+    each = spikes[program.read_by(node).name] if node.reads == "spikes" else load(f"{node.name}.readout")
     summed = each.reshape(*each.shape[:2], -1).astype(np.int64).sum(0)
     return np.asarray(summed + np.minimum(length, len(each))[:, None] * node.bias)

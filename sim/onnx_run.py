@@ -15,7 +15,7 @@ from lavatube.errors import LavatubeError
 from lavatube.inputs import InputBatch
 from lavatube.optional import optional_package
 from lavatube.program import LoihiProgram
-from lavatube.sim.engine import compact, dtype_of
+from lavatube.sim.engine import cut_inputs, dtype_of
 from lavatube.trace import SpikeTrace, versions, within_length
 
 SAMPLES_AT_ONCE = 64  # a convolution's windows are held as int64
@@ -59,8 +59,8 @@ def run_onnx(
         kind, layer = name.split("/", 1)
         groups[kind][layer] = within_length(value, inputs.length)
     return SpikeTrace(
-        input=compact(within_length(inputs.events, inputs.length)),
-        readout=readout,
+        inputs=cut_inputs(inputs),
+        readouts={source.readout.name if isinstance(source, LoihiProgram) else description.readout.name: readout},
         length=inputs.length,
         meta={
             "engine": "onnx",

@@ -68,6 +68,7 @@ def parity(
     batch = samples_for(program, folder, data, data_dir, samples)
     starts = range(0, batch.batch, _chunk(program, batch))
     tallies = {name: Tally() for name in engines}
+    labelled = batch.label is not None and len(program.readouts) == 1
     correct, reference_counts = 0, None
     stages = len(starts) * (len(engines) + 1)
     for number, start in enumerate(starts):
@@ -80,7 +81,7 @@ def parity(
         reference = run(program, part, backend="reference", record=record, progress=partial(note, done, "reference"))
         counts = count(program, reference)
         reference_counts = counts if reference_counts is None else reference_counts + counts
-        correct += 0 if part.label is None else int((reference.prediction == part.label).sum())
+        correct += int((reference.prediction == part.label).sum()) if labelled else 0
         for index, name in enumerate(engines, start=done + 1):
             note(index, name, 0, 1)
             origin: Any = folder if name == "torch" else program
@@ -99,7 +100,7 @@ def parity(
             comparison = compare(reference, trace, names=("reference", name))
             seconds = time.perf_counter() - started
             tallies[name].add(start, comparison, count(program, trace), counts, trace.meta, seconds)
-    accuracy = None if batch.label is None else 100.0 * correct / batch.batch
+    accuracy = 100.0 * correct / batch.batch if labelled else None
     report = ParityReport(
         "reference",
         tuple(tally.result(name, reference_counts) for name, tally in tallies.items()),

@@ -45,7 +45,7 @@ class EngineParity:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """Level 0, tolerance 0. accuracy: of the reference, in %, None without labels."""
+    """Level 0, tolerance 0. accuracy: of the reference, in %, None without labels or with several read-outs."""
 
     reference: str
     engines: tuple[EngineParity, ...]

@@ -23,7 +23,7 @@ def samples_for(
     not know its encoder, so there it is `direct`.
     """
     if data is not None and (str(data).endswith(".npz") or Path(data).is_file()):
-        batch = load_inputs(Path(data), program.input, default_steps=program.num_steps)
+        batch = load_inputs(Path(data), program.inputs, default_steps=program.num_steps)
         return batch if count is None else batch.samples(count)
     from lavatube.train.datasets.catalog import load_data
     from lavatube.train.encoders import Direct

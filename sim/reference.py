@@ -79,7 +79,7 @@ def run_reference(
     """
     recording = Recording(program, inputs, record)
     states = {node.name: at_rest(node, inputs.batch) for node in program.neurons}
-    readout = np.zeros((inputs.batch, *program.readout.shape), np.int64)
+    readouts = {node.name: np.zeros((inputs.batch, *node.shape), np.int64) for node in program.readouts}
     made: History = {node.name: {} for node in program.sources}
     activations: dict[str, np.ndarray] = {}
     oldest = 1 + max(program.lag(synapse) for synapse in program.synapses)
@@ -87,11 +87,11 @@ def run_reference(
         alive = (t < inputs.length)[:, None]
         for node in program.nodes:
             if isinstance(node, InputNode):
-                made[node.name][t] = inputs.events[t]
+                made[node.name][t] = inputs.by_name[node.name][t]
             elif isinstance(node, NeuronNode):
                 made[node.name][t] = _step(program, node, states, activations, recording, t)
             elif isinstance(node, ReadoutNode):
-                readout = _read(program, node, readout, states, activations, made, alive, t)
+                readouts[node.name] = _read(program, node, readouts[node.name], states, activations, made, alive, t)
             else:
                 seen = made[program.source_of(node).name].get(t - program.lag(node))
                 zeros = np.zeros((inputs.batch, *node.in_shape), np.int64)
@@ -100,9 +100,10 @@ def run_reference(
             events.pop(t - oldest, None)
         if progress is not None:
             progress(t + 1, inputs.num_steps)
-    if program.readout.reads == "voltage":
-        readout = readout + program.readout.bias
-    return finish_trace(recording, readout, engine="reference", device="cpu")
+    for node in program.readouts:
+        if node.reads == "voltage":
+            readouts[node.name] = readouts[node.name] + node.bias
+    return finish_trace(recording, readouts, engine="reference", device="cpu")
 
 
 def received(

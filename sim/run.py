@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,20 +12,21 @@ from lavatube.bounds import prove_no_overflow
 from lavatube.deploy.lava_backend.choose import CONV_CHOICES
 from lavatube.errors import LavatubeError
 from lavatube.files import require_writable_file
-from lavatube.inputs import InputBatch, load_inputs, make_inputs
+from lavatube.inputs import InputBatch, Nodes, load_inputs, make_inputs
 from lavatube.program import InputNode, LoihiProgram, Overflow
 from lavatube.program_file import load_program
 from lavatube.trace import SpikeTrace, save_trace
 from lavatube.trained import load_quantized
 
 Progress = Callable[[int, int], None]
+Inputs = InputBatch | np.ndarray | Mapping[str, np.ndarray] | Path | str
 BACKENDS = ("reference", "fast", "lava", "torch", "onnx")
 RECORDABLE = frozenset({"u", "v"})
 
 
 def run(
     source: LoihiProgram | Path | str,
-    inputs: InputBatch | np.ndarray | Path | str,
+    inputs: Inputs,
     *,
     backend: str = "fast",
     out: Path | str | None = None,
@@ -43,7 +44,7 @@ def run(
 
     source:  a LoihiProgram, its file, or a run folder (which `torch` needs: it runs the quantized checkpoint itself).
              For `onnx` also a file of `write_onnx`.
-    inputs:  X.npz, an array [T, B, ...] or static [B, ...], or an InputBatch.
+    inputs:  X.npz, an array [T, B, ...] or static [B, ...], {input name: array}, or an InputBatch.
     record:  any of "u", "v".  conv, stock_only: see `choose_processes`, timeout: seconds (Lava only).
     packed:  write binary spikes with one bit each.
     raises:  LavatubeError for bad input, an unknown backend, or when `overflow` is strict and an overflow is possible.
@@ -67,7 +68,7 @@ def run(
         program = source if isinstance(source, LoihiProgram) else load_program(program_path(source))
         if overflow is not None:
             program = replace(program, overflow=overflow)
-        batch = as_batch(inputs, program.input, program.num_steps, steps)
+        batch = as_batch(inputs, program.inputs, program.num_steps, steps)
         prove_no_overflow(program, num_steps=batch.num_steps)
         trace = _run_program(program, batch, backend, kept, device, conv, stock_only, timeout, progress)
     if out is not None:
@@ -81,16 +82,14 @@ def program_path(source: Path | str) -> Path:
     return path / "program.safetensors" if path.is_dir() else path
 
 
-def as_batch(
-    inputs: InputBatch | np.ndarray | Path | str, node: InputNode, default_steps: int, steps: int | None
-) -> InputBatch:
-    """Check inputs of any accepted form against the input encoding."""
+def as_batch(inputs: Inputs, nodes: Nodes, default_steps: int, steps: int | None) -> InputBatch:
+    """Check inputs of any accepted form against the encodings of a program's inputs."""
     if isinstance(inputs, InputBatch):
-        events, length, label = inputs.events, inputs.length, inputs.label
-        return make_inputs(events, node, default_steps=default_steps, steps=steps, length=length, label=label)
-    if isinstance(inputs, np.ndarray):
-        return make_inputs(inputs, node, default_steps=default_steps, steps=steps)
-    return load_inputs(Path(inputs), node, default_steps=default_steps, steps=steps)
+        events, length, label = inputs.by_name, inputs.length, inputs.label
+        return make_inputs(events, nodes, default_steps=default_steps, steps=steps, length=length, label=label)
+    if isinstance(inputs, (np.ndarray, Mapping)):
+        return make_inputs(inputs, nodes, default_steps=default_steps, steps=steps)
+    return load_inputs(Path(inputs), nodes, default_steps=default_steps, steps=steps)
 
 
 def _run_program(
@@ -123,7 +122,7 @@ def _run_program(
 
 def _run_onnx_file(
     path: Path,
-    inputs: InputBatch | np.ndarray | Path | str,
+    inputs: Inputs,
     steps: int | None,
     record: frozenset[str],
     progress: Progress | None,
@@ -137,7 +136,7 @@ def _run_onnx_file(
 
 def _run_checkpoint(
     source: LoihiProgram | Path | str,
-    inputs: InputBatch | np.ndarray | Path | str,
+    inputs: Inputs,
     steps: int | None,
     record: frozenset[str],
     device: str,

@@ -11,7 +11,7 @@ import torch
 from lavatube.files import sha256_of_file
 from lavatube.inputs import InputBatch
 from lavatube.integer_layer import population_name
-from lavatube.sim.engine import compact
+from lavatube.sim.engine import cut_inputs
 from lavatube.sim.fast import ELEMENTS_AT_ONCE
 from lavatube.trace import SpikeTrace, versions, within_length
 from lavatube.train.device import torch_device
@@ -27,7 +27,7 @@ def run_torch(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> SpikeTrace:
-    """Run quantized.safetensors on a device; layer names are those of the program made from it.
+    """Run quantized.safetensors on a device; all names are those of the program made from it.
 
     raises: LavatubeError for an unknown device or a checkpoint that is not one.
     """
@@ -65,6 +65,6 @@ def run_torch(
     }
     if isinstance(checkpoint, Path):
         meta["checkpoint_sha256"] = sha256_of_file(checkpoint)
-    events_cut = compact(within_length(inputs.events, inputs.length))
     groups = {kind: whole(group) for kind, group in states.items()}
-    return SpikeTrace(events_cut, whole(spikes), readout, inputs.length, meta, **groups)
+    ends = cut_inputs(inputs), whole(spikes), {"output": readout}
+    return SpikeTrace(*ends, inputs.length, meta, **groups)

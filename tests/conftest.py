@@ -78,14 +78,14 @@ def random_case() -> Callable[[int], tuple[LoihiProgram, InputBatch]]:
 
 @pytest.fixture
 def random_inputs() -> Callable[..., InputBatch]:
-    """Random events within a program's input encoding, [T, B, ...]."""
+    """Random events within the encodings of a program's inputs, [T, B, ...]."""
 
     def make(
         program: LoihiProgram, batch: int = 4, steps: int | None = None, seed: int = 1, **more: np.ndarray
     ) -> InputBatch:
         rng = np.random.default_rng(seed)
-        shape = (steps or program.num_steps, batch, *program.input.shape)
-        events = rng.integers(0, program.input.max_value + 1, shape)
-        return make_inputs(events, program.input, default_steps=program.num_steps, **more)
+        room = steps or program.num_steps, batch
+        events = {node.name: rng.integers(0, node.max_value + 1, (*room, *node.shape)) for node in program.inputs}
+        return make_inputs(events, program.inputs, default_steps=program.num_steps, **more)
 
     return make

@@ -26,25 +26,30 @@ Rng = np.random.Generator
 STEPS_MAX = 200
 
 
-def random_case(seed: int, batch: int = 5) -> tuple[LoihiProgram, InputBatch]:
+def random_case(seed: int, batch: int = 5, *, ends: bool = True) -> tuple[LoihiProgram, InputBatch]:
     """A program and inputs for it: a third of every node, a third of plain neurons, a third of these without lags.
 
     One in ten runs for up to 200 timesteps, the others for up to 9.
     """
-    program = random_program(seed, plain=seed % 3 > 0, recurrent=seed % 3 < 2)
+    program = random_program(seed, plain=seed % 3 > 0, recurrent=seed % 3 < 2, ends=ends)
     if seed % 3 == 2:
         nodes = tuple(node if not isinstance(node, Synapse) else replace(node, delay=0) for node in program.nodes)
         program = replace(program, nodes=nodes)
     rng = np.random.default_rng([seed, 1])
     steps = int(rng.integers(1, STEPS_MAX + 1 if seed % 10 == 0 else 10))
-    events = rng.integers(0, program.input.max_value + 1, (steps, batch, *program.input.shape))
-    events[rng.random(events.shape) < rng.choice([0.0, 0.5, 0.95])] = 0
-    return program, make_inputs(events, program.input, default_steps=steps)
+    events = {}
+    for node in program.inputs:
+        static = len(events) > 0 and rng.random() < 0.2
+        shape = (batch, *node.shape) if static else (steps, batch, *node.shape)
+        events[node.name] = rng.integers(0, node.max_value + 1, shape)
+        events[node.name][rng.random(shape) < rng.choice([0.0, 0.5, 0.95])] = 0
+    return program, make_inputs(events, program.inputs, default_steps=steps)
 
 
-def random_program(seed: int, *, plain: bool = False, recurrent: bool = True) -> LoihiProgram:
+def random_program(seed: int, *, plain: bool = False, recurrent: bool = True, ends: bool = True) -> LoihiProgram:
     """A network of one to four populations that join, skip, delay and feed back, in overflow mode "hardware".
 
+    Half of them have one input and one read-out, the others, unless `ends` is false, up to three of each.
     plain: only LIF neurons with binary spikes and reset to zero.
     """
     rng = np.random.default_rng(seed)
@@ -97,7 +102,54 @@ def random_program(seed: int, *, plain: bool = False, recurrent: bool = True) ->
             nodes.insert(-1, synapse)
             edges += [(node.name, synapse.name), (synapse.name, "output")]
     steps = int(rng.integers(1, 9))
+    if ends and (seed + seed // 10) % 2:
+        add_ends(np.random.default_rng([seed, 2]), nodes, edges, plain=plain, late=recurrent)
     return LoihiProgram(tuple(nodes), tuple(edges), steps, {"kind": "random", "sha256": ""}, overflow="hardware")
+
+
+def add_ends(rng: Rng, nodes: list[Node], edges: list[tuple[str, str]], *, plain: bool, late: bool) -> None:
+    """Up to two more inputs, into what is there or into populations of their own, and up to two more read-outs.
+
+    late: an input may come after its synapse in the order of nodes, which then sees the timestep before.
+    """
+
+    def connect(synapse: Synapse, source: str, target: Node) -> None:
+        nodes.insert(nodes.index(target), synapse)
+        edges.extend([(source, synapse.name), (synapse.name, target.name)])
+
+    unread: list[NeuronNode] = []
+    for number in range(1, 1 + int(rng.integers(0, 3))):
+        shape = tuple(int(n) for n in rng.integers(1, 5, int(rng.integers(1, 4))))
+        source = InputNode(f"input{number}", shape, int(rng.choice([1, 1, 3, 8])))
+        name = f"from_{source.name}"
+        if rng.random() < 0.5:
+            synapse = random_synapse(rng, name, shape)
+            target: Node = random_neuron(rng, f"alone{number}", synapse.out_shape, plain=plain)
+            nodes.insert(-1, target)
+            unread.append(target)
+        else:
+            drive = [n for n in nodes if isinstance(n, NeuronNode) or (n.kind == "readout" and n.reads == "current")]
+            target = drive[int(rng.integers(len(drive)))]
+            synapse = random_synapse(rng, name, shape, target.shape)
+        connect(synapse, source.name, target)
+        nodes.insert(int(rng.integers(len(nodes) + 1)) if late and rng.random() < 0.3 else 0, source)
+    more = max(int(rng.integers(0, 3)), len(unread))
+    for number in range(1, 1 + more):
+        populations = [node for node in nodes if isinstance(node, NeuronNode)]
+        read = unread.pop() if unread else populations[int(rng.integers(len(populations)))]
+        reads = str(rng.choice(["current", "spikes", "voltage"]))
+        classes = int(np.prod(read.shape)) if reads != "current" else int(rng.integers(1, 5))
+        bias = rng.integers(-50, 50, classes).astype(np.int64)
+        readout = ReadoutNode(f"output{number}", bias, reads)  # type: ignore[arg-type]
+        nodes.append(readout)
+        if reads == "current":
+            sources = [read, *(n for n in nodes if isinstance(n, InputNode) and rng.random() < 0.3)]
+            for each in sources:
+                connect(
+                    random_synapse(rng, f"{readout.name}_of_{each.name}", each.shape, (classes,)), each.name, readout
+                )
+        else:
+            edges.append((read.name, readout.name))
 
 
 def random_synapse(rng: Rng, name: str, shape: Shape, out: Shape | None = None) -> Synapse:

@@ -15,15 +15,15 @@ def check_fits(program: LoihiProgram, trace: SpikeTrace) -> None:
     made_by = trace.meta.get("program_sha256")
     if made_by is not None and made_by != program_sha256(program):
         raise LavatubeError("the trace is not one of this program", where="counts", got=f"program {str(made_by)[:12]}")
-    wanted = {node.name: node.shape for node in program.neurons} | {"input": program.input.shape}
-    got = {name: value.shape[2:] for name, value in trace.spikes.items()} | {"input": trace.input.shape[2:]}
+    wanted = {node.name: node.shape for node in program.sources}
+    got = {name: value.shape[2:] for name, value in {**trace.inputs, **trace.spikes}.items()}
     if wanted != got:
         raise LavatubeError("the trace is not one of this program", where="counts", expected=str(wanted), got=str(got))
 
 
 def events_of(source: Source, trace: SpikeTrace, samples: slice = slice(None)) -> np.ndarray:
     """[T, B, ...] events of an input or a population; what lies beyond a sample's length is still in it."""
-    value = trace.spikes[source.name] if isinstance(source, NeuronNode) else trace.input
+    value = trace.spikes[source.name] if isinstance(source, NeuronNode) else trace.inputs[source.name]
     return value[:, samples]
 
 

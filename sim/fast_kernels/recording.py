@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from lavatube.inputs import InputBatch
-from lavatube.program import LoihiProgram
+from lavatube.program import InputNode, LoihiProgram
 from lavatube.sim.engine import Recording, compact, event_dtype
 from lavatube.sim.fast_kernels.order import lay_out, seen_as
 from lavatube.sim.fast_kernels.populations import Steps
@@ -32,20 +32,19 @@ class FastRecording(Recording):
             for kind, group in self.state_rows.items()
         }
         self.overflow = {kind: dict.fromkeys(shapes, 0) for kind in ("wraps", "saturations")}
-        self.by_block = inputs.events.strides[0] != 0 and program.input.max_value < 256
-        self.events = np.empty(inputs.events.shape, np.uint8) if self.by_block else self._compact()
+        given = inputs.by_name
+        self.by_block = {node.name for node in program.inputs if given[node.name].strides[0] and node.max_value < 256}
+        self.events = {
+            name: np.empty(value.shape, np.uint8) if name in self.by_block else _compact(value)
+            for name, value in given.items()
+        }
 
-    def _compact(self) -> np.ndarray:
-        events = self.inputs.events
-        static = events.strides[0] == 0
-        return np.broadcast_to(compact(events[0]), events.shape) if static else compact(events)
-
-    def input(self, steps: slice, rows: slice, device: str) -> torch.Tensor:
+    def input(self, node: InputNode, steps: slice, rows: slice, device: str) -> torch.Tensor:
         """Events of a block in memory order, [T, B, N] as `held_as` says; keeps them for the trace."""
-        if self.by_block:
-            self.events[steps, rows] = self.inputs.events[steps, rows]
-        node = self.program.input
-        laid = lay_out(self.events[steps, rows], node.shape)
+        events = self.events[node.name]
+        if node.name in self.by_block:
+            events[steps, rows] = self.inputs.by_name[node.name][steps, rows]
+        laid = lay_out(events[steps, rows], node.shape)
         return torch.from_numpy(np.array(laid, np.uint8 if held_as(node) == torch.uint8 else np.int32)).to(device)
 
     def stretch(self, name: str, steps: slice, rows: slice, made: Steps) -> None:
@@ -54,3 +53,8 @@ class FastRecording(Recording):
         for kind, value in (("u", made.u), ("v", made.v)):
             if kind in self.kept and value is not None:
                 self.state_rows[kind][name][steps, rows] = value.cpu().numpy()
+
+
+def _compact(events: np.ndarray) -> np.ndarray:
+    static = events.strides[0] == 0
+    return np.broadcast_to(compact(events[0]), events.shape) if static else compact(events)

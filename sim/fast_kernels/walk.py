@@ -47,18 +47,17 @@ class Ready:
 
 
 class Walk:
-    """The state of a block of samples: populations, the past of every source, the read-out."""
+    """The state of a block of samples: populations, the past of every source, the read-outs."""
 
     def __init__(self, ready: Ready, length: torch.Tensor, at_once: int, keep: frozenset[str]) -> None:
         """length: [B] timesteps of each sample; at_once: timesteps of a stretch; keep: of {"u", "v"}."""
         self.ready, self.length, self.time = ready, length, 0
         program, batch, device = ready.program, len(length), ready.device
         self.at_once = 1 if program.is_recurrent else at_once
-        read = program.read_by(program.readout) if program.readout.reads != "current" else None
-        watched = {"v"} if program.readout.reads == "voltage" else set()
+        watched = {program.read_by(node).name for node in program.readouts if node.reads == "voltage"}
         self.populations = {
             node.name: ready.population(
-                node, ready.bias[node.name], batch, device, keep | (watched if node is read else set())
+                node, ready.bias[node.name], batch, device, keep | ({"v"} if node.name in watched else set())
             )
             for node in program.neurons
         }
@@ -73,21 +72,27 @@ class Walk:
             )
             for source in program.sources
         }  # fmt: skip
-        self.read_at = None if read is None else torch.tensor(place_of(read.shape), device=device)
-        self.bias = torch.tensor(program.readout.bias, device=device)
-        self.readout = torch.zeros(batch, *program.readout.shape, dtype=torch.int64, device=device)
+        self.bias = {node.name: torch.tensor(node.bias, device=device) for node in program.readouts}
+        self.readouts = {
+            name: torch.zeros(batch, *bias.shape, dtype=bias.dtype, device=device) for name, bias in self.bias.items()
+        }
+        self.read_at = {
+            node.name: torch.tensor(place_of(program.read_by(node).shape), device=device)
+            for node in program.readouts
+            if node.reads != "current"
+        }
 
-    def run(self, events: torch.Tensor, alive: torch.Tensor) -> dict[str, Steps]:
+    def run(self, events: Mapping[str, torch.Tensor], alive: torch.Tensor) -> dict[str, Steps]:
         """The next timesteps, at most `at_once`. Returns what each population did, in room that the next call fills.
 
-        events: [T, B, N] in memory order; alive: [T, B] bool, False where a sample has ended.
+        events: {input: [T, B, N] in memory order}; alive: [T, B] bool, False where a sample has ended.
         """
-        program, count = self.ready.program, len(events)
+        program, count = self.ready.program, len(alive)
         received: dict[str, torch.Tensor] = {}
         done: dict[str, Steps] = {}
         for node in program.nodes:
             if isinstance(node, InputNode):
-                self._room(node, count).copy_(events)
+                self._room(node, count).copy_(events[node.name])
             elif isinstance(node, NeuronNode):
                 sums = received.pop(node.name)
                 done[node.name] = self.populations[node.name].run(sums, self._room(node, count))
@@ -128,20 +133,21 @@ class Walk:
         done: Mapping[str, Steps],
         alive: torch.Tensor,
     ) -> None:
+        readout, bias = self.readouts[node.name], self.bias[node.name]
         if node.reads == "voltage":
             t = torch.arange(self.time, self.time + count, device=self.length.device)[:, None]
             v, last = done[self.ready.program.read_by(node).name].v, t == self.length - 1
             assert v is not None
-            self.readout += torch.where(last[..., None], v[..., self.read_at].to(torch.int64), 0).sum(0)
+            readout += torch.where(last[..., None], v[..., self.read_at[node.name]].to(torch.int64), 0).sum(0)
             if self.time == 0:
-                self.readout += self.bias
+                readout += bias
             return
         if node.reads == "spikes":
-            each = self._room(self.ready.program.read_by(node), count)[..., self.read_at]
+            each = self._room(self.ready.program.read_by(node), count)[..., self.read_at[node.name]]
         else:
             each = received.pop(node.name)
             self.spare.append(self.lent.pop(node.name))
-        self.readout += ((each + self.bias) * alive[..., None]).sum(0)
+        readout += ((each + bias) * alive[..., None]).sum(0)
 
 
 def held_as(source: Source) -> torch.dtype:

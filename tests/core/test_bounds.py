@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lavatube.bounds import bound_program, prove_no_overflow
 from lavatube.errors import LavatubeError
 from lavatube.inputs import make_inputs
+from lavatube.program import DenseNode, InputNode, LoihiProgram, NeuronNode, ReadoutNode
 from lavatube.sim.reference import run_reference
 
 
@@ -79,3 +80,20 @@ def test_a_voltage_whose_bound_is_not_found_in_time_counts_as_unbounded(small_pr
     monkeypatch.setattr("lavatube.bounds.STEPS_MAX", 4)
     assert "v can reach -" in bound_program(program, num_steps=8)[0].violations()[-1]
     assert not bound_program(program, num_steps=4)[0].violations()
+
+
+@pytest.mark.parametrize(("second", "fits"), [(3, True), (4, False)])
+def test_the_chips_21_bit_accumulator_holds_64_times_the_activation_of_all_synapses(second, fits):
+    weights = [np.full((1, 1), value, np.int16) for value in (255, second)]
+    nodes = (
+        InputNode("in", (1,), 7),
+        *(DenseNode(f"w{n}", (1,), weight, 8, 0, 0, "excitatory") for n, weight in enumerate(weights)),
+        NeuronNode("n", (1,), 4095, 4095, 9, np.zeros(1, np.int16), 0),
+        DenseNode("last", (1,), weights[0], 8, 7, 0, "excitatory"),
+        ReadoutNode("out", np.zeros(1, np.int64)),
+    )
+    edges = (("in", "w0"), ("in", "w1"), ("w0", "n"), ("w1", "n"), ("n", "last"), ("last", "out"))
+    bounds = bound_program(LoihiProgram(nodes, edges, 1, {}))
+    assert bounds[0].activation == (0, 127 * (255 + second))
+    assert [bound.fits_dendrite for bound in bounds] == [fits, None]
+    assert (64 * bounds[0].activation[1] < 2**21) is fits

@@ -12,6 +12,7 @@ from lavatube.inputs import load_inputs, make_inputs
 from lavatube.program import InputNode
 
 NODE = InputNode("input", (1, 2, 2), 4)
+TWO = (InputNode("eye", (1, 2, 2), 4), InputNode("ear", (3,), 1))
 
 
 def test_a_static_input_is_presented_every_step():
@@ -92,3 +93,64 @@ def test_a_damaged_npz_loads_or_raises_our_error(tmp_path, changes):
         load_inputs(path, NODE, default_steps=3)
     except LavatubeError as error:
         assert "\n" not in str(error)  # noqa: PT017 (either outcome is right)
+
+
+def test_a_static_input_lasts_as_long_as_the_timed_one_beside_it(tmp_path):
+    arrays = {"ear": np.ones((5, 2, 3), int), "eye": np.arange(8).reshape(2, 1, 2, 2)}
+    batch = make_inputs(arrays, TWO, default_steps=9)
+    assert [batch.by_name[name].shape for name in ("eye", "ear")] == [(5, 2, 1, 2, 2), (5, 2, 3)]
+    assert list(batch.by_name) == ["eye", "ear"]  # in order of the program
+    assert make_inputs(arrays, TWO, default_steps=9, steps=4).num_steps == 4
+    np.savez(tmp_path / "x.npz", **{f"input/{name}": value for name, value in arrays.items()})
+    loaded = load_inputs(tmp_path / "x.npz", TWO, default_steps=9)
+    assert all((loaded.by_name[name] == batch.by_name[name]).all() for name in batch.by_name)
+
+
+def test_sparse_events_of_one_input_fit_the_dense_ones_of_another(tmp_path):
+    eye = np.zeros((5, 4, 1, 2, 2), int)
+    sparse = {"t/ear": [0, 4], "index/ear": [2, 0], "sample/ear": [1, 2]}
+    np.savez(tmp_path / "x.npz", **{"input/eye": eye}, **sparse)
+    batch = load_inputs(tmp_path / "x.npz", TWO, default_steps=9)
+    assert batch.by_name["ear"].shape == (5, 4, 3)
+    assert np.argwhere(batch.by_name["ear"]).tolist() == [[0, 1, 2], [4, 2, 0]]
+    np.savez(tmp_path / "x.npz", **{"input/eye": eye[0]}, **sparse)
+    assert load_inputs(tmp_path / "x.npz", TWO, default_steps=9).by_name["ear"].shape == (9, 4, 3)
+    np.savez(tmp_path / "x.npz", **{"input/eye": eye[:4]}, **sparse)
+    with pytest.raises(LavatubeError, match=r"sparse event t/ear, expected 0..3, got 0..4"):
+        load_inputs(tmp_path / "x.npz", TWO, default_steps=9)
+
+
+EYE, EAR = np.zeros((5, 2, 1, 2, 2), int), np.zeros((5, 2, 3), int)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"eye": EYE}, "input ear is missing, expected eye, ear, got eye"),
+        ({"eye": EYE, "ear": EAR, "nose": EAR}, "an input that the program does not have, expected eye, ear, got nose"),
+        ({"eye": EYE[:4], "ear": EAR}, "inputs of different numbers of timesteps, expected the same, got eye 4, ear 5"),
+        (
+            {"eye": EYE[:, :1], "ear": EAR},
+            "inputs of different numbers of samples, expected the same, got eye 1, ear 2",
+        ),
+        ({"eye": EYE[0, :1], "ear": EAR}, "inputs of different numbers of samples"),
+        ({"eye": EYE, "ear": EAR + 2}, r"input ear: input values are outside.*expected integers 0..1 \(1 bits\)"),
+        ({"eye": EYE, "ear": EYE}, r"input ear: input shape, expected \[T, B, 3\]"),
+    ],
+)
+def test_inputs_that_do_not_fit_the_program_or_each_other_are_refused(tmp_path, arrays, words):
+    with pytest.raises(LavatubeError, match=words):
+        make_inputs(arrays, TWO, default_steps=3)
+    np.savez(tmp_path / "x.npz", **{f"input/{name}": value for name, value in arrays.items()})
+    with pytest.raises(LavatubeError, match=words):
+        load_inputs(tmp_path / "x.npz", TWO, default_steps=3)
+
+
+def test_one_array_does_not_do_for_several_inputs_nor_another_name_for_one(tmp_path):
+    with pytest.raises(LavatubeError, match="one array for several inputs, expected one for each of eye, ear"):
+        make_inputs(EYE, TWO, default_steps=3)
+    with pytest.raises(LavatubeError, match="expected input, got eye"):
+        make_inputs({"eye": EYE}, NODE, default_steps=3)
+    np.savez(tmp_path / "x.npz", input=EYE)
+    with pytest.raises(LavatubeError, match="input eye is missing"):
+        load_inputs(tmp_path / "x.npz", TWO, default_steps=3)

@@ -44,7 +44,9 @@ def assert_equal(a, b):
     for name in a.spikes:
         for group in ("spikes", "u", "v"):
             np.testing.assert_array_equal(getattr(a, group)[name], getattr(b, group)[name], err_msg=f"{group} {name}")
-    np.testing.assert_array_equal(a.readout, b.readout)
+    assert list(a.readouts) == list(b.readouts)
+    for name in a.readouts:
+        np.testing.assert_array_equal(a.readouts[name], b.readouts[name], err_msg=name)
     assert a.meta["overflow"] == b.meta["overflow"]
 
 
@@ -131,7 +133,7 @@ def test_a_new_order_of_the_samples_only_reorders_the_trace(small_program, rando
     inputs = random_inputs(program, 6)
     order = np.array([3, 1, 5, 0, 2, 4])
     engine = FastEngine(program, elements=500)
-    a, b = engine.run(inputs), engine.run(InputBatch(inputs.events[:, order], inputs.length[order]))
+    a, b = engine.run(inputs), engine.run(InputBatch({"input": inputs.events[:, order]}, inputs.length[order]))
     for name in a.spikes:
         np.testing.assert_array_equal(a.spikes[name][:, order], b.spikes[name])
     np.testing.assert_array_equal(a.readout[order], b.readout)

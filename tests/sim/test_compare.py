@@ -62,7 +62,7 @@ def test_the_first_divergence_is_the_earliest_step_then_the_layer_nearest_to_the
 def test_a_different_readout_is_seen(trace):
     readout = trace.readout.copy()
     readout[2, 1] += 1
-    comparison = compare(trace, replace(trace, readout=readout))
+    comparison = compare(trace, replace(trace, readouts={"output": readout}))
     assert (comparison.first.layer, comparison.first.sample, comparison.first.neuron) == ("readout", 2, (1,))
 
 
@@ -138,6 +138,12 @@ def damaged(arrays, meta, what):
         arrays["length"] = arrays["length"].astype(str)
     elif what == "no classes":
         arrays["readout"] = arrays["readout"][:, :0]
+    elif what == "a read-out of nobody":
+        arrays["readout/zzz"] = arrays["readout"]
+    elif what == "an input without a name":
+        meta["inputs"] = []
+    elif what == "two names for one input":
+        meta["inputs"].append("zzz")
     elif what == "float input":
         arrays["input"] = arrays["input"].astype(float)
     else:
@@ -147,7 +153,8 @@ def damaged(arrays, meta, what):
 @pytest.mark.parametrize(
     "what",
     ["a layer without spikes", "no layers", "a layer twice", "spikes of nobody", "two forms", "short", "long",
-     "length as text", "no classes", "float input", "engine", "processes", "layers"],
+     "length as text", "no classes", "a read-out of nobody", "an input without a name", "two names for one input",
+     "float input", "inputs", "readouts", "engine", "processes", "layers"],
 )  # fmt: skip
 def test_a_trace_that_contradicts_itself_is_refused(trace, tmp_path, what):
     save_trace(trace, tmp_path / "t.npz")

@@ -147,7 +147,11 @@ def test_counts_add_over_samples():
         return count(
             program,
             replace(
-                trace, input=trace.input[:, rows], spikes=spikes, readout=trace.readout[rows], length=trace.length[rows]
+                trace,
+                inputs={"input": trace.input[:, rows]},
+                spikes=spikes,
+                readouts={"o": trace.readout[rows]},
+                length=trace.length[rows],
             ),
         )
 

@@ -52,7 +52,7 @@ def matrices(synapse):
 def arrivals(program, synapse, trace):
     """[T, B, in] events at the synapse: late by its lag, none beyond the sample's length."""
     source, lag = program.source_of(synapse), program.lag(synapse)
-    sent = trace.input if isinstance(source, InputNode) else trace.spikes[source.name]
+    sent = trace.inputs[source.name] if isinstance(source, InputNode) else trace.spikes[source.name]
     sent = sent.reshape(*sent.shape[:2], -1).astype(np.int64)
     found = np.zeros_like(sent)
     for b in range(trace.batch):
@@ -129,7 +129,7 @@ def test_every_term_of_every_timestep_equals_the_replay(seed, random_case):
 def test_every_core_and_message_equals_the_replay(seed, random_case):
     program, inputs = random_case(seed)
     length = np.random.default_rng(seed).integers(0, inputs.num_steps + 1, inputs.batch)
-    inputs = make_inputs(inputs.events, program.input, default_steps=inputs.num_steps, length=length)
+    inputs = make_inputs(inputs.by_name, program.inputs, default_steps=inputs.num_steps, length=length)
     trace = run_reference(program, inputs)
     place = placement_of(program, seed, chips=1 + seed % 2)
     activity = count_cores(program, trace, place)
@@ -151,7 +151,7 @@ def test_every_core_and_message_equals_the_replay(seed, random_case):
                 part = stored[place.core_of[target] == core]
                 synops[..., core] += (fired @ part.T).sum(-1)
                 reach[core] |= part.any(0)
-        sent = trace.input if isinstance(source, InputNode) else trace.spikes[source.name]
+        sent = trace.inputs[source.name] if isinstance(source, InputNode) else trace.spikes[source.name]
         fired = (sent.reshape(*shape, -1) != 0) & within[..., None]
         for t, b, neuron in zip(*np.nonzero(fired), strict=True):
             for core in np.flatnonzero(reach[:, neuron]):

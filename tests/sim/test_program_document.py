@@ -77,7 +77,7 @@ def synapse(row, parts, s):
 
 
 def execute(path, events):
-    """{neuron name: events [T, ...]}, read-out of one sample. events: [T, ...]."""
+    """{neuron name: events [T, ...]}, {read-out name: sums} of one sample. events: {input name: [T, ...]}."""
     with safe_open(str(path), framework="np") as opened:
         program = json.loads(opened.metadata()["lavatube"])
         tensor = {name: opened.get_tensor(name) for name in opened.keys()}
@@ -85,14 +85,14 @@ def execute(path, events):
     place = {n["name"]: number for number, n in enumerate(nodes)}
     state = {n["name"]: start(n) for n in nodes if n["kind"] == "neuron"}
     made = {n["name"]: [] for n in nodes}
-    readout = [0] * len(tensor["output.bias"])
-    for t in range(len(events)):
+    readout = {n["name"]: [0] * len(tensor[f"{n['name']}.bias"]) for n in nodes if n["kind"] == "readout"}
+    for t in range(len(next(iter(events.values())))):
         a = {}
         for n in nodes:
             name = n["name"]
             before = [source for source, into in edges if into == name]
             if n["kind"] == "input":
-                made[name].append(events[t].reshape(-1))
+                made[name].append(events[name][t].reshape(-1))
             elif n["kind"] in ("dense", "sparse", "conv2d"):
                 (source,) = before
                 late = t - n["delay"] - (place[source] > place[name])
@@ -113,10 +113,15 @@ def execute(path, events):
                     now = made[before[0]][t]
                 else:
                     now = [cell["v"] for cell in state[before[0]]]
-                    readout = [0] * len(readout)
-                readout = [r + int(x) + int(b) for r, x, b in zip(readout, now, tensor[f"{name}.bias"], strict=True)]
+                    readout[name] = [0] * len(now)
+                parts = zip(readout[name], now, tensor[f"{name}.bias"], strict=True)
+                readout[name] = [r + int(x) + int(b) for r, x, b in parts]
     shapes = {n["name"]: n["shape"] for n in nodes if n["kind"] == "neuron"}
     return {name: np.stack(made[name]).reshape(-1, *shape) for name, shape in shapes.items()}, readout
+
+
+def of_sample(inputs, sample):
+    return {name: events[:, sample] for name, events in inputs.by_name.items()}
 
 
 @pytest.mark.parametrize(("du", "message_bits"), [(4095, 8), (900, 8), (4095, 20)])
@@ -133,8 +138,8 @@ def test_every_engine_equals_an_execution_of_the_file_by_its_documented_schema(
     for backend in ("reference", "fast"):
         trace = run(path, inputs, backend=backend)
         for sample in range(inputs.batch):
-            spikes, readout = execute(path, inputs.events[:, sample])
-            assert readout == trace.readout[sample].tolist()
+            spikes, readout = execute(path, of_sample(inputs, sample))
+            assert readout == {name: sums[sample].tolist() for name, sums in trace.readouts.items()}
             for name, value in spikes.items():
                 np.testing.assert_array_equal(trace.spikes[name][:, sample], value)
                 assert message_bits > 8 or 0 < value.mean() < 1
@@ -148,7 +153,7 @@ def test_random_graphs_of_every_node_do_what_the_page_says(random_program, rando
     inputs = random_inputs(program, batch=2)
     trace = run(path, inputs, backend="reference")
     for sample in range(inputs.batch):
-        spikes, readout = execute(path, inputs.events[:, sample])
-        assert readout == trace.readout[sample].tolist()
+        spikes, readout = execute(path, of_sample(inputs, sample))
+        assert readout == {name: sums[sample].tolist() for name, sums in trace.readouts.items()}
         for name, value in spikes.items():
             np.testing.assert_array_equal(trace.spikes[name][:, sample], value)

@@ -4,9 +4,10 @@
 # ///
 """Runs a list of jobs in Lava: lava_worker.py JOBS.json. Prints a line of progress now and then, and `done` at the end.
 
-A job: {"program": file, "events": .npy [T, B, ...], "out": folder, "record": ["u", "v"], "conv": "auto",
+A job: {"program": file, "events": {input: .npy [T, B, ...]}, "out": folder, "record": ["u", "v"], "conv": "auto",
 "stock_only": false}.
-It leaves in `out`: <node>.spikes.npy, .u.npy, .v.npy [T, B, ...], readout.npy [T, B, classes], report.json.
+It leaves in `out`: <node>.spikes.npy, .u.npy, .v.npy [T, B, ...], report.json, and <read-out>.readout.npy
+[T, B, classes] of read-outs of currents.
 """
 
 from __future__ import annotations
@@ -40,14 +41,15 @@ watched: list[LavaNetwork] = []  # networks that run now
 def run_job(number: int, job: dict[str, Any]) -> None:
     """All samples of one job, in one run or in several, and its arrays."""
     program, out = load_program(Path(job["program"])), Path(job["out"])
-    events = np.load(job["events"], allow_pickle=False)
+    events = {name: np.load(path, allow_pickle=False) for name, path in job["events"].items()}
     choice = {"conv": job["conv"], "stock_only": job["stock_only"]}
-    plan = schedules(program, *events.shape[:2], **choice)
+    plan = schedules(program, *next(iter(events.values())).shape[:2], **choice)
     depth = timing(program).depth
     total, done = sum(schedule.length + depth for schedule in plan), 0
     parts: dict[str, list[np.ndarray]] = {}
     for schedule in plan:
-        network = build(program, schedule.rows(events), num_steps=schedule.steps, **choice)
+        rows = {name: schedule.rows(each) for name, each in events.items()}
+        network = build(program, rows, num_steps=schedule.steps, outputs=False, **choice)
         recorders = attach(program, network, out, job["record"])
         watched.append(network)
         try:
@@ -62,8 +64,8 @@ def run_job(number: int, job: dict[str, Any]) -> None:
         watched.remove(network)
         network.stop()
         for name, (node, shape) in recorders.items():
-            rows = recorded(out / name, schedule, shape, network.latency[node], network.whc[node])
-            parts.setdefault(name, []).append(rows)
+            found = recorded(out / name, schedule, shape, network.latency[node], network.whc[node])
+            parts.setdefault(name, []).append(found)
     for name, arrays in parts.items():
         np.save(out / f"{name}.npy", np.concatenate(arrays, 1))
     versions = {name: version(name) for name in ("lava-nc", "numpy")} | {"python": platform.python_version()}
@@ -72,7 +74,7 @@ def run_job(number: int, job: dict[str, Any]) -> None:
 
 
 def attach(program: LoihiProgram, network: LavaNetwork, out: Path, record: list[str]) -> dict[str, tuple[str, Shape]]:
-    """Recorders on every population and on what the read-out adds up: {file: (node, logical shape)}."""
+    """Recorders on every population and on what each read-out adds up: {file: (node, logical shape)}."""
     found: dict[str, tuple[str, Shape]] = {}
     for node in program.neurons:
         process = network.processes[node.name]
@@ -82,11 +84,11 @@ def attach(program: LoihiProgram, network: LavaNetwork, out: Path, record: list[
             var = getattr(process, state)
             found[f"{node.name}.{state}"] = node.name, node.shape
             StateRecorder(shape=var.shape, path=str(out / f"{node.name}.{state}")).watch(var)
-    inbound = program.inbound(program.readout)
-    if inbound:
-        found["readout"] = inbound[0].name, inbound[0].out_shape
-        recorder = PortRecorder(shape=network.output_ports[0].shape, path=str(out / "readout"))
-        for port in network.output_ports:
+    for name, ports in network.ports.items():
+        synapse = next(node for node in program.synapses if (node.name, name) in program.edges)
+        found[f"{name}.readout"] = synapse.name, synapse.out_shape
+        recorder = PortRecorder(shape=ports[0].shape, path=str(out / f"{name}.readout"))
+        for port in ports:
             port.connect(recorder.a_in)
     return found
 
@@ -103,8 +105,8 @@ def recorded(path: Path, schedule: Schedule, shape: Shape, latency: int, whc: bo
 
 def report_exceptions(network: LavaNetwork) -> None:
     """Print the tracebacks of process models that ended. Lava keeps them to itself, and may wait for ever."""
-    runtime = next(iter(network.processes.values())).runtime
-    for actor in runtime._messaging_infrastructure.actors if runtime is not None else ():
+    runtimes = [first.runtime for first in network.firsts]
+    for actor in [each for one in runtimes if one is not None for each in one._messaging_infrastructure.actors]:
         try:
             exception = actor.exception  # a pipe that is read once
         except (EOFError, OSError):
