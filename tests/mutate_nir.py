@@ -46,11 +46,11 @@ def mutate_structure(path: Path, rng: Rng) -> None:
     """One to three changes of what an HDF5 file says; a change that HDF5 itself refuses is left out."""
     for _ in range(int(rng.integers(1, 4))):
         with h5py.File(path, "r+") as file:
-            groups: list[h5py.Group] = []
-            fields: list[h5py.Dataset] = []
-            file.visititems(lambda _, x, g=groups, f=fields: (g if isinstance(x, h5py.Group) else f).append(x))
+            objects: list[Any] = []
+            file.visititems(lambda _, x, seen=objects: seen.append(x))
+            groups = [x for x in objects if isinstance(x, h5py.Group)]
             # a change of what `declared` made would write gigabytes
-            fields = [f for f in fields if (f.size or 0) < 1 << 16]
+            fields = [x for x in objects if isinstance(x, h5py.Dataset) and (x.size or 0) < 1 << 16]
             change = CHANGES[int(rng.integers(len(CHANGES)))]
             try:
                 change(file, groups, fields, rng)
