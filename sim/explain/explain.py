@@ -1,0 +1,171 @@
+"""Two traces of a program that differ: the first place, what stood there on both sides, and the likeliest cause."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lavatube.errors import LavatubeError
+from lavatube.program import LoihiProgram, NeuronNode, Target
+from lavatube.program_file import load_program
+from lavatube.sim.compare import Mismatch, compare
+from lavatube.sim.explain.causes import Judged, judge
+from lavatube.sim.explain.explanation import (
+    ActiveInput,
+    Explanation,
+    FoundCause,
+    Moment,
+    SideFound,
+    Upstream,
+)
+from lavatube.sim.explain.fan_in import fan_in
+from lavatube.sim.explain.replay import of_neuron, replay
+from lavatube.sim.explain.side import Side, side_of
+from lavatube.trace import SpikeTrace
+
+SAMPLES = 4  # that the rules are tried on
+AROUND = 3  # timesteps shown before and after the divergence
+ACTIVE = 12  # inputs shown
+CAUSES = 5  # shown
+
+
+def explain(
+    program: LoihiProgram | Path | str,
+    a: SpikeTrace,
+    b: SpikeTrace,
+    *,
+    names: tuple[str, str] | None = None,
+    guess: tuple[bool, bool] = (True, True),
+) -> Explanation | None:
+    """Explain the first divergence of two traces of this program; None where they are equal.
+
+    The population (or read-out) where it is, is replayed on the events that each side recorded, under the program's
+    definition and under every rule of `rule.ALTERNATIVES`. u and v are used where they are recorded.
+    names:  of the engines, by default those of the traces.  guess: whether to look for causes on each side.
+    raises: LavatubeError if the traces are not comparable, or not of this program.
+    """
+    program = program if isinstance(program, LoihiProgram) else load_program(Path(program))
+    names = names or (str(a.meta.get("engine", "A")), str(b.meta.get("engine", "B")))
+    first = compare(a, b, names=names).first
+    if first is None:
+        return None
+    target = _target(program, first, a)
+    samples = _samples(target, first, a, b)
+    sides = [side_of(program, target, trace, samples, name) for trace, name in zip((a, b), names, strict=True)]
+    judged = [judge(program, side, first.neuron, guess=ask) for side, ask in zip(sides, guess, strict=True)]
+    return Explanation(
+        layer=target.name,
+        quantity=first.quantity,
+        sample=first.sample,
+        step=first.step,
+        neuron=first.neuron,
+        values=(first.a, first.b),
+        facts=_facts(program, target, first.neuron),
+        samples=tuple(samples),
+        neurons=int(np.prod(target.shape)),
+        upstream=tuple(_upstream(program, target, sides, first.step)),
+        active=tuple(_active(program, target, first, sides[0])),
+        sides=tuple(_found(program, one, side, first) for one, side in zip(judged, sides, strict=True)),
+        verdict=_verdict(judged),
+    )
+
+
+def _target(program: LoihiProgram, first: Mismatch, trace: SpikeTrace) -> Target:
+    wanted = {node.name: node.shape for node in program.neurons}
+    got = {name: value.shape[2:] for name, value in trace.spikes.items()}
+    if wanted != got or trace.input.shape[2:] != program.input.shape:
+        raise LavatubeError("the traces are not of this program", where="explain", expected=str(wanted), got=str(got))
+    node = program.readout if first.quantity == "readout" else program.by_name[first.layer]
+    assert isinstance(node, Target)
+    return node
+
+
+def _samples(target: Target, first: Mismatch, a: SpikeTrace, b: SpikeTrace) -> list[int]:
+    """The sample of the first divergence, and a few others that differ there, or else the next ones."""
+    if first.quantity == "readout":
+        differs = (a.readout != b.readout).any(1)
+    else:
+        groups = [(a.spikes, b.spikes), (a.u, b.u), (a.v, b.v)]
+        parts = [(mine.get(target.name), other.get(target.name)) for mine, other in groups]
+        flat = [
+            np.moveaxis(x != y, 1, 0).reshape(a.batch, -1).any(1) for x, y in parts if x is not None and y is not None
+        ]
+        differs = np.logical_or.reduce(flat)
+    order = sorted(range(a.batch), key=lambda sample: (sample != first.sample, not differs[sample], sample))
+    return order[:SAMPLES]
+
+
+def _facts(program: LoihiProgram, target: Target, neuron: tuple[int, ...]) -> dict[str, Any]:
+    synapses = {
+        synapse.name: {"bits": synapse.num_weight_bits, "weight_exp": synapse.weight_exp, "lag": program.lag(synapse)}
+        for synapse in program.inbound(target)
+    }
+    if not isinstance(target, NeuronNode):
+        return {"reads": target.reads, "bias": int(target.bias[neuron]), "synapses": synapses}
+    names = ("du", "dv", "vth", "bias_exp", "reset", "output", "refractory", "v_initial")
+    values = {name: getattr(target, name) for name in names}
+    return {**values, "bias_mant": int(target.bias_mant[neuron]), "synapses": synapses}
+
+
+def _upstream(program: LoihiProgram, target: Target, sides: Sequence[Side], step: int) -> list[Upstream]:
+    """Whether what the layer saw up to the divergence agrees, source by source, in its sample."""
+    found = []
+    for synapse in program.inbound(target):
+        name, stop = program.source_of(synapse).name, None if step < 0 else max(step - program.lag(synapse) + 1, 0)
+        mine, other = (side.recorded.events[name][:stop, 0] for side in sides)
+        found.append(Upstream(name, synapse.name, bool(np.array_equal(mine, other)), int((mine != 0).sum())))
+    return found
+
+
+def _active(program: LoihiProgram, target: Target, first: Mismatch, side: Side) -> list[ActiveInput]:
+    """Events that reach the neuron at the step, the heaviest first."""
+    found = []
+    for each in fan_in(program, target, first.neuron) if first.step >= 0 else []:
+        source, events = program.source_of(each.synapse), each.events(program, side.recorded)[first.step, 0]
+        for k in np.flatnonzero(events):
+            index = tuple(int(i) for i in np.unravel_index(int(each.source[k]), source.shape))
+            found.append(ActiveInput(source.name, index, int(events[k]), int(each.weight[k])))
+    return sorted(found, key=lambda one: -abs(one.event * one.weight))[:ACTIVE]
+
+
+def _found(program: LoihiProgram, judged: Judged, side: Side, first: Mismatch) -> SideFound:
+    causes = tuple(FoundCause(cause.rule.key, cause.rule.says, cause.neurons) for cause in judged.causes[:CAUSES])
+    got = replay(program, side.target, side.recorded)
+    steps = range(int(side.recorded.length[0]))
+    if first.step >= 0:
+        steps = range(max(first.step - AROUND, 0), min(first.step + AROUND + 1, steps.stop))
+    u, v, events, state = side.u, side.v, side.spikes, "recorded"
+    if u is None and v is None:
+        u, v, state = (got.u, got.v, "by the definition") if judged.follows else (None, None, "not recorded")
+
+    def at(value: np.ndarray | None, t: int) -> int | None:
+        return None if value is None else int(of_neuron(value, first.neuron)[t, 0])
+
+    activation = of_neuron(got.activation, first.neuron)[:, 0]
+    moments = tuple(Moment(t, int(activation[t]), at(u, t), at(v, t), at(events, t)) for t in steps)
+    return SideFound(side.name, judged.follows, judged.by_definition, state, judged.tried, causes, moments)
+
+
+def _verdict(judged: Sequence[Judged]) -> str:
+    """One or two sentences."""
+    parts = []
+    for one in judged:
+        if one.follows:
+            parts.append(f"{one.name} follows the program's definition here.")
+        elif not one.causes:
+            tried = f"; none of {one.tried} other rules gives what it recorded" if one.tried else ""
+            parts.append(f"{one.name} does not follow the definition{tried}.")
+        else:
+            best = [cause for cause in one.causes if cause.neurons == one.causes[0].neurons]
+            share = f"{best[0].neurons:,} of {one.of:,} neurons of the layer, {one.by_definition:,} by the definition"
+            line = f"{one.name} {best[0].rule.says}: that reproduces {share}."
+            if len(best) > 1:
+                others = "; ".join(f"that it {cause.rule.says}" for cause in best[1:4])
+                line += f" These samples do not tell it from: {others}."
+            parts.append(line)
+    if all(one.follows for one in judged):
+        parts.append("Both follow it: they were given different events.")
+    return " ".join(parts)
