@@ -26,6 +26,7 @@ def parity(
     program: Annotated[
         Path | None, typer.Option("--program", help="Program of the two traces, to compare counts and joules, too.")
     ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Where two differ, say why.")] = False,
     conv: Conv = "auto",
     stock_only: StockOnly = False,
     timeout: Timeout = None,
@@ -48,7 +49,7 @@ def parity(
         unused = [option for option, value in given.items() if value]
         if unused:
             raise LavatubeError("two traces are compared as they are", where=unused[0], remedy="leave the option out")
-        report = parity_of_traces(source, other, program=program, out=out)
+        report = parity_of_traces(source, other, program=program, explain=explain, out=out)
     else:
         if program is not None:
             raise LavatubeError("--program is for two traces", remedy="leave it out")
@@ -57,7 +58,8 @@ def parity(
         with progress_bar("engines") as update:
             report = run_parity(
                 source, data=data, against=engines, samples=samples, out=out, record=kept, conv=conv,
-                stock_only=stock_only, timeout=timeout, device=device, data_dir=data_dir, progress=update,
+                stock_only=stock_only, timeout=timeout, device=device, explain=explain, data_dir=data_dir,
+                progress=update,
             )  # fmt: skip
     if json:
         print_json(report.to_json())

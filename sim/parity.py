@@ -18,6 +18,7 @@ from lavatube.program import LoihiProgram
 from lavatube.program_file import load_program, program_sha256
 from lavatube.sim.compare import compare
 from lavatube.sim.counts import count
+from lavatube.sim.explain.again import explain_traces, explained
 from lavatube.sim.parity_report import INDEPENDENCE, EngineParity, ParityReport, save_parity
 from lavatube.sim.parity_samples import samples_for
 from lavatube.sim.parity_tally import Tally, energy_parity, independence_of
@@ -40,6 +41,7 @@ def parity(
     stock_only: bool = False,
     timeout: float | None = None,
     device: str = "cpu",
+    explain: bool = False,
     data_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> ParityReport:
@@ -49,7 +51,9 @@ def parity(
 
     source:  a program file or a run folder.  data: a data set name (its test split) or X.npz; by default the data
              that the run folder was trained on.  against: by default fast, lava, and torch for a run folder.
-    samples: only the first so many.  conv, stock_only: for Lava, see `choose_processes`.
+    samples: only the first so many.
+    explain: say why, where an engine differs (its samples are run again).
+    conv, stock_only: for Lava, see `choose_processes`.
     raises:  LavatubeError for bad input, an unknown engine, an engine that cannot run, or a folder whose files were not
              made from one another.
     """
@@ -109,6 +113,22 @@ def parity(
         program_sha256(program),
         accuracy,
     )
+    if explain and not report.equal:
+        report = explained(
+            report,
+            program,
+            batch,
+            lambda name, part: run(
+                folder if name == "torch" and folder is not None else program,
+                part,
+                backend=name,
+                record=("u", "v"),
+                conv=conv,
+                stock_only=stock_only,
+                timeout=timeout,
+                device=_device(name, device),
+            ),
+        )
     if out is None and folder is not None and samples is None and against is None:
         out = folder / "parity.json"  # a partial comparison does not replace the full one
     if out is not None:
@@ -117,12 +137,19 @@ def parity(
 
 
 def parity_of_traces(
-    a: Path | str, b: Path | str | None, *, program: Path | str | None = None, out: Path | str | None = None
+    a: Path | str,
+    b: Path | str | None,
+    *,
+    program: Path | str | None = None,
+    explain: bool = False,
+    out: Path | str | None = None,
 ) -> ParityReport:
-    """Compare two trace files, wherever they were made; with their program their counts and joules, too.
+    """Compare two trace files, wherever they were made; with their program their counts and joules, too, and why.
 
     raises: LavatubeError if they are not comparable, or not of that program.
     """
+    if explain and program is None:
+        raise LavatubeError("--explain of two traces needs their program", remedy="give --program FILE")
     if b is None:
         raise LavatubeError("one trace", where=str(a), expected="two traces: A.npz B.npz")
     left, right = load_trace(Path(a)), load_trace(Path(b))
@@ -130,13 +157,17 @@ def parity_of_traces(
     hashes = [str(trace.meta["program_sha256"]) for trace in (left, right) if "program_sha256" in trace.meta]
     name = str(right.meta.get("engine", Path(b).name))
     independence = "made by two programs" if len(set(hashes)) > 1 else independence_of(name, right.meta)
-    equal = joules = None
+    equal = joules = why = None
     if program is not None:
         loaded = load_program(program_path(program))
         counts = [count(loaded, trace) for trace in (left, right)]
         hashes = [counts[0].program_sha256]
         equal, joules = counts[0] == counts[1], energy_parity(*counts)
-    engine = EngineParity(name, comparison, equal, independence, right.meta, 0.0, joules)
+        if explain:
+            folder = Path(program) if Path(program).is_dir() else None
+            found = explain_traces(loaded, left, right, folder=folder, names=(Path(a).name, Path(b).name))
+            why = None if found is None else found.to_json()
+    engine = EngineParity(name, comparison, equal, independence, right.meta, 0.0, joules, why)
     reference = str(left.meta.get("engine", Path(a).name))
     report = ParityReport(reference, (engine,), left.batch, left.num_steps, hashes[0] if hashes else "")
     if out is not None:

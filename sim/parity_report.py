@@ -26,6 +26,7 @@ class EngineParity:
     """One engine against the reference.
 
     counts_equal: every integer count of every layer and sample; None: not counted.
+    explanation:  of the first divergence, see `sim.explain`; None: not asked for, or nothing to explain.
     energy:       dynamic energy of both sides by the same price tables, see `energy_parity`; None: not counted.
     """
 
@@ -36,6 +37,7 @@ class EngineParity:
     meta: Mapping[str, Any]
     seconds: float
     energy: Mapping[str, Any] | None = None
+    explanation: Mapping[str, Any] | None = None
 
     @property
     def equal(self) -> bool:
@@ -88,6 +90,7 @@ class ParityReport:
                     "independence": engine.independence,
                     "counts_equal": engine.counts_equal,
                     "energy": None if engine.energy is None else dict(engine.energy),
+                    "explanation": None if engine.explanation is None else dict(engine.explanation),
                     "seconds": engine.seconds,
                     **engine.comparison.to_json(),
                     "meta": dict(engine.meta),

@@ -9,6 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lavatube.sim.explain.tables import render_explanation
+
 Json = Mapping[str, Any]
 
 
@@ -36,6 +38,8 @@ def render_parity(report: Json) -> RenderableType:
             place = f"{first['layer']} ({first['quantity']}), {step}sample {first['sample']}, neuron {first['neuron']}"
             values = f"{report['reference']} {first['a']}, {engine['engine']} {first['b']}"
             parts.append(Text(f"first mismatch: {place}: {values}", style="bold red"))
+        if engine.get("explanation") is not None:
+            parts.append(render_explanation(engine["explanation"]))
     verdict = "EQUAL: every spike of every neuron at every timestep" if report["equal"] else "DIFFERENT"
     accuracy = "" if report["accuracy"] is None else f"; accuracy {report['accuracy']:.2f} %"
     size = (

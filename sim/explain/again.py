@@ -1,0 +1,86 @@
+"""Runs again, with u and v recorded, the samples around the first divergence, and explains them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lavatube.errors import LavatubeError
+from lavatube.inputs import InputBatch
+from lavatube.program import LoihiProgram
+from lavatube.sim.compare import compare
+from lavatube.sim.explain.explain import SAMPLES, explain
+from lavatube.sim.explain.explanation import Explanation
+from lavatube.sim.parity_report import EngineParity, ParityReport
+from lavatube.sim.run import BACKENDS, run
+from lavatube.trace import SpikeTrace
+
+RunAgain = Callable[[str, InputBatch], SpikeTrace]  # engine, samples -> a trace with u and v
+
+
+def explained(report: ParityReport, program: LoihiProgram, batch: InputBatch, again: RunAgain) -> ParityReport:
+    """The report with an explanation at every engine that differs from the reference."""
+
+    def one(engine: EngineParity) -> EngineParity:
+        if engine.comparison.first is None:
+            return engine
+        start = engine.comparison.first.sample
+        part = batch.samples(start + SAMPLES, start)
+        found = explain(program, again(report.reference, part), again(engine.engine, part))
+        if found is None:
+            return replace(engine, explanation={"verdict": "The difference did not come again in a second run."})
+        return replace(engine, explanation=_renumbered(found, start).to_json())
+
+    return replace(report, engines=tuple(one(engine) for engine in report.engines))
+
+
+def explain_traces(
+    program: LoihiProgram, a: SpikeTrace, b: SpikeTrace, *, folder: Path | None = None, names: tuple[str, str]
+) -> Explanation | None:
+    """Of two traces. Where u and v are missing, the trace's engine runs the samples again, if it is here.
+
+    What it gives is used only where its spikes and read-out are the trace's own.
+    """
+    first = compare(a, b, names=names).first
+    if first is None:
+        return None
+    start = first.sample
+    parts = [_part(trace, start) for trace in (a, b)]
+    found = explain(program, *(_with_state(part, program, folder) for part in parts), names=names)
+    return None if found is None else _renumbered(found, start)
+
+
+def _part(trace: SpikeTrace, start: int) -> SpikeTrace:
+    chosen = slice(start, start + SAMPLES)
+    groups = {
+        kind: {name: value[:, chosen] for name, value in getattr(trace, kind).items()} for kind in ("spikes", "u", "v")
+    }
+    return replace(
+        trace, input=trace.input[:, chosen], readout=trace.readout[chosen], length=trace.length[chosen], **groups
+    )
+
+
+def _with_state(trace: SpikeTrace, program: LoihiProgram, folder: Path | None) -> SpikeTrace:
+    engine = str(trace.meta.get("engine"))
+    if (trace.u and trace.v) or engine not in BACKENDS or (engine == "torch" and folder is None):
+        return trace
+    origin: Any = folder if engine == "torch" else program
+    batch = InputBatch(trace.input.astype(np.int64), trace.length.astype(np.int64))
+    try:
+        fresh = run(origin, batch, backend=engine, record=("u", "v"))
+    except LavatubeError:
+        return trace  # this machine lacks the engine: the spikes must do
+    return replace(trace, u=fresh.u, v=fresh.v) if _same(trace, fresh) else trace
+
+
+def _same(trace: SpikeTrace, fresh: SpikeTrace) -> bool:
+    pairs = [(trace.readout, fresh.readout), *((value, fresh.spikes[name]) for name, value in trace.spikes.items())]
+    return all(np.array_equal(mine, other) for mine, other in pairs)
+
+
+def _renumbered(found: Explanation, start: int) -> Explanation:
+    return replace(found, sample=found.sample + start, samples=tuple(sample + start for sample in found.samples))
