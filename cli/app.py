@@ -18,11 +18,12 @@ from lavatube.cli.lower import lower
 from lavatube.cli.map import map as map_cores
 from lavatube.cli.parity import parity
 from lavatube.cli.quantize import quantize
+from lavatube.cli.report import report
 from lavatube.cli.run import run
 from lavatube.cli.train import train
 from lavatube.errors import LavatubeError
 
-COMMANDS = (demo, doctor, train, quantize, export, inspect, lower, run, parity, energy, map_cores)
+COMMANDS = (demo, doctor, train, quantize, export, inspect, lower, run, parity, energy, map_cores, report)
 INTERRUPTED = 130
 
 app = typer.Typer(

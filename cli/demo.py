@@ -15,7 +15,7 @@ from lavatube.cli.options import Json, Overwrite, Timeout
 RECIPE = "digits"
 ARTIFACTS = (
     "config.json", "model.safetensors", "quantized.safetensors", "model.nir", "program.safetensors", "input.npz",
-    "parity.json", "counts.json", "energy.json",
+    "parity.json", "counts.json", "energy.json", "report.html",
 )  # fmt: skip
 
 
@@ -59,6 +59,7 @@ def demo(
             "parity: torch, reference, fast, Lava", "parity.json", lambda folder: _parity(folder, timeout), _fits_parity
         ),
         Stage("energy: counts and price tables", "energy.json", _energy, _fits_energy),
+        Stage("report: one page of all of it", "report.html", _report, _fits_report),
     )
     if all(stage.is_done(out) for stage in stages):
         raise LavatubeError("this demo is finished", where=str(out), remedy="choose another --out, or give --overwrite")
@@ -105,6 +106,12 @@ def _fits_energy(out: Path) -> bool:
     return _of_this_program(out, "energy") and _of_this_program(out, "counts")
 
 
+def _fits_report(out: Path) -> bool:
+    """Whether the page is younger than what it shows."""
+    made = (out / "report.html").stat().st_mtime_ns
+    return all((out / name).stat().st_mtime_ns <= made for name in ARTIFACTS if (out / name).exists())
+
+
 def _of_this_program(out: Path, name: str) -> bool:
     from lavatube.files import read_json
     from lavatube.program_file import load_program, program_sha256
@@ -136,7 +143,7 @@ def _print(out: Path) -> None:
     screen = console()
     for name, render in (("counts", render_counts), ("energy", render_energy), ("parity", render_parity)):
         screen.print(render(read_json(out / f"{name}.json", kind=f"{name}.json")))
-    print(f"every artifact is in {out}; next: lavatube inspect {out / 'program.safetensors'}")
+    print(f"every artifact is in {out}; look at {out / 'report.html'}")
 
 
 def _train(out: Path) -> str:
@@ -192,7 +199,7 @@ def _parity(out: Path, timeout: float | None) -> str:
     from lavatube.sim.parity import parity
 
     with progress_bar("engines") as update:
-        report = parity(out, timeout=timeout, data=out / "input.npz", progress=update)
+        report = parity(out, timeout=timeout, data=out / "input.npz", explain=True, progress=update)
     verdict = "every spike equal" if report.equal else "DIFFERENT: see below"
     return f"{report.neuron_steps:,} neuron-steps on {len(report.engines) + 1} engines: {verdict}"
 
@@ -213,3 +220,10 @@ def _energy(out: Path) -> str:
     estimate = energy(counts, target=program.target, activity=activity)
     save_energy(estimate, out / "energy.json")
     return "simulated counts, estimated joules"
+
+
+def _report(out: Path) -> str:
+    from lavatube.sim.report.page import report
+
+    path = report(out)
+    return f"{path.stat().st_size / 1e3:,.0f} kB, nothing loaded from anywhere"

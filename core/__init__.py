@@ -25,6 +25,8 @@ _CALLS = {  # name: (module, attribute)
     "parity": ("lavatube.sim.parity", "parity"),
     "count": ("lavatube.sim.counts", "count"),
     "energy": ("lavatube.sim.energy", "energy"),
+    "explain": ("lavatube.sim.explain.explain", "explain"),
+    "report": ("lavatube.sim.report.page", "report"),
 }
 
 __all__ = ["__version__", *_CALLS]

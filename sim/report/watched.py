@@ -1,0 +1,59 @@
+"""The few samples that the page runs itself, with the fast engine: predictions, and a small trace with u and v."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lavatube.errors import LavatubeError
+from lavatube.inputs import InputBatch
+from lavatube.sim.report.artifacts import Artifacts
+from lavatube.sim.run import run
+from lavatube.trace import SpikeTrace
+
+SHOWN = 3  # samples with rasters and membranes
+NEURON_STEPS = 1 << 27  # at most, for predictions
+
+
+@dataclass(frozen=True)
+class Watched:
+    """trace: of the first samples, u and v recorded. others: {engine: trace} of the same samples, for membranes.
+
+    predicted, label: [B] of all samples that were run; None without labels.
+    """
+
+    trace: SpikeTrace
+    others: dict[str, SpikeTrace]
+    predicted: np.ndarray | None
+    label: np.ndarray | None
+
+
+def watch(found: Artifacts) -> Watched | None:
+    """Run; None where the folder has no program or no samples are at hand, or the program cannot run."""
+    program, batch = found.program, found.batch
+    if program is None or batch is None:
+        return None
+    few = batch.samples(SHOWN)
+    try:
+        trace = run(program, few, backend="fast", record=("u", "v"))
+        others = {"reference": run(program, few, backend="reference", record=("u", "v"))}
+        predicted, label = _predictions(found, batch)
+    except LavatubeError:
+        return None
+    others |= {name: stored for name, stored in found.traces.items() if stored.v and _same_input(stored, trace)}
+    return Watched(trace, others, predicted, label)
+
+
+def _predictions(found: Artifacts, batch: InputBatch) -> tuple[np.ndarray | None, np.ndarray | None]:
+    if batch.label is None or found.program is None:
+        return None, None
+    neurons = sum(int(np.prod(node.shape)) for node in found.program.neurons)
+    part = batch.samples(max(1, NEURON_STEPS // max(neurons * batch.num_steps, 1)))
+    assert part.label is not None
+    return run(found.program, part, backend="fast").prediction, part.label
+
+
+def _same_input(stored: SpikeTrace, trace: SpikeTrace) -> bool:
+    """Whether a stored trace starts with the first sample that is shown."""
+    return stored.num_steps == trace.num_steps and np.array_equal(stored.input[:, 0], trace.input[:, 0])

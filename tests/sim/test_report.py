@@ -1,0 +1,219 @@
+"""report.html: from any mix of artifacts, self-contained, and inert whatever the artifacts say."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from lavatube import fixed_point
+from lavatube.errors import LavatubeError
+from lavatube.program import DenseNode, InputNode, LoihiProgram, NeuronNode, ReadoutNode
+from lavatube.program_file import load_program, save_program
+from lavatube.sim.counts import count, save_counts
+from lavatube.sim.energy import energy, save_energy
+from lavatube.sim.parity import parity
+from lavatube.sim.report.intervals import wilson
+from lavatube.sim.report.page import report
+from lavatube.sim.run import run
+from lavatube.trace import save_trace
+
+HOSTILE = "\" onload='alert(2)' x=\"<script>alert(1)</script>"
+VOID = {"meta", "link", "img", "input", "br"}
+
+
+def make_folder(folder, name="hidden"):
+    rng = np.random.default_rng(0)
+    nodes = (
+        InputNode("input", (12,), 4),
+        DenseNode("into_hidden", (12,), (rng.integers(-40, 60, (10, 12)) * 2).astype(np.int16), 8, -2),
+        NeuronNode(name, (10,), 4095, 400, 150, np.zeros(10, np.int16), 0),
+        DenseNode("into_output", (10,), (rng.integers(-40, 60, (3, 10)) * 2).astype(np.int16), 8, 0),
+        ReadoutNode("output", np.zeros(3, np.int64)),
+    )
+    names = [node.name for node in nodes]
+    lossy = ({"stage": "quantize", "layer": HOSTILE, "what": "rounded", "largest_error": 0.01},)
+    save_program(
+        LoihiProgram(nodes, tuple(pairwise(names)), 12, {"kind": "test", "sha256": ""}, lossy=lossy),
+        folder / "program.safetensors",
+    )
+    np.savez(folder / "input.npz", input=rng.integers(0, 12, (9, 12)), label=rng.integers(0, 3, 9))
+    return folder
+
+
+def fill(folder, **options):
+    """Everything after the program."""
+    program = load_program(folder / "program.safetensors")
+    parity(folder / "program.safetensors", data=folder / "input.npz", against=["fast"], explain=True,
+           out=folder / "parity.json", **options)  # fmt: skip
+    counts = count(program, run(program, folder / "input.npz", backend="fast"))
+    save_counts(counts, folder / "counts.json")
+    save_energy(energy(counts, target=program.target), folder / "energy.json")
+    (folder / "history.csv").write_text("epoch,loss,validation_accuracy,seconds\n1,2.5,,1\n2,1.5,60,2\n3,1.0,,3\n")
+    return folder
+
+
+class Page(HTMLParser):
+    """Tags, their attributes, what is open at the end, and the texts of the sections' heads."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.heads = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "h2":
+            self.heads.append(data)
+
+
+def page_of(folder):
+    text = report(folder).read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.open == []
+    return text, page
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return fill(make_folder(tmp_path_factory.mktemp("run")))
+
+
+def test_a_whole_folder_gives_every_section_and_names_nothing_as_missing_but_training(whole):
+    text, page = page_of(whole)
+    assert page.heads == [
+        "Identity", "Parity", "Accuracy", "Network", "Spikes", "Membrane", "Counts and energy", "Mapping",
+        "Lossy steps", "Training",
+    ]  # fmt: skip
+    missing = re.findall(r"Not here: ([^<]*?)\. Made", text)
+    assert missing == ["config.json", "quantized.safetensors", "model.nir"]
+    assert "Equal: every spike" in text
+    assert len(text) < 5e6
+
+
+def test_the_page_loads_nothing_and_its_policy_allows_no_address(whole):
+    text, page = page_of(whole)
+    for _, attributes in page.tags:
+        for name in ("src", "href", "action", "data", "srcset"):
+            assert re.match(r"#|data:|url\(#", attributes.get(name, "#"))
+    assert not re.search(r"@import|url\((?!#)", text)
+    policy = next(a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'")
+    assert "http" not in policy
+
+
+def test_pictures_have_names_and_tables_have_captions(whole):
+    text, page = page_of(whole)
+    pictures = [a for tag, a in page.tags if tag == "svg"]
+    assert len(pictures) > 8
+    assert all(a["role"] == "img" and a["aria-label"] for a in pictures)
+    assert all(a["alt"] for tag, a in page.tags if tag == "img")
+    assert text.count("<table>") == text.count("<caption>") > 10
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_same_artifacts_give_the_same_page(whole):
+    assert report(whole).read_bytes() == report(whole).read_bytes()
+
+
+@pytest.mark.parametrize("with_program", [True, False], ids=["beside a program", "a hostile trace alone"])
+def test_what_artifacts_say_is_inert(whole, tmp_path, with_program):
+    names = ["config.json", "parity.json", "counts.json", "energy.json"]
+    for name in names[1:]:
+        said = (whole / name).read_text().replace('"fast"', json.dumps(HOSTILE))
+        (tmp_path / name).write_text(
+            said.replace('"into_hidden', json.dumps(HOSTILE)[:-1]).replace('"fast"', json.dumps(HOSTILE))
+        )
+    (tmp_path / "config.json").write_text(json.dumps({"recipe": {HOSTILE: HOSTILE, "seed": HOSTILE}, "metrics": {}}))
+    (tmp_path / "history.csv").write_text(f"epoch,'{HOSTILE}'\n1,2\n2,3\n")
+    if with_program:
+        (tmp_path / "program.safetensors").write_bytes((whole / "program.safetensors").read_bytes())
+    else:
+        trace = run(whole / "program.safetensors", whole / "input.npz", backend="fast", record=("v",))
+        hostile = {kind: {HOSTILE: value["hidden"]} for kind, value in (("spikes", trace.spikes), ("v", trace.v))}
+        save_trace(replace(trace, **hostile, meta={**trace.meta, "engine": HOSTILE}), tmp_path / "trace.npz")
+    text, page = page_of(tmp_path)
+    assert sum(tag == "script" for tag, _ in page.tags) == 1
+    assert not any(attribute.startswith("on") for _, attributes in page.tags for attribute in attributes)
+    assert text.count("&lt;script&gt;alert(1)") > 10
+
+
+@pytest.mark.parametrize("kept", ["program.safetensors", "parity.json", "counts.json", "energy.json", "history.csv"])
+def test_any_artifact_alone_makes_a_page_that_says_how_to_make_the_others(whole, tmp_path, kept):
+    (tmp_path / kept).write_bytes((whole / kept).read_bytes())
+    text, page = page_of(tmp_path)
+    assert "Not here: " in text
+    assert "lavatube lower" in text or kept == "program.safetensors"
+    assert len(page.heads) == 10
+
+
+def test_a_trace_alone_makes_a_page(whole, tmp_path):
+    run(whole / "program.safetensors", whole / "input.npz", backend="fast", out=tmp_path / "trace.npz", record=("v",))
+    assert "a trace of the folder, made by fast" in page_of(tmp_path)[0]
+
+
+def test_a_failed_parity_opens_the_page_with_the_place_and_the_cause(tmp_path, monkeypatch):
+    folder = make_folder(tmp_path)
+    honest = fixed_point.decay
+
+    def floored(state, constant, offset=0):
+        return honest(state, constant, offset=offset) if offset else (state * (4096 - constant)) >> 12
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fixed_point, "decay", floored)
+        fill(folder, record=("u", "v"))
+    text, page = page_of(folder)
+    assert page.heads[0] == "Where and why engines differ"
+    opening = text[text.index('id="mismatch"') : text.index('id="identity"')]
+    assert "reference rounds the leak of v down" in opening
+    assert "decay of v rounded down" in opening
+    assert "Different: engines do not agree" in text
+
+
+def test_damaged_and_foreign_artifacts_are_said_and_the_rest_is_shown(whole, tmp_path):
+    for name in ("program.safetensors", "parity.json", "input.npz"):
+        (tmp_path / name).write_bytes((whole / name).read_bytes())
+    (tmp_path / "counts.json").write_text("{")
+    foreign = json.loads((whole / "energy.json").read_text()) | {"program_sha256": "0" * 64}
+    (tmp_path / "energy.json").write_text(json.dumps(foreign))
+    text, _ = page_of(tmp_path)
+    assert "counts.json: not readable as JSON" in text
+    assert "energy.json was made from another program" in text
+    assert "Equal: every spike" in text
+
+
+def test_an_empty_folder_and_no_folder_are_refused(tmp_path):
+    with pytest.raises(LavatubeError, match="nothing to report"):
+        report(tmp_path)
+    with pytest.raises(LavatubeError, match="no such folder"):
+        report(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_an_artifact_of_another_form_is_refused_in_one_line(tmp_path):
+    (tmp_path / "parity.json").write_text(json.dumps({"equal": True}))
+    with pytest.raises(LavatubeError, match="not of the form"):
+        report(tmp_path)
+
+
+def test_the_interval_is_wilsons():
+    """Against published values: 8 of 10, and the ends."""
+    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert wilson(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
+    assert wilson(0, 10)[0] == 0.0
