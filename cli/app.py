@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import typer
 
 from lavatube.cli.demo import demo
+from lavatube.cli.diff import diff
 from lavatube.cli.doctor import doctor
 from lavatube.cli.energy import energy
 from lavatube.cli.export import export
@@ -23,7 +24,7 @@ from lavatube.cli.run import run
 from lavatube.cli.train import train
 from lavatube.errors import LavatubeError
 
-COMMANDS = (demo, doctor, train, quantize, export, inspect, lower, run, parity, energy, map_cores, report)
+COMMANDS = (demo, doctor, train, quantize, export, inspect, lower, run, parity, energy, map_cores, report, diff)
 INTERRUPTED = 130
 
 app = typer.Typer(

@@ -25,6 +25,7 @@ _CALLS = {  # name: (module, attribute)
     "parity": ("lavatube.sim.parity", "parity"),
     "count": ("lavatube.sim.counts", "count"),
     "energy": ("lavatube.sim.energy", "energy"),
+    "diff": ("lavatube.sim.differences.diff", "diff"),
     "explain": ("lavatube.sim.explain.explain", "explain"),
     "report": ("lavatube.sim.report.page", "report"),
 }

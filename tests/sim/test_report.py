@@ -6,18 +6,11 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
-from itertools import pairwise
 
-import numpy as np
 import pytest
+from report_folders import fill, floored_decay, make_folder
 
-from lavatube import fixed_point
 from lavatube.errors import LavatubeError
-from lavatube.program import DenseNode, InputNode, LoihiProgram, NeuronNode, ReadoutNode
-from lavatube.program_file import load_program, save_program
-from lavatube.sim.counts import count, save_counts
-from lavatube.sim.energy import energy, save_energy
-from lavatube.sim.parity import parity
 from lavatube.sim.report.intervals import wilson
 from lavatube.sim.report.page import report
 from lavatube.sim.run import run
@@ -25,37 +18,6 @@ from lavatube.trace import save_trace
 
 HOSTILE = "\" onload='alert(2)' x=\"<script>alert(1)</script>"
 VOID = {"meta", "link", "img", "input", "br"}
-
-
-def make_folder(folder, name="hidden"):
-    rng = np.random.default_rng(0)
-    nodes = (
-        InputNode("input", (12,), 4),
-        DenseNode("into_hidden", (12,), (rng.integers(-40, 60, (10, 12)) * 2).astype(np.int16), 8, -2),
-        NeuronNode(name, (10,), 4095, 400, 150, np.zeros(10, np.int16), 0),
-        DenseNode("into_output", (10,), (rng.integers(-40, 60, (3, 10)) * 2).astype(np.int16), 8, 0),
-        ReadoutNode("output", np.zeros(3, np.int64)),
-    )
-    names = [node.name for node in nodes]
-    lossy = ({"stage": "quantize", "layer": HOSTILE, "what": "rounded", "largest_error": 0.01},)
-    save_program(
-        LoihiProgram(nodes, tuple(pairwise(names)), 12, {"kind": "test", "sha256": ""}, lossy=lossy),
-        folder / "program.safetensors",
-    )
-    np.savez(folder / "input.npz", input=rng.integers(0, 12, (9, 12)), label=rng.integers(0, 3, 9))
-    return folder
-
-
-def fill(folder, **options):
-    """Everything after the program."""
-    program = load_program(folder / "program.safetensors")
-    parity(folder / "program.safetensors", data=folder / "input.npz", against=["fast"], explain=True,
-           out=folder / "parity.json", **options)  # fmt: skip
-    counts = count(program, run(program, folder / "input.npz", backend="fast"))
-    save_counts(counts, folder / "counts.json")
-    save_energy(energy(counts, target=program.target), folder / "energy.json")
-    (folder / "history.csv").write_text("epoch,loss,validation_accuracy,seconds\n1,2.5,,1\n2,1.5,60,2\n3,1.0,,3\n")
-    return folder
 
 
 class Page(HTMLParser):
@@ -137,9 +99,7 @@ def test_what_artifacts_say_is_inert(whole, tmp_path, with_program):
     names = ["config.json", "parity.json", "counts.json", "energy.json"]
     for name in names[1:]:
         said = (whole / name).read_text().replace('"fast"', json.dumps(HOSTILE))
-        (tmp_path / name).write_text(
-            said.replace('"into_hidden', json.dumps(HOSTILE)[:-1]).replace('"fast"', json.dumps(HOSTILE))
-        )
+        (tmp_path / name).write_text(re.sub('"(into_)?hidden', lambda _: json.dumps(HOSTILE)[:-1], said))
     (tmp_path / "config.json").write_text(json.dumps({"recipe": {HOSTILE: HOSTILE, "seed": HOSTILE}, "metrics": {}}))
     (tmp_path / "history.csv").write_text(f"epoch,'{HOSTILE}'\n1,2\n2,3\n")
     if with_program:
@@ -168,15 +128,9 @@ def test_a_trace_alone_makes_a_page(whole, tmp_path):
     assert "a trace of the folder, made by fast" in page_of(tmp_path)[0]
 
 
-def test_a_failed_parity_opens_the_page_with_the_place_and_the_cause(tmp_path, monkeypatch):
+def test_a_failed_parity_opens_the_page_with_the_place_and_the_cause(tmp_path):
     folder = make_folder(tmp_path)
-    honest = fixed_point.decay
-
-    def floored(state, constant, offset=0):
-        return honest(state, constant, offset=offset) if offset else (state * (4096 - constant)) >> 12
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fixed_point, "decay", floored)
+    with floored_decay():
         fill(folder, record=("u", "v"))
     text, page = page_of(folder)
     assert page.heads[0] == "Where and why engines differ"

@@ -37,6 +37,10 @@ def _explanation(found: Artifacts, said: Json | None) -> list[Part]:
     parts: list[Part] = [Words(said["verdict"], "note")]
     if "layer" not in said:
         return parts
+    step = "" if said["step"] < 0 else f", step {said['step']}"
+    place = f"{said['layer']} ({said['quantity']}), neuron {list(said['neuron'])}, sample {said['sample']}{step}"
+    names, values = [side["engine"] for side in said["sides"]], said["values"]
+    parts.append(Words(f"Explained where u and v part first: {place}: {names[0]} {values[0]}, {names[1]} {values[1]}."))
     upstream = [
         (up["layer"], up["synapse"], "agrees" if up["equal"] else "DIFFERS", f"{up['events']:,}")
         for up in said["upstream"]
@@ -57,7 +61,9 @@ def _explanation(found: Artifacts, said: Json | None) -> list[Part]:
                 left=2,
             )
         )
-    facts = [(name, str(value)) for name, value in said["facts"].items()]
+    facts = [(name, str(value)) for name, value in said["facts"].items() if name != "synapses"]
+    for name, settings in said["facts"]["synapses"].items():
+        facts += [(f"{name} {what}", str(value)) for what, value in settings.items()]
     parts.append(Table("Settings of the neuron", ("setting", "value"), facts, left=2))
     return parts
 
