@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lavatube.errors import LavatubeError
-from lavatube.sim.compare import compare
+from lavatube.sim.compare import compare, keyed
 from lavatube.sim.differences.difference import Difference, changed
 from lavatube.trace import SpikeTrace
 
@@ -88,5 +88,7 @@ def differences_of_traces(a: SpikeTrace, b: SpikeTrace) -> Iterator[Difference]:
         if row.mismatches:
             what = f"{row.mismatches:,} of {row.compared:,} {row.quantity} values differ; sums"
             yield Difference("trace", row.layer, what, row.total_a, row.total_b)
-    if number := int((a.prediction != b.prediction).sum()):
-        yield Difference("accuracy", "predictions", f"{number:,} of {a.batch:,} samples", None, None)
+    there, here = keyed("prediction", a.predictions), keyed("prediction", b.predictions)
+    for key, mine in there.items():
+        if number := int((mine != here[key]).sum()):
+            yield Difference("accuracy", key, f"{number:,} of {a.batch:,} samples", None, None)

@@ -12,7 +12,7 @@ import numpy as np
 from lavatube.errors import LavatubeError
 from lavatube.inputs import InputBatch
 from lavatube.program import LoihiProgram
-from lavatube.sim.compare import compare
+from lavatube.sim.compare import compare, keyed
 from lavatube.sim.explain.explain import SAMPLES, explain
 from lavatube.sim.explain.explanation import Explanation
 from lavatube.sim.parity_report import EngineParity, ParityReport
@@ -56,12 +56,12 @@ def explain_traces(
 
 def _part(trace: SpikeTrace, start: int) -> SpikeTrace:
     chosen = slice(start, start + SAMPLES)
-    groups = {
-        kind: {name: value[:, chosen] for name, value in getattr(trace, kind).items()} for kind in ("spikes", "u", "v")
+    rows = {
+        kind: {name: value[:, chosen] for name, value in getattr(trace, kind).items()}
+        for kind in ("inputs", "spikes", "u", "v")
     }
-    return replace(
-        trace, input=trace.input[:, chosen], readout=trace.readout[chosen], length=trace.length[chosen], **groups
-    )
+    readouts = {name: value[chosen] for name, value in trace.readouts.items()}
+    return replace(trace, readouts=readouts, length=trace.length[chosen], **rows)
 
 
 def _with_state(trace: SpikeTrace, program: LoihiProgram, folder: Path | None) -> SpikeTrace:
@@ -69,7 +69,8 @@ def _with_state(trace: SpikeTrace, program: LoihiProgram, folder: Path | None) -
     if (trace.u and trace.v) or engine not in BACKENDS or (engine == "torch" and folder is None):
         return trace
     origin: Any = folder if engine == "torch" else program
-    batch = InputBatch(trace.input.astype(np.int64), trace.length.astype(np.int64))
+    events = {name: value.astype(np.int64) for name, value in trace.inputs.items()}
+    batch = InputBatch(events, trace.length.astype(np.int64))
     try:
         fresh = run(origin, batch, backend=engine, record=("u", "v"))
     except LavatubeError:
@@ -78,7 +79,9 @@ def _with_state(trace: SpikeTrace, program: LoihiProgram, folder: Path | None) -
 
 
 def _same(trace: SpikeTrace, fresh: SpikeTrace) -> bool:
-    pairs = [(trace.readout, fresh.readout), *((value, fresh.spikes[name]) for name, value in trace.spikes.items())]
+    there, here = keyed("readout", trace.readouts), keyed("readout", fresh.readouts)
+    pairs = [(value, here[key]) for key, value in there.items()]
+    pairs += [(value, fresh.spikes[name]) for name, value in trace.spikes.items()]
     return all(np.array_equal(mine, other) for mine, other in pairs)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from lavatube.errors import LavatubeError
 from lavatube.program import LoihiProgram, NeuronNode, Target
 from lavatube.program_file import load_program
-from lavatube.sim.compare import Mismatch, compare
+from lavatube.sim.compare import Mismatch, compare, keyed
 from lavatube.sim.explain.causes import Judged, judge
 from lavatube.sim.explain.explanation import (
     ActiveInput,
@@ -24,7 +24,7 @@ from lavatube.sim.explain.explanation import (
 from lavatube.sim.explain.fan_in import fan_in
 from lavatube.sim.explain.replay import of_neuron, replay
 from lavatube.sim.explain.side import Side, side_of
-from lavatube.trace import SpikeTrace
+from lavatube.trace import SpikeTrace, file_keys
 
 SAMPLES = 4  # that the rules are tried on
 AROUND = 3  # timesteps shown before and after the divergence
@@ -76,17 +76,26 @@ def explain(
 def _target(program: LoihiProgram, first: Mismatch, trace: SpikeTrace) -> Target:
     wanted = {node.name: node.shape for node in program.neurons}
     got = {name: value.shape[2:] for name, value in trace.spikes.items()}
-    if wanted != got or trace.input.shape[2:] != program.input.shape:
+    wanted |= _shapes("input", {node.name: node.shape for node in program.inputs})
+    got |= {key: value.shape[2:] for key, value in keyed("input", trace.inputs).items()}
+    keys = file_keys("readout", [node.name for node in program.readouts])
+    if wanted != got or set(keys.values()) != set(keyed("readout", trace.readouts)):
         raise LavatubeError("the traces are not of this program", where="explain", expected=str(wanted), got=str(got))
-    node = program.readout if first.quantity == "readout" else program.by_name[first.layer]
+    names = {key: name for name, key in keys.items()}
+    node = program.by_name[names[first.layer] if first.quantity == "readout" else first.layer]
     assert isinstance(node, Target)
     return node
+
+
+def _shapes(kind: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    return {key: shapes[name] for name, key in file_keys(kind, shapes).items()}
 
 
 def _samples(target: Target, first: Mismatch, a: SpikeTrace, b: SpikeTrace) -> list[int]:
     """The sample of the first divergence, and a few others that differ there, or else the next ones."""
     if first.quantity == "readout":
-        differs = (a.readout != b.readout).any(1)
+        there, here = keyed("readout", a.readouts), keyed("readout", b.readouts)
+        differs = (there[first.layer] != here[first.layer]).any(1)
     else:
         groups = [(a.spikes, b.spikes), (a.u, b.u), (a.v, b.v)]
         parts = [(mine.get(target.name), other.get(target.name)) for mine, other in groups]

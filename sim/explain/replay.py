@@ -15,9 +15,10 @@ import numpy as np
 
 from lavatube import fixed_point as fp
 from lavatube.program import Conv2dNode, DenseNode, LoihiProgram, NeuronNode, ReadoutNode, Synapse, Target
+from lavatube.sim.compare import keyed
 from lavatube.sim.explain.rule import DEFINITION, Rule
 from lavatube.sim.reference import conv_sums, dense_sums, sparse_sums
-from lavatube.trace import SpikeTrace
+from lavatube.trace import SpikeTrace, file_keys
 
 TOP = 1 << (fp.STATE_BITS - 1)
 
@@ -54,7 +55,9 @@ def recorded(program: LoihiProgram, trace: SpikeTrace, samples: Sequence[int]) -
     """The events of all sources for some samples of a trace."""
     index = list(samples)
     events = {name: value[:, index].astype(np.int64) for name, value in trace.spikes.items()}
-    events |= {node.name: trace.input[:, index].astype(np.int64) for node in program.inputs}
+    there = keyed("input", trace.inputs)
+    for name, key in file_keys("input", [node.name for node in program.inputs]).items():
+        events[name] = there[key][:, index].astype(np.int64)
     return Recorded(events, trace.length[index])
 
 

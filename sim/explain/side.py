@@ -9,8 +9,9 @@ import numpy as np
 
 from lavatube import fixed_point as fp
 from lavatube.program import LoihiProgram, NeuronNode, Target
+from lavatube.sim.compare import keyed
 from lavatube.sim.explain.replay import Recorded, Replayed, of_neuron, recorded
-from lavatube.trace import SpikeTrace
+from lavatube.trace import SpikeTrace, file_keys
 
 
 @dataclass(frozen=True)
@@ -71,4 +72,6 @@ def side_of(program: LoihiProgram, target: Target, trace: SpikeTrace, samples: S
 
     if isinstance(target, NeuronNode):
         return Side(name, target, recorded(program, trace, index), part("spikes"), part("u"), part("v"), None)
-    return Side(name, target, recorded(program, trace, index), None, None, None, trace.readout[index])
+    keys = file_keys("readout", [node.name for node in program.readouts])
+    readout = keyed("readout", trace.readouts)[keys[target.name]]
+    return Side(name, target, recorded(program, trace, index), None, None, None, readout[index])

@@ -118,7 +118,7 @@ def _batch(
         return None
     try:
         if (folder / "input.npz").is_file():
-            return load_inputs(folder / "input.npz", program.input, default_steps=program.num_steps).samples(SAMPLES)
+            return load_inputs(folder / "input.npz", program.inputs, default_steps=program.num_steps).samples(SAMPLES)
         if quantized is not None:
             return samples_for(program, folder, None, data_dir, SAMPLES)
     except LavatubeError:

@@ -8,6 +8,7 @@ import numpy as np
 
 from lavatube.errors import LavatubeError
 from lavatube.inputs import InputBatch
+from lavatube.sim.compare import keyed
 from lavatube.sim.report.artifacts import Artifacts
 from lavatube.sim.run import run
 from lavatube.trace import SpikeTrace
@@ -46,7 +47,7 @@ def watch(found: Artifacts) -> Watched | None:
 
 
 def _predictions(found: Artifacts, batch: InputBatch) -> tuple[np.ndarray | None, np.ndarray | None]:
-    if batch.label is None or found.program is None:
+    if batch.label is None or found.program is None or len(found.program.readouts) > 1:
         return None, None
     neurons = sum(int(np.prod(node.shape)) for node in found.program.neurons)
     part = batch.samples(max(1, NEURON_STEPS // max(neurons * batch.num_steps, 1)))
@@ -56,4 +57,6 @@ def _predictions(found: Artifacts, batch: InputBatch) -> tuple[np.ndarray | None
 
 def _same_input(stored: SpikeTrace, trace: SpikeTrace) -> bool:
     """Whether a stored trace starts with the first sample that is shown."""
-    return stored.num_steps == trace.num_steps and np.array_equal(stored.input[:, 0], trace.input[:, 0])
+    there, here = keyed("input", stored.inputs), keyed("input", trace.inputs)
+    same = stored.num_steps == trace.num_steps and set(there) == set(here)
+    return same and all(np.array_equal(there[key][:, 0], here[key][:, 0]) for key in here)

@@ -165,7 +165,7 @@ def test_events_cut_to_bits_are_named():
     faulty = run_reference(
         program, make_inputs(np.minimum(rng_trace.input, 1), program.input, default_steps=STEPS), record=frozenset("uv")
     )
-    assert named(program, replace(faulty, input=rng_trace.input)) == ("hidden", "events as bits", True)
+    assert named(program, replace(faulty, inputs=rng_trace.inputs)) == ("hidden", "events as bits", True)
 
 
 def test_a_comparator_that_fires_on_the_threshold_is_named(monkeypatch):

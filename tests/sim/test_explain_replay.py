@@ -23,7 +23,7 @@ def test_the_replay_of_every_population_and_read_out_equals_the_reference(seed):
             for mine, there in ((got.spikes, trace.spikes), (got.u, trace.u), (got.v, trace.v)):
                 assert np.array_equal(mine, there[target.name])
         else:
-            assert np.array_equal(got.readout, trace.readout)
+            assert np.array_equal(got.readout, trace.readouts[target.name])
 
 
 @pytest.mark.parametrize("seed", range(20))
