@@ -27,6 +27,7 @@ from lavatube.sim.explain.side import Side, side_of
 from lavatube.trace import SpikeTrace, file_keys
 
 SAMPLES = 4  # that the rules are tried on
+AT_ONCE = 1 << 25  # neuron-steps of these, which bounds the memory
 AROUND = 3  # timesteps shown before and after the divergence
 ACTIVE = 12  # inputs shown
 CAUSES = 5  # shown
@@ -104,7 +105,8 @@ def _samples(target: Target, first: Mismatch, a: SpikeTrace, b: SpikeTrace) -> l
         ]
         differs = np.logical_or.reduce(flat)
     order = sorted(range(a.batch), key=lambda sample: (sample != first.sample, not differs[sample], sample))
-    return order[:SAMPLES]
+    few = AT_ONCE // (a.num_steps * int(np.prod(target.shape)))
+    return order[: max(1, min(SAMPLES, few))]
 
 
 def _facts(program: LoihiProgram, target: Target, neuron: tuple[int, ...]) -> dict[str, Any]:

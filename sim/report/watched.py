@@ -38,7 +38,7 @@ def watch(found: Artifacts) -> Watched | None:
     few = batch.samples(SHOWN)
     try:
         trace = run(program, few, backend="fast", record=("u", "v"))
-        others = {"reference": run(program, few, backend="reference", record=("u", "v"))}
+        others = {"reference": run(program, batch.samples(1), backend="reference", record=("u", "v"))}
         predicted, label = _predictions(found, batch)
     except LavatubeError:
         return None
