@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
+from math import ceil, floor
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from lavatube.sim.explain.side import Side
 CANDIDATES = 4096  # changed weights that are tried on the neuron alone
 KEPT = 3
 BITS = 9  # magnitude and sign of a mantissa
+LARGEST = 1 << BITS
 
 
 def changed_weights(program: LoihiProgram, target: Target, neuron: tuple[int, ...], side: Side) -> list[Rule]:
@@ -40,36 +43,60 @@ def _candidates(
     events = each.events(program, side.recorded)
     active = np.flatnonzero((events != 0).any((0, 1)))
     weight = each.weight
-    wanted = side.wanted_activation(neuron)
-    options: list[tuple[int, int, int]] = []
-    if wanted is not None:
-        honest = of_neuron(activation(program, target, side.recorded), neuron)
-        off = np.argwhere((wanted != honest) & side.recorded.alive)
-        if not len(off):
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        t, s = (int(i) for i in off[0])
-        for k in active:
-            event, difference = int(events[t, s, k]), int(wanted[t, s] - honest[t, s])
-            if event:
-                solved = _solutions(each, int(weight[k]), event, difference)
-                options += [(_unlikely(int(weight[k]), w), int(k), w) for w in solved]
-    else:
+    found = _missing_activation(program, target, neuron, side)
+    if found is None:
         options = [(0, int(k), w) for k in active for w in _bit_flips(int(weight[k]))]
+    else:
+        difference, steps, s = found
+        options = []
+        for k in active:
+            event = int(events[steps, s, k].sum())
+            solved = _solutions(each, int(weight[k]), event, difference, len(steps)) if event else ()
+            options += [(_unlikely(int(weight[k]), w), int(k), w) for w in solved]
+            if len(options) > 64 * CANDIDATES:  # a shift that leaves everything open
+                break
     options = sorted(set(options))[:CANDIDATES]
     return np.array([k for _, k, _ in options], np.int64), np.array([w for _, _, w in options], np.int64)
 
 
-def _solutions(each: FanIn, weight: int, event: int, difference: int) -> Iterator[int]:
-    """Changed weights whose activation is off by `difference`; a right shift leaves a few open."""
+def _missing_activation(
+    program: LoihiProgram, target: Target, neuron: tuple[int, ...], side: Side
+) -> tuple[int, np.ndarray, int] | None:
+    """(what the activation of one sample is off by, summed over these timesteps, the sample); None if it is unknown.
+
+    Of a neuron the first step where u is off, of a read-out all steps of the first sample where it is.
+    """
+    if side.readout is not None:
+        honest = replay(program, target, side.recorded).readout
+        assert honest is not None
+        off = side.readout[:, neuron[0]] - honest[:, neuron[0]]
+        s = int((off != 0).argmax())
+        return int(off[s]), np.arange(int(side.recorded.length[s])), s
+    wanted = side.wanted_activation(neuron)
+    if wanted is None:
+        return None
+    by_definition = of_neuron(activation(program, target, side.recorded), neuron)
+    where = np.argwhere((wanted != by_definition) & side.recorded.alive)
+    if not len(where):
+        return 0, np.zeros(0, np.int64), 0
+    t, s = (int(i) for i in where[0])
+    return int(wanted[t, s] - by_definition[t, s]), np.array([t]), s
+
+
+def _solutions(each: FanIn, weight: int, event: int, difference: int, steps: int) -> Iterator[int]:
+    """Changed weights by which the activation is off by `difference` after `steps`; a right shift leaves some open.
+
+    event: sum of the weight's events in these steps.
+    """
     exponent = each.synapse.weight_exp
-    if exponent >= 0:
-        sums = [difference >> exponent] if difference % (1 << exponent) == 0 else []
-    else:
-        middle, width = difference << -exponent, 1 << -exponent
-        sums = list(range(middle - width + 1, middle + width))
-    for total in sums:
-        if total and total % event == 0 and abs(int(weight) + total // event) <= 1 << BITS:
-            yield int(weight) + total // event
+    slack = 0 if exponent >= 0 else steps * ((1 << -exponent) - 1)
+    if exponent >= 0 and difference % (1 << exponent):
+        return
+    middle = difference >> exponent if exponent >= 0 else difference << -exponent
+    ends = sorted((Fraction(middle - slack, event), Fraction(middle + slack, event)))
+    for change in range(max(ceil(ends[0]), -LARGEST - weight), min(floor(ends[1]), LARGEST - weight) + 1):
+        if change:
+            yield weight + change
 
 
 def _bit_flips(weight: int) -> list[int]:

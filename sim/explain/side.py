@@ -52,11 +52,14 @@ class Side:
 
     def wanted_activation(self, neuron: tuple[int, ...]) -> np.ndarray | None:
         """[T, S]: the activation that the recorded currents u of one neuron come from; None without them."""
-        if self.u is None or not isinstance(self.target, NeuronNode) or self.target.reset_interval:
+        node = self.target
+        if self.u is None or not isinstance(node, NeuronNode):
             return None
         u = of_neuron(self.u, neuron)
         before = np.concatenate([np.zeros_like(u[:1]), u[:-1]])
-        kept = np.abs(before) * (fp.DECAY_ONE - self.target.du - 1) >> fp.DECAY_BITS
+        if node.reset_interval:
+            before[node.reset_offset :: node.reset_interval] = 0
+        kept = np.abs(before) * (fp.DECAY_ONE - node.du - 1) >> fp.DECAY_BITS
         period = 1 << fp.STATE_BITS
         gained = (u - np.sign(before) * kept + period // 2) % period - period // 2
         return np.asarray(gained >> fp.ACTIVATION_SHIFT)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from random_programs import random_case
 
+from lavatube.fixed_point import weight_range
 from lavatube.program import NeuronNode
+from lavatube.sim.explain.explain import explain
 from lavatube.sim.explain.fan_in import fan_in
 from lavatube.sim.explain.replay import activation, recorded, replay
 from lavatube.sim.reference import run_reference
@@ -41,3 +45,20 @@ def test_the_fan_in_of_every_neuron_adds_up_to_its_activation(seed):
                 part, exponent = (each.events(program, side) * each.weight).sum(-1), each.synapse.weight_exp
                 total = total + (part << exponent if exponent >= 0 else part >> -exponent)
             assert np.array_equal(total, whole[(slice(None), slice(None), *neuron)])
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_one_changed_weight_of_any_program_is_explained_to_the_last_neuron(seed):
+    program, inputs = random_case(seed)
+    rng = np.random.default_rng(seed)
+    synapse = program.synapses[int(rng.integers(len(program.synapses)))]
+    weight = synapse.weight.copy()
+    place, (_, high, grid) = int(rng.integers(weight.size)), weight_range(synapse.num_weight_bits, synapse.sign)
+    weight.reshape(-1)[place] += grid if weight.reshape(-1)[place] + grid <= high else -grid
+    changed = tuple(replace(node, weight=weight) if node.name == synapse.name else node for node in program.nodes)
+    traces = [run_reference(p, inputs, record=frozenset("uv")) for p in (program, replace(program, nodes=changed))]
+    found = explain(program, *traces)
+    if found is None:  # no event ever met that weight, or a shift swallowed it
+        return
+    assert found.sides[0].follows
+    assert found.sides[1].causes[0].neurons == found.neurons
