@@ -79,9 +79,14 @@ def load_artifacts(folder: Path, data_dir: Path | None = None) -> Artifacts:
         trace = None if path.name in NOT_TRACES else read(path.name, load_trace)
         if trace is not None and sha256 in (None, trace.meta.get("program_sha256")):
             traces[path.name] = trace
+    batch = None
+    if program is not None:
+        inputs, steps = program.inputs, program.num_steps
+        batch = read("input.npz", lambda path: load_inputs(path, inputs, default_steps=steps).samples(SAMPLES))
+        batch = batch or _of_its_data(folder, program, quantized, data_dir)
     found = Artifacts(
         folder, made["config"], quantized, program, made["parity"], made["counts"], made["energy"],
-        read("history.csv", _history) or (), traces, _batch(folder, program, quantized, data_dir), troubles,
+        read("history.csv", _history) or (), traces, batch, troubles,
     )  # fmt: skip
     if not any((found.config, quantized, program, found.parity, found.counts, found.energy, traces, found.history)):
         raise LavatubeError(
@@ -110,17 +115,13 @@ def _stale(folder: Path) -> list[str]:
     return found
 
 
-def _batch(
-    folder: Path, program: LoihiProgram | None, quantized: QuantizedNetwork | None, data_dir: Path | None
+def _of_its_data(
+    folder: Path, program: LoihiProgram, quantized: QuantizedNetwork | None, data_dir: Path | None
 ) -> InputBatch | None:
-    """Samples of the folder's input.npz, or of the data that it was trained on, where these are at hand."""
-    if program is None:
-        return None
+    """Samples of the data that the folder was trained on, where these are at hand."""
     try:
-        if (folder / "input.npz").is_file():
-            return load_inputs(folder / "input.npz", program.inputs, default_steps=program.num_steps).samples(SAMPLES)
         if quantized is not None:
             return samples_for(program, folder, None, data_dir, SAMPLES)
     except LavatubeError:
-        return None
+        return None  # the data are not at hand
     return None

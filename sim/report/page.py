@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -46,7 +47,11 @@ def report(folder: Path | str, *, out: Path | str | None = None, data_dir: Path 
 
 def sections_of(found: Artifacts) -> list[Section]:
     """In the order of the page; it opens on the mismatch where there is one."""
-    watched = watch(found)
+    try:
+        watched = watch(found)
+    except LavatubeError as error:
+        trouble = f"the samples of this page could not be run: {error}"
+        watched, found = None, replace(found, troubles=(*found.troubles, trouble))
     makers: tuple[Callable[[], Section | None], ...] = (
         lambda: mismatch(found),
         lambda: identity(found),

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lavatube.errors import LavatubeError
 from lavatube.inputs import InputBatch
 from lavatube.sim.compare import keyed
 from lavatube.sim.report.artifacts import Artifacts
@@ -31,17 +30,14 @@ class Watched:
 
 
 def watch(found: Artifacts) -> Watched | None:
-    """Run; None where the folder has no program or no samples are at hand, or the program cannot run."""
+    """Run; None where the folder has no program or no samples are at hand. raises: LavatubeError if it cannot run."""
     program, batch = found.program, found.batch
     if program is None or batch is None:
         return None
     few = batch.samples(SHOWN)
-    try:
-        trace = run(program, few, backend="fast", record=("u", "v"))
-        others = {"reference": run(program, batch.samples(1), backend="reference", record=("u", "v"))}
-        predicted, label = _predictions(found, batch)
-    except LavatubeError:
-        return None
+    trace = run(program, few, backend="fast", record=("u", "v"))
+    others = {"reference": run(program, batch.samples(1), backend="reference", record=("u", "v"))}
+    predicted, label = _predictions(found, batch)
     others |= {name: stored for name, stored in found.traces.items() if stored.v and _same_input(stored, trace)}
     return Watched(trace, others, predicted, label)
 

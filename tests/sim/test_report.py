@@ -149,6 +149,10 @@ def test_damaged_and_foreign_artifacts_are_said_and_the_rest_is_shown(whole, tmp
     text, _ = page_of(tmp_path)
     assert "counts.json: not readable as JSON" in text
     assert "energy.json was made from another program" in text
+    (tmp_path / "input.npz").write_bytes(b"PK")
+    text, _ = page_of(tmp_path)
+    assert "input.npz: damaged or foreign file" in text
+    assert "Not here: samples to watch" in text
     assert "Equal: every spike" in text
 
 
