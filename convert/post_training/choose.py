@@ -107,9 +107,7 @@ def _with(operator: object, integers: np.ndarray) -> Callable[[np.ndarray], np.n
     return replace(operator, weight=integers.astype(np.float64))  # type: ignore[type-var, return-value]
 
 
-def _largest(
-    driven: Driven, settings: Settings, made: Callable[[float], Made], fits: Callable[[Made], bool]
-) -> float:
+def _largest(driven: Driven, settings: Settings, made: Callable[[float], Made], fits: Callable[[Made], bool]) -> float:
     """The largest unit that fits, to an eighth of an octave; halves until one does."""
     limit = (1 << (settings.bits - 1)) - 1
     shift = fp.WEIGHT_EXPONENT_MAX + fp.WEIGHT_BITS_MAX + 1 - settings.bits

@@ -25,7 +25,9 @@ class Encoding:
 
     def events(self, value: np.ndarray) -> np.ndarray:
         """int64 of the same shape."""
-        return np.clip(np.rint(np.asarray(value, np.float64) / self.scale), 0, (1 << self.bits) - 1).astype(np.int64)
+        return np.asarray(
+            np.clip(np.rint(np.asarray(value, np.float64) / self.scale), 0, (1 << self.bits) - 1), np.int64
+        )
 
     def record(self, name: str, stage: str) -> dict[str, Any] | None:
         """What rounding the input does, if it does."""
@@ -68,7 +70,9 @@ def _grid(value: np.ndarray) -> float | None:
         return 1.0
     largest = float(value.max())
     for exponent in range(1, EXACT_BITS):
-        if largest * 2**exponent < 1 << EXACT_BITS and np.array_equal(value * 2**exponent, np.rint(value * 2**exponent)):
+        if largest * 2**exponent < 1 << EXACT_BITS and np.array_equal(
+            value * 2**exponent, np.rint(value * 2**exponent)
+        ):
             return 2.0**-exponent
     step = float(value[value > 0].min())
     counted = value / step

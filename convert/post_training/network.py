@@ -1,4 +1,4 @@
-"""A float graph as a program is built: inputs, populations with their synapses and biases, read-outs; still in floats."""
+"""A float graph as a program is built: inputs, populations with synapses and biases, read-outs; still in floats."""
 
 from __future__ import annotations
 
@@ -113,9 +113,8 @@ def _driven(
 
 def _names(graph: FloatGraph) -> dict[str, int]:
     """Names that are taken: those of nodes that become nodes of the program."""
-    return {
-        name: 1 for name, node in graph.nodes.items() if isinstance(node, (nir.Input, nir.Output, nir.Threshold, *POPULATIONS))
-    }  # fmt: skip
+    kinds = (nir.Input, nir.Output, nir.Threshold, *POPULATIONS)
+    return {name: 1 for name, node in graph.nodes.items() if isinstance(node, kinds)}
 
 
 def _unique(way: Way, target: str, used: dict[str, int]) -> str:

@@ -112,7 +112,9 @@ def composed(first: Operator, then: Operator) -> Operator | None:
         columns = np.repeat(first.weight.reshape(-1), math.prod(first.in_shape[1:]))
         return Operator("dense", then.weight * columns, first.in_shape, then.out_shape, composed=True)
     if first.kind == "dense" and _is_scale(then):
-        return Operator("dense", first.weight * then.weight.reshape(-1, 1), first.in_shape, first.out_shape, composed=True)
+        return Operator(
+            "dense", first.weight * then.weight.reshape(-1, 1), first.in_shape, first.out_shape, composed=True
+        )
     if first.kind == "dense" or then.kind == "dense":
         return None
     if max(*first.dilation, *then.dilation) > 1 or not all(_phantoms_are_zero(first, then, axis) for axis in (0, 1)):
@@ -123,12 +125,12 @@ def composed(first: Operator, then: Operator) -> Operator | None:
     per_out, per_group = len(b) // groups, len(a) // groups
     for y in range(b.shape[2]):
         for x in range(b.shape[3]):
-            rows = slice(y * first.stride[0], y * first.stride[0] + a.shape[2])
-            columns = slice(x * first.stride[1], x * first.stride[1] + a.shape[3])
+            down = slice(y * first.stride[0], y * first.stride[0] + a.shape[2])
+            across = slice(x * first.stride[1], x * first.stride[1] + a.shape[3])
             for g in range(groups):
                 left = b[g * per_out : (g + 1) * per_out, :, y, x]
                 right = a[g * per_group : (g + 1) * per_group]
-                weight[g * per_out : (g + 1) * per_out, :, rows, columns] += np.tensordot(left, right, axes=(1, 0))
+                weight[g * per_out : (g + 1) * per_out, :, down, across] += np.tensordot(left, right, axes=(1, 0))
     stride = (first.stride[0] * then.stride[0], first.stride[1] * then.stride[1])
     padding = tuple(first.padding[i] + then.padding[i] * first.stride[i] for i in (0, 1))
     return Operator(
@@ -191,10 +193,12 @@ def _single(node: nir.NIRNode, shape: Shape, out: Shape) -> Operator | None:
     if isinstance(node, CONVS) and not isinstance(node.padding, str):
         weight, groups = np.asarray(node.weight, np.float64), int(np.asarray(node.groups).ravel()[0])
         if isinstance(node, nir.Conv1d):
-            sizes = [(first, int(np.asarray(v).ravel()[0])) for first, v in
-                     ((1, node.stride), (0, node.padding), (1, node.dilation))]  # fmt: skip
+            stride, padding, dilation = (int(np.asarray(v).ravel()[0]) for v in
+                                         (node.stride, node.padding, node.dilation))  # fmt: skip
             image, made = (shape[0], 1, shape[1]), (out[0], 1, out[1])
-            return Operator("conv2d", weight[:, :, None, :], image, made, *sizes, groups)
+            return Operator(
+                "conv2d", weight[:, :, None, :], image, made, (1, stride), (0, padding), (1, dilation), groups
+            )
         return Operator(
             "conv2d", weight, shape, out, _pair(node.stride), _pair(node.padding), _pair(node.dilation), groups
         )

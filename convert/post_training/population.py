@@ -87,7 +87,9 @@ def float_population(
         keep_u, gain_u, pull_u = _one_form(parts.current, shape)
         settled = pull_u / np.where(keep_u < 1, 1 - keep_u, 1)  # where the current rests
         if np.any(np.abs(np.broadcast_to(parts.current_start, shape) - settled) > 1e-6 * np.abs(settled)):
-            raise _refusal("a current that does not start where it rests", where, "v_leak 0", "v_leak", "set v_leak to 0")
+            raise _refusal(
+                "a current that does not start where it rests", where, "v_leak 0", "v_leak", "set v_leak to 0"
+            )
         bias, gain = bias + gain * settled, gain * gain_u
     if offset is not None:
         bias = bias + np.broadcast_to(offset, shape)

@@ -117,20 +117,21 @@ def _deviations(
     if contract.output_lag:
         found += [Deviation(name, "counts the spikes decided in the last timestep, which leave after it", {})
                   for one in made if (name := one.node.name) and isinstance(one.node, NeuronNode)]  # fmt: skip
-    damage: dict[str, float] = {}
-    change = {field: value for each in found for field, value in each.change.items()}
-    if change and trace is not None and data is not None:
-        other = simulate(graph, contract.with_overrides(**change), dict(data), length=length)
-        damage = {
-            name: float(np.abs(_counts(other.spikes[name]) - _counts(spikes)).sum() / max(int(spikes.sum()), 1))
-            for name, spikes in trace.spikes.items()
-        }
+    damage: dict[str, dict[str, float]] = {}
+    for each in found:
+        key = json.dumps(each.change, sort_keys=True)
+        if each.change and key not in damage and trace is not None and data is not None:
+            other = simulate(graph, contract.with_overrides(**each.change), dict(data), length=length).spikes
+            damage[key] = {
+                name: float(np.abs(_counts(other[name]) - _counts(spikes)).sum() / max(int(spikes.sum()), 1))
+                for name, spikes in trace.spikes.items()
+            }
     rows = []
     for each in found:
         row: dict[str, Any] = {"stage": "lower", "layer": each.layer, "what": each.what}
         if each.change:
             row["computes"] = dict(each.change)
-            row["spike_count_error"] = damage.get(each.layer)
+            row["spike_count_error"] = damage.get(json.dumps(each.change, sort_keys=True), {}).get(each.layer)
         rows.append(row)
     return rows
 
