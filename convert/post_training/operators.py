@@ -70,7 +70,7 @@ class Operator:
 
 def identity(shape: Shape) -> Operator:
     """Events that pass as they are: one group for each channel."""
-    image = (*shape, 1, 1)[:3]
+    image = (shape[0], 1, shape[1]) if len(shape) == 2 else (*shape, 1, 1)[:3]
     return Operator("conv2d", np.ones((image[0], 1, 1, 1)), image, image, groups=image[0])
 
 
@@ -108,6 +108,8 @@ def composed(first: Operator, then: Operator) -> Operator | None:
     """`then` after `first` as one operator, or None where no convolution is the same at the borders."""
     if first.kind == "dense" and then.kind == "dense":
         return Operator("dense", then.weight @ first.weight, first.in_shape, then.out_shape, composed=True)
+    if then.kind == "conv2d" and then.in_shape != (*first.out_shape, 1, 1)[:3]:
+        return None  # a Flatten lies between
     if then.kind == "dense" and _is_scale(first):
         columns = np.repeat(first.weight.reshape(-1), math.prod(first.in_shape[1:]))
         return Operator("dense", then.weight * columns, first.in_shape, then.out_shape, composed=True)
