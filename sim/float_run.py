@@ -42,10 +42,10 @@ def run_float(
     if dt is not None:
         chosen = chosen.with_overrides(dt=dt)
     values, length = read_float_inputs(graph, inputs)
-    shaped = {name: shaped(graph, name, value, steps) for name, value in values.items()}
+    given = {name: shaped(graph, name, value, steps) for name, value in values.items()}
     if length is not None and steps is not None:
         length = np.minimum(length, steps)
-    trace = simulate(graph, chosen, shaped, length=length, record=record, progress=progress)
+    trace = simulate(graph, chosen, given, length=length, record=record, progress=progress)
     trace = FloatTrace(
         trace.input, trace.spikes, trace.output, trace.length,
         {**trace.meta, "assumptions": [*noted, *trace.meta["assumptions"]]}, trace.v,

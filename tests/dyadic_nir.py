@@ -79,7 +79,9 @@ class Dyadic:
             pad = (int(self.rng.integers(0, 2)), 1)
             node: nir.NIRNode = nir.Conv2d(size, weight, 1, pad, 1, groups, self.biases(2 * groups))
             if self.chance(0.4):
-                source = self.add(f"{name}_pool", nir.SumPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0])), source)
+                source = self.add(
+                    f"{name}_pool", nir.SumPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0])), source
+                )
                 size = (shape[1] // 2, shape[2] // 2)
                 node.input_shape = size
             made: Shape = (2 * groups, size[0] + 2 * pad[0] - 2, size[1] + 2 * pad[1] - 1)

@@ -36,10 +36,15 @@ class Settings:
     bits: int
     num_steps: int
     overflow: str
+    target: str
     scales: Mapping[str, float]
     ranges: Mapping[str, Ends]
     contract: ExecutionContract
     where: str
+
+    @property
+    def limits(self) -> tuple[Mapping[str, Ends], int, str, str]:
+        return self.ranges, self.num_steps, self.overflow, self.target
 
 
 def choose(driven: Driven, settings: Settings, calibration: Calibration | None) -> Made:
@@ -52,7 +57,7 @@ def choose(driven: Driven, settings: Settings, calibration: Calibration | None) 
         return make(driven, unit, settings.bits, settings.scales, settings.contract, settings.where, clip)
 
     def fits(one: Made) -> bool:
-        return not one.problem and not one.violations(settings.ranges, settings.num_steps, settings.overflow)
+        return not one.problem and not one.violations(*settings.limits)
 
     top = _largest(driven, settings, made, fits)
     for unit in _dyadic(driven, settings.contract, top):
@@ -120,8 +125,10 @@ def _largest(driven: Driven, settings: Settings, made: Callable[[float], Made], 
     while not fits(made(unit)):
         if unit / 2 < least * 0.999:
             one = made(unit)
-            got = one.problem or "; ".join(one.violations(settings.ranges, settings.num_steps, settings.overflow))
-            remedy = "run fewer timesteps (--num-steps), or accept saturation with --overflow hardware"
+            got = one.problem or "; ".join(one.violations(*settings.limits))
+            remedy = "its weights are too large for its threshold: move some of them into several neurons"
+            if settings.overflow == "strict" and not one.problem and got.startswith("v "):
+                remedy = "run fewer timesteps (--num-steps), or accept saturation with --overflow hardware"
             raise LavatubeError(
                 "no unit keeps this population within Loihi's registers", where=f"{settings.where}:{driven.name}",
                 got=got, remedy=remedy,

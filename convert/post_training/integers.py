@@ -80,10 +80,13 @@ class Made:
         """Nodes without their delays, in order of `weights`."""
         return [_node(each, self.bits) for each in self.weights]
 
-    def violations(self, events: Mapping[str, Ends], num_steps: int, overflow: str) -> list[str]:
+    def violations(self, events: Mapping[str, Ends], num_steps: int, overflow: str, target: str) -> list[str]:
         """Registers that may overflow. events: ranges by source."""
         inbound = [(node, events[each.source]) for node, each in zip(self.synapses(), self.weights, strict=True)]
-        found = bound_layer(self.node, inbound, num_steps).violations()
+        bound = bound_layer(self.node, inbound, num_steps)
+        found = bound.violations()
+        if target == "loihi1" and bound.fits_dendrite is False:
+            found.append("sums leave the dendritic accumulator of 21 bits and sign")
         if overflow == "strict" or not isinstance(self.node, NeuronNode):
             return found
         wide = [f"vth {self.node.vth} leaves v no room"] if self.node.vth > UNBOUNDED_VTH else []

@@ -58,7 +58,7 @@ def quantize_graph(
     steps = num_steps or (STEPS_DEFAULT if trace is None else trace.num_steps)
     scales = {name: each.scale for name, each in encodings.items()}
     settings = Settings(
-        weight_bits, steps, overflow, scales, _ranges(network, encodings), contract, graph.path
+        weight_bits, steps, overflow, target, scales, _ranges(network, encodings), contract, graph.path
     )  # fmt: skip
     calibration = None if trace is None else _calibration(network, trace, encodings)
     made = [choose(driven, settings, calibration) for driven in network.driven]
