@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -90,7 +90,7 @@ def score(made: Made, calibration: Calibration) -> tuple[float, float]:
         seen = np.ones((steps, batch, 1)) if each.source == CLOCK else calibration.events[each.source][:, :batch]
         late = np.zeros_like(seen)
         late[each.lag :] = seen[: steps - each.lag] if each.lag else seen
-        operator = _with(each.operator, each.integers)
+        operator = replace(each.operator, weight=each.integers.astype(np.float64))
         sums = operator(late.reshape(steps * batch, *late.shape[2:]))
         drive += np.rint(sums).astype(np.int64).reshape(steps, batch, -1) << each.shift
     voltages = np.zeros_like(events)
@@ -104,12 +104,6 @@ def score(made: Made, calibration: Calibration) -> tuple[float, float]:
     total = max(float(truth.sum()), 1.0)
     counts = np.abs(events.sum(0) - truth.sum(0, dtype=np.int64)).sum()
     return float(counts) / total, float(np.abs(events - truth).sum()) / total
-
-
-def _with(operator: object, integers: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    from dataclasses import replace
-
-    return replace(operator, weight=integers.astype(np.float64))  # type: ignore[type-var, return-value]
 
 
 def _largest(driven: Driven, settings: Settings, made: Callable[[float], Made], fits: Callable[[Made], bool]) -> float:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import nir
 import numpy as np
@@ -83,7 +81,6 @@ def float_network(graph: FloatGraph, contract: ExecutionContract) -> FloatNetwor
                 constants = [Constant(fixed.value, fixed.lag + 1) for fixed in constants]
             driven.append(_driven(graph, name, shape, population, found, constants, used))
     kept, unread = _needed(driven, sums, reads)
-    _silent_read_outs(graph, kept, reads)
     return FloatNetwork(
         {name: tuple(graph.shapes[name]) for name in graph.inputs}, (*kept, *sums), reads, tuple(unread)
     )
@@ -145,14 +142,3 @@ def _needed(driven: list[Driven], sums: list[Driven], reads: Mapping[str, str]) 
             seen.add(name)
             wanted += [synapse.source for synapse in by_name[name].synapses]
     return [each for each in driven if each.name in seen], [each.name for each in driven if each.name not in seen]
-
-
-def _silent_read_outs(graph: FloatGraph, driven: list[Driven], reads: Mapping[str, str]) -> None:
-    sizes = {each.name: math.prod(each.shape) for each in driven}
-    for output, source in reads.items():
-        assert sizes[source] == math.prod(graph.shapes[output]), output
-
-
-def meta(network: FloatNetwork) -> dict[str, Any]:
-    """What became what, for the report: {target: [synapses]}."""
-    return {each.name: [synapse.name for synapse in each.synapses] for each in network.driven}

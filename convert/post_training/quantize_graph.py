@@ -14,8 +14,9 @@ from lavatube.convert.float_graph.graph import FloatGraph
 from lavatube.convert.float_graph.simulate import simulate
 from lavatube.convert.post_training.assemble import assembled
 from lavatube.convert.post_training.choose import Calibration, Settings, choose
+from lavatube.convert.post_training.damage import records
 from lavatube.convert.post_training.encoding import Encoding, encoding_of
-from lavatube.convert.post_training.integers import CLOCK, Made, records, units_of
+from lavatube.convert.post_training.integers import CLOCK, Made, units_of
 from lavatube.convert.post_training.network import FloatNetwork, float_network
 from lavatube.convert.post_training.population import Deviation
 from lavatube.errors import LavatubeError
