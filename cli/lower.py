@@ -15,7 +15,7 @@ def lower(
         Path,
         typer.Argument(
             metavar="FILE.nir|NET.net|DIR",
-            help="A quantized NIR file (or a run folder with one), or a lava-dl network.",
+            help="A NIR file of lavatube or another platform, a run folder with one, or a lava-dl network.",
         ),
     ],
     out: Annotated[
@@ -26,9 +26,23 @@ def lower(
         str,
         typer.Option("--overflow", help="strict: prove that nothing overflows; hardware: wrap and saturate, counted."),
     ] = "strict",
-    num_steps: Annotated[int | None, typer.Option("--num-steps", min=1, help="Timesteps of a .net file.")] = None,
+    contract: Annotated[
+        str | None,
+        typer.Option("--contract", metavar="NAME[,FIELD=VALUE]", help="How another platform's file is stepped."),
+    ] = None,
+    dt: Annotated[
+        float | None, typer.Option("--dt", help="Its timestep in seconds, instead of the contract's.")
+    ] = None,
+    num_steps: Annotated[
+        int | None, typer.Option("--num-steps", min=1, help="Timesteps of a .net file, or of another platform's.")
+    ] = None,
     input_bits: Annotated[
-        int | None, typer.Option("--input-bits", min=1, help="Message bits of a .net file's input; default 1, spikes.")
+        int | None,
+        typer.Option(
+            "--input-bits",
+            min=1,
+            help="Message bits of the input of a .net file or another platform's; default 1, spikes.",
+        ),
     ] = None,
     input_shape: Annotated[
         str, typer.Option("--input-shape", metavar="C,H,W", help="Of a .net file that starts with a convolution.")
@@ -53,7 +67,8 @@ def lower(
     net: dict[str, Any] = {"num_steps": num_steps, "input_bits": input_bits}
     net |= {"input_shape": _sizes(input_shape) or None, "reset_interval": reset_interval or None}
     given = {name: value for name, value in net.items() if value is not None}
-    program = lower_model(source, out=path, target=target, overflow=overflow, strict=strict, **given)  # type: ignore[arg-type]
+    settings: dict[str, Any] = {"target": target, "overflow": overflow, "strict": strict}
+    program = lower_model(source, out=path, contract=contract, dt=dt, **settings, **given)
     bounds = bound_program(program)
     if json:
         rows = [

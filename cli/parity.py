@@ -16,7 +16,9 @@ def parity(
         Path | None, typer.Argument(metavar="[B.npz]", help="A second trace to compare with the first.")
     ] = None,
     data: Annotated[str | None, typer.Option("--data", help="Data set name (its test split) or X.npz.")] = None,
-    against: Annotated[str, typer.Option("--against", help="Engines to compare with the reference.")] = "",
+    against: Annotated[
+        str, typer.Option("--against", help="Engines to compare with the reference; or float, see --float.")
+    ] = "",
     samples: Annotated[int | None, typer.Option("--samples", help="Only the first N samples.")] = None,
     out: Annotated[
         Path | None,
@@ -27,6 +29,21 @@ def parity(
         Path | None, typer.Option("--program", help="Program of the two traces, to compare counts and joules, too.")
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Where two differ, say why.")] = False,
+    float_file: Annotated[
+        Path | None,
+        typer.Option("--float", help="With --against float: the .nir file of the program; default: the folder's."),
+    ] = None,
+    contract: Annotated[
+        str | None, typer.Option("--contract", help="How that file is stepped; default: as it was quantized.")
+    ] = None,
+    dt: Annotated[float | None, typer.Option("--dt", help="Its timestep in seconds.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Timesteps of static data, for float.")] = None,
+    max_count_error: Annotated[
+        float, typer.Option("--max-count-error", help="Gate of --against float, for each layer's spike counts.")
+    ] = 0.1,
+    min_agreement: Annotated[
+        float, typer.Option("--min-agreement", help="Gate of --against float, for each read-out's predictions.")
+    ] = 0.9,
     conv: Conv = "auto",
     stock_only: StockOnly = False,
     timeout: Timeout = None,
@@ -41,6 +58,21 @@ def parity(
     from lavatube.sim.parity import parity_of_traces
     from lavatube.sim.tables import render_parity
 
+    if against.strip() == "float":
+        from lavatube.cli.float_parity import compare_with_float
+
+        given = {"--record": record, "--program": program, "--timeout": timeout}
+        given |= {"--stock-only": stock_only, "--explain": explain}
+        if unused := [option for option, value in given.items() if value] + (["B.npz"] if other else []):
+            raise LavatubeError("not with --against float", where=unused[0], remedy="leave the option out")
+        if data is None:
+            raise LavatubeError("no samples", where="parity", expected="--data X.npz in the float file's units")
+        return compare_with_float(
+            source, json, float_file=float_file, contract=contract, dt=dt, data=data, samples=samples, steps=steps,
+            max_count_error=max_count_error, min_agreement=min_agreement, out=out,
+        )  # fmt: skip
+    if float_file is not None or contract is not None or dt is not None or steps is not None:
+        raise LavatubeError("--float, --contract, --dt, --steps: for --against float", remedy="leave it out")
     if other is not None or source.suffix == ".npz":
         given = {
             "--data": data, "--against": against, "--samples": samples, "--record": record, "--timeout": timeout,

@@ -11,8 +11,11 @@ from lavatube.cli.options import DataDir, Device, Json, Overwrite
 
 
 def quantize(
-    source: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder made by `lavatube train`.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for quantized.safetensors; default DIR.")] = None,
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="DIR|FILE.nir", help="A run folder of `lavatube train`, or another platform's NIR."),
+    ],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for what is made; default DIR.")] = None,
     weight_bits: Annotated[int, typer.Option("--weight-bits", help="2..8, signed.")] = 8,
     headroom: Annotated[
         float,
@@ -21,7 +24,24 @@ def quantize(
         ),
     ] = 0.85,
     epochs: Annotated[int, typer.Option("--epochs", help="Epochs of quantization-aware fine-tuning.")] = 8,
-    data: Annotated[str | None, typer.Option("--data", help="Data set; default: the one it was trained on.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="Data set (default: the one it was trained on); for FILE.nir X.npz in its units."),
+    ] = None,
+    contract: Annotated[
+        str | None, typer.Option("--contract", metavar="NAME[,FIELD=VALUE]", help="How FILE.nir is stepped.")
+    ] = None,
+    dt: Annotated[float | None, typer.Option("--dt", help="Timestep of FILE.nir in seconds.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Timesteps of static data for FILE.nir.")] = None,
+    num_steps: Annotated[
+        int | None, typer.Option("--num-steps", min=1, help="Timesteps that FILE.nir's program is made for.")
+    ] = None,
+    input_bits: Annotated[int | None, typer.Option("--input-bits", min=1, help="Of FILE.nir's input.")] = None,
+    target: Annotated[str, typer.Option("--target", help="Of FILE.nir: loihi1 or loihi2.")] = "loihi2",
+    overflow: Annotated[str, typer.Option("--overflow", help="Of FILE.nir: strict or hardware.")] = "strict",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse a FILE.nir whose contract the program does not compute.")
+    ] = False,
     device: Device = "cpu",
     data_dir: DataDir = None,
     overwrite: Overwrite = False,
@@ -29,6 +49,17 @@ def quantize(
 ) -> int:
     """Fold batch norm, choose Loihi's registers, and fine-tune with a forward that is the integer timestep itself."""
     from lavatube.cli.output import print_json, progress_bar, say
+    from lavatube.errors import LavatubeError
+
+    if source.suffix == ".nir" and not source.is_dir():
+        from lavatube.cli.quantize_nir import quantize_nir
+
+        given = {"contract": contract, "dt": dt, "data": data, "steps": steps, "num_steps": num_steps,
+                 "input_bits": input_bits, "target": target, "overflow": overflow, "strict": strict}  # fmt: skip
+        return quantize_nir(source, out, overwrite, json, weight_bits=weight_bits, **given)
+    if any(value is not None for value in (contract, dt, steps, num_steps, input_bits)) or strict:
+        what = "--contract, --dt, --steps, --num-steps, --input-bits, --strict: for a .nir file"
+        raise LavatubeError(what, where=str(source), remedy="leave it out")
     from lavatube.convert.quantize import quantize as quantize_run
 
     folder = out or source

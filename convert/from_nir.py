@@ -55,9 +55,9 @@ def read_quantized_nir(path: Path) -> QuantizedGraph:
     text = (graph.metadata or {}).get(METADATA_KEY)
     if text is None:
         raise UnsupportedError(
-            "this NIR graph carries no quantization metadata, and float graphs are not quantized yet",
+            "this NIR graph carries no quantization metadata",
             where=str(path),
-            remedy="train and quantize with lavatube, then export",
+            remedy="quantize it: lavatube quantize FILE.nir --contract NAME --out DIR",
         )
     try:
         description = json.loads(text if isinstance(text, str) else bytes(text).decode())

@@ -22,6 +22,8 @@ _CALLS = {  # name: (module, attribute)
     "map_program": ("lavatube.deploy.mapping.map_program", "map_program"),
     "run": ("lavatube.sim.run", "run"),
     "run_float": ("lavatube.sim.float_run", "run_float"),
+    "quantize_float": ("lavatube.deploy.lower_float", "quantize_float"),
+    "float_parity": ("lavatube.sim.float_parity", "float_parity"),
     "parity": ("lavatube.sim.parity", "parity"),
     "count": ("lavatube.sim.counts", "count"),
     "energy": ("lavatube.sim.energy", "energy"),

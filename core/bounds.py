@@ -162,6 +162,12 @@ def bound_program(program: LoihiProgram, *, num_steps: int | None = None) -> tup
     )
 
 
+def _remedy(program: LoihiProgram) -> str:
+    if "contract" in program.source:
+        return "quantize for more timesteps (--num-steps), or "
+    return "quantize with a smaller --headroom, or " if program.source.get("kind") == "nir" else ""
+
+
 def prove_no_overflow(program: LoihiProgram, *, num_steps: int | None = None) -> tuple[LayerBound, ...]:
     """Bounds of every layer, proven to fit when the program's overflow mode is strict.
 
@@ -173,7 +179,6 @@ def prove_no_overflow(program: LoihiProgram, *, num_steps: int | None = None) ->
             raise LavatubeError(
                 "; ".join(found),
                 where=f"{bound.synapse} -> {bound.target}",
-                remedy=("quantize with a smaller --headroom, or " if program.source.get("kind") == "nir" else "")
-                + "accept wrap and saturation with --overflow hardware",
+                remedy=_remedy(program) + "accept wrap and saturation with --overflow hardware",
             )
     return bounds

@@ -1,4 +1,4 @@
-"""NIR -> LoihiProgram: lower each node by its rule, in order of execution, and prove that nothing overflows."""
+"""Quantized NIR -> LoihiProgram: lower each node by its rule, in order, and prove that nothing overflows."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 import nir
 import numpy as np
 
+from lavatube.contract import ExecutionContract
 from lavatube.convert.from_nir import QuantizedGraph, integers_of, read_quantized_nir
 from lavatube.deploy.accept import accept
+from lavatube.deploy.lower_float import is_float_nir, lower_float
 from lavatube.deploy.lower_nodes import lower_affine, lower_conv2d, lower_cuba_lif, lower_scale
 from lavatube.deploy.net_file.read import lower_net
 from lavatube.errors import LavatubeError, UnsupportedError
@@ -33,17 +35,26 @@ def lower(
     target: str = "loihi2",
     overflow: Overflow = "strict",
     strict: bool = False,
+    contract: ExecutionContract | str | None = None,
+    dt: float | None = None,
     **net: Any,
 ) -> LoihiProgram:
-    """Lower a quantized NIR file or graph, a run folder with one, or a lava-dl .net file; write `out` if given.
+    """Lower a NIR file, a run folder with one, or a lava-dl .net file; write `out` if given.
 
     overflow: "strict" proves that no accumulator or register overflows; "hardware" reproduces wrap and saturation.
     strict:   make an entry in the report of lossy steps of this lowering an error.
-    net:      what a .net file does not say: num_steps, input_bits, input_shape, reset_interval (see `lower_net`).
+    contract, dt: of a float NIR file, which is quantized to 8 bits by its weights alone (see `lower_float`).
+    net:      what a .net file does not say: num_steps, input_bits, input_shape, reset_interval (see `lower_net`); of
+              these, a float NIR file takes the first two.
     raises:   LavatubeError for an unsupported node, a target that lacks a capability, or a possible overflow.
     """
     if not isinstance(model, QuantizedGraph):
         path = Path(model) / "model.nir" if Path(model).is_dir() else Path(model)
+        if path.suffix == ".nir" and is_float_nir(path):
+            return _lower_float(path, net, contract, dt, out=out, target=target, overflow=overflow, strict=strict)
+        if contract is not None or dt is not None:
+            what = "a quantized file states its contract"
+            raise LavatubeError(what, where=str(path), remedy="leave --contract and --dt out")
         if path.suffix == ".net":
             return lower_net(path, out=out, target=target, overflow=overflow, strict=strict, **net)
         model = read_quantized_nir(path)
@@ -67,6 +78,12 @@ def lower(
         contract=quantized.contract,
     )
     return accept(program, where=quantized.path, strict=strict, out=out)
+
+
+def _lower_float(path: Path, net: dict[str, Any], contract: Any, dt: float | None, **settings: Any) -> LoihiProgram:
+    if other := sorted(set(net) - {"num_steps", "input_bits"}):
+        raise LavatubeError(f"{', '.join(other)}: for .net files only", where=str(path), remedy="leave it out")
+    return lower_float(path, contract=contract, dt=dt, **net, **settings)
 
 
 def _nodes(quantized: QuantizedGraph) -> tuple[list[Node], list[tuple[str, str]], dict[str, float]]:

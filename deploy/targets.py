@@ -8,11 +8,14 @@ from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.program import LoihiProgram
 
 OFFERS: Mapping[str, frozenset[str]] = {
-    "loihi1": frozenset({"delays", "recurrence"}),
-    "loihi2": frozenset({"delays", "recurrence", "graded input", "voltage read-out"}),
+    "loihi1": frozenset({"delays", "recurrence", "refractory period"}),
+    "loihi2": frozenset({"delays", "recurrence", "graded input", "voltage read-out", "refractory period"})
+    | frozenset({"soft reset", "initial potential"}),  # its neurons are programs: our Lava Process computes these
 }
 REMEDIES: Mapping[str, str] = {
     "graded input": "Loihi 1 spikes are binary: encode the input as spikes (message_bits 1), or use --target loihi2",
+    "soft reset": "train with a reset to zero, or use --target loihi2",
+    "initial potential": "start at 0, or use --target loihi2",
 }
 
 

@@ -57,9 +57,9 @@ def test_a_stage_imports_only_leftwards(name):
     "name",
     [n for n in sorted(FILES) if stage_of(n) in ("core", "deploy") and n not in EXEMPT]
     + [f"lavatube/convert/{n}.py" for n in ("to_nir", "from_nir", "safe_hdf5", "hdf5_chunks", "hdf5_heap")]
-    + [n for n in sorted(FILES) if n.startswith("lavatube/convert/float_graph/")]
+    + [n for n in sorted(FILES) if n.startswith(("lavatube/convert/float_graph/", "lavatube/convert/post_training/"))]
     + [f"lavatube/sim/{n}.py" for n in ("engine", "reference", "price_table", "price_rules", "interval", "compare")]
-    + ["lavatube/sim/float_run.py"]
+    + ["lavatube/sim/float_run.py", "lavatube/sim/float_parity.py"]
     + [n for n in sorted(FILES) if n.startswith(("lavatube/sim/counts/", "lavatube/sim/energy/"))],
 )
 def test_core_nir_deploy_and_the_integer_reference_import_no_torch(name):

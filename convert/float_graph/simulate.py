@@ -80,7 +80,7 @@ class _Run:
             for name in graph.nodes
         }
         self.silent = silent_at_first(graph) if contract.feedback_cut == "after-synapse" else frozenset()
-        offsets, bare = _offsets(graph, contract)
+        offsets, bare = voltage_biases(graph, contract)
         self.states: dict[str, Any] = {}
         self.maps: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
         self.spikes: dict[str, np.ndarray] = {}
@@ -148,7 +148,7 @@ class _Run:
         return self.last[source]
 
 
-def _offsets(graph: FloatGraph, contract: ExecutionContract) -> tuple[dict[str, np.ndarray], set[str]]:
+def voltage_biases(graph: FloatGraph, contract: ExecutionContract) -> tuple[dict[str, np.ndarray], set[str]]:
     """Where biases act on v itself: {population: what is added at every step}, and the synapses without their bias."""
     offsets: dict[str, np.ndarray] = {}
     bare: set[str] = set()

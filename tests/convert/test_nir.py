@@ -155,6 +155,8 @@ def test_a_foreign_nir_file_is_refused_with_the_reason(tmp_path):
     graph = nir.NIRGraph.from_list(nir.Affine(np.eye(2), np.zeros(2)), lif)
     nir.write(str(tmp_path / "f.nir"), graph)
     with pytest.raises(UnsupportedError, match="carries no quantization metadata"):
+        read_quantized_nir(tmp_path / "f.nir")
+    with pytest.raises(LavatubeError, match="does not say how it is to be stepped"):
         lower(tmp_path / "f.nir")
 
 

@@ -1,0 +1,36 @@
+"""lavatube quantize FILE.nir"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+def quantize_nir(source: Path, out: Path | None, overwrite: bool, json: bool, **settings: Any) -> int:
+    """Post-training quantization of another platform's NIR file."""
+    from lavatube.bounds import bound_program
+    from lavatube.cli.output import console, print_json, say
+    from lavatube.cli.program_tables import bounds_table
+    from lavatube.deploy.lower_float import is_float_nir, quantize_float, report
+    from lavatube.errors import LavatubeError
+
+    if settings["overflow"] not in ("strict", "hardware"):
+        raise LavatubeError("--overflow", expected="strict or hardware", got=settings["overflow"])
+    if out is None:
+        raise LavatubeError("a folder for the program", where=str(source), expected="--out DIR", got="none")
+    if not is_float_nir(source):
+        raise LavatubeError("this file is quantized already", where=str(source), remedy="lavatube lower takes it")
+    if (out / "program.safetensors").exists() and not overwrite:
+        raise LavatubeError("a finished folder", where=str(out), remedy="choose another, or --overwrite")
+    program = quantize_float(source, out=out, **settings)
+    if json:
+        print_json({"folder": str(out), **report(program)})
+        return 0
+    console().print(bounds_table(bound_program(program)))
+    for node in program.inputs:
+        kind = "binary spikes" if node.message_bits == 1 else f"integers of {node.message_bits} bits"
+        print(f"input {node.name}: {kind}, each worth {program.scales[node.name]:g}")
+    for record in program.lossy:
+        print(f"{record['stage']}: " + ", ".join(f"{key} {value}" for key, value in record.items() if key != "stage"))
+    say(f"wrote {out / 'program.safetensors'}")
+    return 0

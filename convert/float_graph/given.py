@@ -1,0 +1,83 @@
+"""What a user gives beside a float file: the contract to step it by, and inputs in X.npz."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lavatube.contract import ExecutionContract
+from lavatube.contract_presets import PRESETS, parse_contract
+from lavatube.convert.float_graph.contract_metadata import stated_contract
+from lavatube.convert.float_graph.graph import FloatGraph
+from lavatube.convert.float_graph.raw import RawGraph, raw_from_file
+from lavatube.errors import LavatubeError
+from lavatube.inputs import EVENTS_MAX
+from lavatube.trace import read_npz
+
+
+def choose_contract(
+    source: FloatGraph | Path | str, asked: ExecutionContract | str | None
+) -> tuple[ExecutionContract, list[dict[str, Any]]]:
+    """The contract asked for, else the one that the file states; and a record where the two differ.
+
+    raises: LavatubeError that lists the presets if neither says one.
+    """
+    stated = None
+    if not isinstance(source, FloatGraph):
+        raw = raw_from_file(Path(source))
+        stated = stated_contract(raw.metadata, where=str(source)) if isinstance(raw, RawGraph) else None
+    if asked is None:
+        if stated is None:
+            where = source.path if isinstance(source, FloatGraph) else str(source)
+            raise LavatubeError(
+                "this file does not say how it is to be stepped in time", where=where,
+                expected=f"--contract with one of {', '.join(PRESETS)}", got="none",
+                remedy="name the platform that it was made for",
+            )  # fmt: skip
+        return stated, []
+    contract = parse_contract(asked) if isinstance(asked, str) else asked
+    if stated is None or stated == contract:
+        return contract, []
+    why = f"the file states {stated.name}, {contract.name} was asked for"
+    return contract, [{"node": "", "what": "another contract than the file's", "why": why}]
+
+
+def read_float_inputs(
+    graph: FloatGraph, inputs: Mapping[str, np.ndarray] | np.ndarray | Path | str
+) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """(arrays by input node, length or None). raises: LavatubeError for a file without the graph's inputs."""
+    if isinstance(inputs, Mapping):
+        return dict(inputs), None
+    arrays = {"input": inputs} if isinstance(inputs, np.ndarray) else read_npz(Path(inputs), kind="X.npz")
+    where = "input" if isinstance(inputs, np.ndarray) else str(inputs)
+    if "input" in arrays:
+        if len(graph.inputs) != 1:
+            expected = ", ".join(f"input/{name}" for name in graph.inputs)
+            raise LavatubeError("this graph has several inputs", where=where, expected=expected, got="input")
+        return {graph.inputs[0]: arrays["input"]}, arrays.get("length")
+    named = {name[6:]: value for name, value in arrays.items() if name.startswith("input/")}
+    if not named:
+        got = ", ".join(arrays)
+        raise LavatubeError("no input in this file", where=where, expected="`input`, or `input/<node>`", got=got)
+    return named, arrays.get("length")
+
+
+def shaped(graph: FloatGraph, name: str, value: np.ndarray, steps: int | None) -> np.ndarray:
+    """[T, B, ...]: a static input at every timestep, a long one cut. raises: LavatubeError if it is too short."""
+    if steps is not None and steps < 1:
+        raise LavatubeError("steps", expected="at least 1", got=str(steps))
+    rank = len(graph.shapes[name]) if name in graph.shapes else value.ndim - 2
+    if value.ndim == rank + 1:
+        if steps is None:
+            raise LavatubeError(
+                f"input {name} is static", expected="--steps, how long it is presented", got=str(value.shape)
+            )
+        value = np.broadcast_to(value, (steps, *value.shape))
+    elif steps is not None and value.ndim == rank + 2 and steps > len(value):
+        raise LavatubeError("more steps asked than the input has", expected=f"at most {len(value)}", got=str(steps))
+    if value.size > EVENTS_MAX:
+        raise LavatubeError("input is too large", expected=f"at most {EVENTS_MAX} values", got=str(value.size))
+    return value[:steps]

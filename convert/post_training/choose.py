@@ -1,0 +1,171 @@
+"""The unit of each population: candidates that fit the registers, and the one that changes the fewest spike counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lavatube import fixed_point as fp
+from lavatube.contract import ExecutionContract
+from lavatube.convert.post_training.integers import CLOCK, Made, make
+from lavatube.convert.post_training.network import Driven
+from lavatube.errors import LavatubeError
+from lavatube.neuron_step import at_rest, step
+from lavatube.program import NeuronNode
+
+OCTAVE = 8  # candidates in each factor of 2 below the largest unit that fits
+OCTAVES = 2
+TRIED = 8  # candidates whose spikes are counted
+VALUES_MAX = 1 << 24  # events x neurons of a population that is stepped for a score
+Ends = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the float network did. events: [T, B, ...] integers by source; output: spikes, or v of what never spikes."""
+
+    events: Mapping[str, np.ndarray]
+    output: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Settings:
+    bits: int
+    num_steps: int
+    overflow: str
+    target: str
+    scales: Mapping[str, float]
+    ranges: Mapping[str, Ends]
+    contract: ExecutionContract
+    where: str
+
+    @property
+    def limits(self) -> tuple[Mapping[str, Ends], int, str, str]:
+        return self.ranges, self.num_steps, self.overflow, self.target
+
+
+def choose(driven: Driven, settings: Settings, calibration: Calibration | None) -> Made:
+    """The registers of one population or read-out.
+
+    raises: LavatubeError if no unit keeps it within the registers.
+    """
+
+    def made(unit: float, clip: int = 0) -> Made:
+        return make(driven, unit, settings.bits, settings.scales, settings.contract, settings.where, clip)
+
+    def fits(one: Made) -> bool:
+        return not one.problem and not one.violations(*settings.limits)
+
+    top = _largest(driven, settings, made, fits)
+    for unit in _dyadic(driven, settings.contract, top):
+        one = made(unit)
+        if one.is_exact and fits(one):
+            return one
+    clips = (0, 1) if settings.bits <= 4 else (0,)
+    found = [one for unit in _candidates(driven, settings, top) for clip in clips if fits(one := made(unit, clip))]
+    found.sort(key=lambda one: (one.error, -one.unit))
+    if calibration is None or driven.population is None or driven.name not in calibration.output:
+        return found[0]
+    scored = [(score(one, calibration), rank, one) for rank, one in enumerate(found[:TRIED])]
+    return min(scored, key=lambda each: each[:2])[2]
+
+
+def score(made: Made, calibration: Calibration) -> tuple[float, float]:
+    """(error of the spike counts, share of spikes that differ) of a population that sees the float network's events.
+
+    Of one that never spikes: (relative error of v, 0).
+    """
+    node = made.node
+    assert isinstance(node, NeuronNode)
+    truth = calibration.output[node.name]
+    steps, batch = truth.shape[:2]
+    size = max(math.prod(node.shape), *(math.prod(each.operator.in_shape) for each in made.weights))
+    batch = max(1, min(batch, VALUES_MAX // (steps * size)))
+    state, events = at_rest(node, batch), np.zeros((steps, batch, *node.shape), np.int64)
+    drive = np.zeros((steps, batch, math.prod(node.shape)), np.int64)
+    for each in made.weights:
+        seen = np.ones((steps, batch, 1)) if each.source == CLOCK else calibration.events[each.source][:, :batch]
+        late = np.zeros_like(seen)
+        late[each.lag :] = seen[: steps - each.lag] if each.lag else seen
+        operator = replace(each.operator, weight=each.integers.astype(np.float64))
+        sums = operator(late.reshape(steps * batch, *late.shape[2:]))
+        drive += np.rint(sums).astype(np.int64).reshape(steps, batch, -1) << each.shift
+    voltages = np.zeros_like(events)
+    for t in range(steps):
+        state, done = step(node, state, drive[t].reshape(batch, *node.shape), t)
+        events[t], voltages[t] = done.events, state.v
+    truth = truth[:, :batch].reshape(events.shape)
+    if node.output == "none":
+        v = voltages / (made.unit * (1 << fp.ACTIVATION_SHIFT))
+        return float(np.abs(v - truth).sum() / max(np.abs(truth).sum(), 1e-12)), 0.0
+    total = max(float(truth.sum()), 1.0)
+    counts = np.abs(events.sum(0) - truth.sum(0, dtype=np.int64)).sum()
+    return float(counts) / total, float(np.abs(events - truth).sum()) / total
+
+
+def _largest(driven: Driven, settings: Settings, made: Callable[[float], Made], fits: Callable[[Made], bool]) -> float:
+    """The largest unit that fits, to an eighth of an octave; halves until one does."""
+    limit = (1 << (settings.bits - 1)) - 1
+    shift = fp.WEIGHT_EXPONENT_MAX + fp.WEIGHT_BITS_MAX + 1 - settings.bits
+    weights = [float(np.abs(s.operator.weight).max()) * settings.scales.get(s.source, 1.0) for s in driven.synapses]
+    largest = max(weights, default=0.0)
+    threshold = _threshold(driven)
+    tops = ([fp.THRESHOLD_MAX / threshold] if threshold else []) + ([limit * 2.0**shift / largest] if largest else [])
+    unit = _whole(driven, min(tops, default=1.0))
+    least = 1 / threshold if threshold else unit * 2.0**-40
+    while not fits(made(unit)):
+        if unit / 2 < least * 0.999:
+            one = made(unit)
+            got = one.problem or "; ".join(one.violations(*settings.limits))
+            remedy = "its weights are too large for its threshold: move some of them into several neurons"
+            if settings.overflow == "strict" and not one.problem and got.startswith("v "):
+                remedy = "run fewer timesteps (--num-steps), or accept saturation with --overflow hardware"
+            raise LavatubeError(
+                "no unit keeps this population within Loihi's registers", where=f"{settings.where}:{driven.name}",
+                got=got, remedy=remedy,
+            )  # fmt: skip
+        unit = _whole(driven, unit / 2)
+    for part in range(OCTAVE - 1, 0, -1):
+        larger = _whole(driven, unit * 2 ** (part / OCTAVE))
+        if larger <= min(tops, default=math.inf) and fits(made(larger)):
+            return larger
+    return unit
+
+
+def _candidates(driven: Driven, settings: Settings, top: float) -> Iterator[float]:
+    """Some in each octave, and those at which the largest weight of a synapse is the largest integer."""
+    limit = (1 << (settings.bits - 1)) - 1
+    units = [top * 2 ** (-part / OCTAVE) for part in range(OCTAVE * OCTAVES)]
+    for synapse in driven.synapses:
+        largest = float(np.abs(synapse.operator.weight).max()) * settings.scales.get(synapse.source, 1.0)
+        if largest:
+            full = limit / largest
+            octave = math.floor(math.log2(top / full))
+            units += [full * 2.0 ** (octave - part) for part in range(OCTAVES)]
+    yield from dict.fromkeys([top, *(_whole(driven, unit) for unit in units)])
+
+
+def _dyadic(driven: Driven, contract: ExecutionContract, top: float) -> Iterator[float]:
+    """Powers of two, the largest first: at one of them dyadic weights are integers."""
+    threshold = _threshold(driven)
+    first = math.floor(math.log2(top))
+    exponents = range(first, first - 40, -1)
+    if contract.state_rounding == "toward-zero":  # of v in units of 1: a whole step of the register
+        exponents = range(-fp.ACTIVATION_SHIFT, -fp.ACTIVATION_SHIFT - 1, -1)
+    for exponent in exponents:
+        unit = 2.0**exponent
+        if not threshold or (threshold * unit >= 1 and (threshold * unit).is_integer()):
+            yield unit
+
+
+def _whole(driven: Driven, unit: float) -> float:
+    """The nearest unit below at which the threshold is an integer."""
+    threshold = _threshold(driven)
+    return max(math.floor(threshold * unit * (1 + 1e-12)), 1) / threshold if threshold else unit
+
+
+def _threshold(driven: Driven) -> float:
+    return (driven.population.threshold or 0.0) if driven.population is not None else 0.0

@@ -1,0 +1,80 @@
+"""How the real numbers of a file's input become a program's events: non-negative integers of n bits times a scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lavatube.errors import UnsupportedError
+from lavatube.fixed_point import MESSAGE_BITS_MAX
+
+GRADED_BITS = 8  # of real numbers that are on no grid
+EXACT_BITS = 16  # at most so many, where the numbers are on one
+CLOSE = 1e-6
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """float input = event * scale. error: largest difference on the data, None without data."""
+
+    bits: int
+    scale: float
+    error: float | None
+
+    def events(self, value: np.ndarray) -> np.ndarray:
+        """int64 of the same shape."""
+        return np.asarray(
+            np.clip(np.rint(np.asarray(value, np.float64) / self.scale), 0, (1 << self.bits) - 1), np.int64
+        )
+
+    def record(self, name: str, stage: str) -> dict[str, Any] | None:
+        """What rounding the input does, if it does."""
+        if not self.error:
+            return None
+        what = f"input rounded to {self.bits} bits"
+        return {"stage": stage, "layer": name, "what": what, "scale": self.scale, "largest_error": self.error}
+
+
+def encoding_of(name: str, value: np.ndarray | None, bits: int | None, where: str) -> Encoding:
+    """Chosen from data; without any, integers of `bits` bits (binary spikes by default) as they are.
+
+    raises: UnsupportedError for negative inputs or integers that are too large.
+    """
+    if value is None or not np.any(value):
+        return Encoding(bits or 1, 1.0, None if value is None else 0.0)
+    value = np.asarray(value, np.float64)
+    if value.min() < 0:
+        raise UnsupportedError(
+            "a negative input; events are not negative", where=f"{where}:{name}", expected="numbers of at least 0",
+            got=f"{value.min():g}", remedy="give what is above and below 0 to two inputs, the second with its weights "
+            "negated, or let a first population encode it",
+        )  # fmt: skip
+    scale = _grid(value)
+    largest = float(value.max())
+    if scale is None or (bits is not None and largest / scale > (1 << bits) - 1):
+        scale = largest / ((1 << (bits or GRADED_BITS)) - 1)
+    needed = max(round(largest / scale), 1).bit_length()
+    if (bits or needed) > MESSAGE_BITS_MAX:
+        expected = f"integers of {MESSAGE_BITS_MAX} bits"
+        raise UnsupportedError("input values", where=f"{where}:{name}", expected=expected, got=f"{largest:g}")
+    found = Encoding(bits or needed, scale, None)
+    error = float(np.abs(found.events(value) * scale - value).max())
+    return Encoding(found.bits, scale, error if error > CLOSE * scale else 0.0)
+
+
+def _grid(value: np.ndarray) -> float | None:
+    """The unit that all values are whole multiples of, if there is one."""
+    if np.array_equal(value, np.rint(value)):
+        return 1.0
+    largest = float(value.max())
+    for exponent in range(1, EXACT_BITS):
+        if largest * 2**exponent < 1 << EXACT_BITS and np.array_equal(
+            value * 2**exponent, np.rint(value * 2**exponent)
+        ):
+            return 2.0**-exponent
+    step = float(value[value > 0].min())
+    counted = value / step
+    on_it = largest / step < 1 << EXACT_BITS and np.abs(counted - np.rint(counted)).max() < CLOSE
+    return step if on_it else None

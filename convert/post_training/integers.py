@@ -1,0 +1,225 @@
+"""One population, or read-out, in integers of a given unit: the nodes of the program, and what rounding did to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lavatube import fixed_point as fp
+from lavatube.bounds import bound_layer
+from lavatube.contract import ExecutionContract
+from lavatube.convert.post_training.network import Driven
+from lavatube.convert.post_training.operators import Operator
+from lavatube.convert.post_training.population import Deviation, decay_register
+from lavatube.integer_layer import mantissas
+from lavatube.program import Conv2dNode, DenseNode, NeuronNode, ReadoutNode, SparseNode, Synapse
+
+CLOCK = "clock"  # the neuron that fires at every timestep: its synapses are biases that go through the current
+SPARSE_BELOW = 0.4  # share of weights that are not 0, for matrices that stand for other nodes
+SPARSE_SIZE = 1 << 14
+UNBOUNDED_VTH = 1 << 12  # in mode hardware: v may go so far as 32 thresholds
+Ends = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """a = (sum of integers * s) << shift; `exact`: what the integers stand for, in activation units."""
+
+    name: str
+    source: str
+    lag: int
+    operator: Operator
+    integers: np.ndarray
+    shift: int
+    exact: np.ndarray
+
+    @property
+    def rounded(self) -> np.ndarray:
+        return self.integers * 2.0**self.shift
+
+
+@dataclass(frozen=True)
+class Made:
+    """unit: activation units for one unit of the float drive. problem: why these registers cannot be, or ''."""
+
+    driven: Driven
+    unit: float
+    bits: int
+    weights: tuple[Weights, ...]
+    node: NeuronNode | ReadoutNode
+    exact_bias: np.ndarray
+    used_bias: np.ndarray
+    exact_start: float
+    deviations: tuple[Deviation, ...]
+    problem: str
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether weights, biases and the start are what they were, scaled (decays and states are another matter)."""
+        same = all(np.array_equal(each.rounded, each.exact) for each in self.weights if each.source != CLOCK)
+        same = same and all(np.array_equal(last.rounded, last.exact) for last in self.last_pulses().values())
+        start = self.node.v_initial if isinstance(self.node, NeuronNode) else 0
+        return same and np.array_equal(self.exact_bias, self.used_bias) and abs(start - self.exact_start) in (0, 1)
+
+    @property
+    def error(self) -> float:
+        """Of all weights together: squared error over squared size."""
+        pairs = [(each.rounded, each.exact) for each in self.weights if each.source != CLOCK]
+        size = sum(float((exact**2).sum()) for _, exact in pairs)
+        return sum(float(((got - exact) ** 2).sum()) for got, exact in pairs) / size if size else 0.0
+
+    def last_pulses(self) -> dict[int, Weights]:
+        """{lag: the last of the synapses that carry biases; what it does not hold is lost}"""
+        return {each.lag: each for each in self.weights if each.source == CLOCK}
+
+    def synapses(self) -> list[Synapse]:
+        """Nodes without their delays, in order of `weights`."""
+        return [_node(each, self.bits) for each in self.weights]
+
+    def violations(self, events: Mapping[str, Ends], num_steps: int, overflow: str, target: str) -> list[str]:
+        """Registers that may overflow. events: ranges by source."""
+        inbound = [(node, events[each.source]) for node, each in zip(self.synapses(), self.weights, strict=True)]
+        bound = bound_layer(self.node, inbound, num_steps)
+        found = bound.violations()
+        if target == "loihi1" and bound.fits_dendrite is False:
+            found.append("sums leave the dendritic accumulator of 21 bits and sign")
+        if overflow == "strict" or not isinstance(self.node, NeuronNode):
+            return found
+        wide = [f"vth {self.node.vth} leaves v no room"] if self.node.vth > UNBOUNDED_VTH else []
+        return [text for text in found if not text.startswith("v ")] + wide
+
+
+def make(
+    driven: Driven, unit: float, bits: int, scales: Mapping[str, float], contract: ExecutionContract, where: str,
+    clip: int = 0,
+) -> Made:  # fmt: skip
+    """A population in the given unit.
+
+    scales: float value of one event, by source (1 for spikes). clip: bits by which the largest weights may be clamped.
+    """
+    limit = (1 << (bits - 1)) - 1
+    weights = [
+        _weights(each.name, each.source, each.lag, each.operator,
+                 each.operator.weight * (unit * scales.get(each.source, 1.0)), limit, clip)
+        for each in driven.synapses
+    ]  # fmt: skip
+    population = driven.population
+    now = [fixed.value for fixed in driven.constants if fixed.lag == 0]
+    stored = population is not None and population.keep_u[1] > 0
+    for fixed in driven.constants:
+        if fixed.lag or stored:
+            weights += _pulses(driven, fixed.value * unit, fixed.lag, limit, len(weights))
+    bias = np.zeros(driven.shape) if stored or not now else np.sum(now, 0)
+    problem = next((f"{w.name} needs weight exponent {w.shift + bits - 9}" for w in weights
+                    if w.shift + bits - 9 > fp.WEIGHT_EXPONENT_MAX), "")  # fmt: skip
+    if population is None:
+        exact = bias.reshape(-1) * unit
+        used = np.rint(exact)
+        if np.abs(used).max(initial=0) > fp.INT32_MAX:
+            problem, used = problem or "the bias of the read-out", used * 0
+        node: NeuronNode | ReadoutNode = ReadoutNode(driven.name, used.astype(np.int64))
+        return Made(driven, unit, bits, tuple(weights), node, exact, used, 0.0, (), problem)
+    exact = (bias + population.bias) * (unit * (1 << fp.ACTIVATION_SHIFT))
+    exponent = max(0, math.ceil(math.log2(max(np.abs(exact).max() / fp.BIAS_MANTISSA_MAX, 1))))
+    if exponent > fp.BIAS_EXPONENT_MAX:
+        problem, exponent = problem or "the bias needs more than its register", fp.BIAS_EXPONENT_MAX
+    mantissa = np.clip(np.rint(exact / (1 << exponent)), fp.BIAS_MANTISSA_MIN, fp.BIAS_MANTISSA_MAX)
+    neuron, deviations, start, more = _neuron(driven, unit, mantissa.astype(np.int16), exponent, contract, where)
+    used = mantissa * (1 << exponent)
+    return Made(driven, unit, bits, tuple(weights), neuron, exact, used, start, deviations, problem or more)
+
+
+def _neuron(
+    driven: Driven, unit: float, mantissa: np.ndarray, exponent: int, contract: ExecutionContract, where: str
+) -> tuple[NeuronNode, tuple[Deviation, ...], float, str]:
+    """(the node, deviations, the start in exact units of v, why it cannot be)"""
+    population = driven.population
+    assert population is not None
+    du, dv = decay_register(population.keep_u, 1, where), decay_register(population.keep_v, 0, where)
+    threshold = 0 if population.threshold is None else round(population.threshold * unit)
+    problem = ""
+    if threshold > fp.THRESHOLD_MAX or (population.threshold and threshold < 1):
+        problem, threshold = f"vth {threshold}", min(max(threshold, 1), fp.THRESHOLD_MAX)
+    exact_start = population.start * unit * (1 << fp.ACTIVATION_SHIFT)
+    start = min(max(round(exact_start), -fp.VOLTAGE_MAX), fp.VOLTAGE_MAX)
+    deviations = list(population.deviations)
+    vth = threshold
+    if population.at_least and population.threshold is not None:
+        grid = 1 << fp.ACTIVATION_SHIFT
+        whole = not np.any((mantissa.astype(np.int64) << exponent) % grid) and start % grid == 0
+        if population.reset == "subtract" and dv == 0:
+            start += 1  # integers: v + 1 > threshold where v >= threshold, and no leak takes the one away
+        elif population.reset == "zero" and du == fp.DECAY_MAX and whole and (dv == 0 or population.memoryless):
+            vth -= 1
+        else:
+            deviations.append(Deviation(driven.name, "spikes where v > threshold, not where v equals it",
+                                        {"comparator": ">", "spikes_per_step": "one"}))  # fmt: skip
+    if vth < 0:
+        problem, vth = problem or "a threshold of 0 that v may equal", 0
+    node = NeuronNode(
+        driven.name, driven.shape, du, dv, vth, mantissa.reshape(driven.shape), exponent,
+        reset="zero" if population.threshold is None else population.reset,  # type: ignore[arg-type]
+        output="none" if population.threshold is None else "binary",
+        v_initial=start, refractory=population.refractory,
+        reset_interval=1 if population.memoryless else 0,
+    )  # fmt: skip
+    return node, tuple(deviations), exact_start, problem
+
+
+def _weights(
+    name: str, source: str, lag: int, operator: Operator, exact: np.ndarray, limit: int, clip: int = 0
+) -> Weights:
+    largest = float(np.abs(exact).max())
+    shift = max(0, math.ceil(math.log2(largest / limit)) if largest else 0)
+    while round(largest / 2**shift) > limit:
+        shift += 1
+    if shift and round(largest / 2 ** (shift - 1)) <= limit:
+        shift -= 1  # the largest rounds into the range
+    shift = max(0, shift - clip)
+    integers = np.clip(np.rint(exact / 2**shift), -limit, limit).astype(np.int64)
+    return Weights(name, source, lag, operator, integers, shift, exact)
+
+
+def _pulses(driven: Driven, value: np.ndarray, lag: int, limit: int, count: int) -> list[Weights]:
+    """A constant as what the clock's events weigh: coarse, and what is left of it."""
+    size = math.prod(driven.shape)
+    found: list[Weights] = []
+    left = value.reshape(size, 1)
+    for part in ("bias", "bias_rest"):
+        if not np.any(np.rint(left)):
+            break
+        operator = Operator("dense", left, (1,), (size,))
+        name = f"{driven.name[:80]}.{part}" + (f".{count}" if count else "")
+        found.append(_weights(name, CLOCK, lag, operator, left, limit))
+        left = left - found[-1].rounded
+    return found
+
+
+def _node(weights: Weights, bits: int) -> Synapse:
+    operator = weights.operator
+    integers, exponent = mantissas(weights.integers, bits, weights.shift)[0], weights.shift + bits - 9
+    exponent = min(exponent, fp.WEIGHT_EXPONENT_MAX)  # beyond it there is a problem already
+    name = weights.name
+    if operator.kind == "conv2d":
+        image = operator.in_shape
+        return Conv2dNode(
+            name, (image[0], image[1], image[2]), integers, bits, exponent, operator.stride, operator.padding,
+            dilation=operator.dilation, groups=operator.groups,
+        )  # fmt: skip
+    filled = np.count_nonzero(integers)
+    if operator.composed and integers.size >= SPARSE_SIZE and 0 < filled < SPARSE_BELOW * integers.size:
+        rows, columns = np.nonzero(integers)
+        indptr = np.concatenate([[0], np.bincount(rows, minlength=len(integers)).cumsum()]).astype(np.int64)
+        return SparseNode(
+            name, operator.in_shape, (len(integers),), integers[rows, columns], columns.astype(np.int32), indptr, bits,
+            exponent,
+        )  # fmt: skip
+    return DenseNode(name, operator.in_shape, integers, bits, exponent)
+
+
+def units_of(made: Sequence[Made]) -> dict[str, float]:
+    """{synapse: float value of one activation unit}"""
+    return {each.name: 1 / one.unit for one in made for each in one.weights}

@@ -1,0 +1,179 @@
+"""A neuron node under a contract -> what Loihi's neuron can be told of it, and every place where the two differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import nir
+import numpy as np
+
+from lavatube.contract import ExecutionContract
+from lavatube.convert.float_graph.coefficients import Leaky
+from lavatube.convert.float_graph.graph import Shape
+from lavatube.convert.float_graph.population import SPIKING, Population
+from lavatube.errors import LavatubeError, UnsupportedError
+from lavatube.fixed_point import DECAY_ONE
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """Where the program computes something else than the contract, in words and as the contract that it does compute.
+
+    change: {field of the contract: value}; what a run under the changed contract shows is the damage.
+    """
+
+    layer: str
+    what: str
+    change: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class FloatPopulation:
+    """u <- keep_u u + drive; v <- keep_v v + u + bias; a spike where v > threshold, in the unit of one neuron's drive.
+
+    gain:       (shape) what a unit of the node's input counts in that unit; per-neuron thresholds are in it too.
+    keep_u:     0: no stored current. keep_v: 1: no leak; both (lowest, highest) over the neurons.
+    threshold:  None: never spikes, its voltage is read. bias: (shape), on v itself. start: v before the first step.
+    at_least:   spikes where v >= threshold. memoryless: v is of this timestep alone.
+    refractory: timesteps after a spike whose input is lost to v.
+    """
+
+    name: str
+    shape: Shape
+    gain: np.ndarray
+    keep_u: tuple[float, float]
+    keep_v: tuple[float, float]
+    threshold: float | None
+    bias: np.ndarray
+    start: float
+    reset: str
+    at_least: bool
+    memoryless: bool
+    refractory: int
+    deviations: tuple[Deviation, ...] = field(default=())
+
+
+def threshold_population(
+    name: str, node: Any, contract: ExecutionContract, shape: Shape, where: str
+) -> FloatPopulation:
+    """Of a Threshold node: it holds nothing from one timestep to the next."""
+    limits = np.broadcast_to(np.asarray(node.threshold, np.float64), shape)
+    if limits.min() < 0 or (limits.min() == 0 and limits.max() > 0):
+        raise _refusal("threshold", where, "positive, or 0 for all", f"{limits.min():g}", "shift it by a bias")
+    limit = float(limits.flat[0])
+    gain = limit / limits if limit else np.ones(shape)
+    zero = np.zeros(shape)
+    return FloatPopulation(
+        name, shape, gain, (0.0, 0.0), (0.0, 0.0), limit, zero, 0.0, "zero", contract.comparator == ">=", True, 0
+    )
+
+
+def float_population(
+    name: str, node: nir.NIRNode, contract: ExecutionContract, shape: Shape, *, offset: np.ndarray | None,
+    recurrent: bool, where: str,
+) -> FloatPopulation:  # fmt: skip
+    """Of an I, LI, IF, LIF, CubaLI or CubaLIF node.
+
+    offset: a bias that skips the current, or None. recurrent: has a synapse onto itself.
+    raises: UnsupportedError for what no program can compute, with the remedy.
+    """
+    stepper = Population(name, node, contract, shape, 1, offset, recurrent)
+    parts = stepper.parts
+    keep_v, gain, bias = _one_form(parts.membrane, shape)
+    keep_u = np.zeros(shape)
+    if parts.current is not None:
+        keep_u, gain_u, pull_u = _one_form(parts.current, shape)
+        settled = pull_u / np.where(keep_u < 1, 1 - keep_u, 1)  # where the current rests
+        if np.any(np.abs(np.broadcast_to(parts.current_start, shape) - settled) > 1e-6 * np.abs(settled)):
+            raise _refusal(
+                "a current that does not start where it rests", where, "v_leak 0", "v_leak", "set v_leak to 0"
+            )
+        bias, gain = bias + gain * settled, gain * gain_u
+    if offset is not None:
+        bias = bias + np.broadcast_to(offset, shape)
+    start = np.broadcast_to(np.asarray(parts.start, np.float64), shape)
+    limits = None
+    if parts.threshold is not None:
+        limits = np.broadcast_to(np.asarray(parts.threshold, np.float64), shape)
+        if parts.reset == "v_reset":  # the potential counted from v_reset on: exact, the rest goes into the bias
+            zero_at = np.broadcast_to(np.asarray(parts.v_reset, np.float64), shape)
+            limits, start, bias = limits - zero_at, start - zero_at, bias + (keep_v - 1) * zero_at
+        if limits.min() <= 0:
+            what = "a threshold that is not above the reset potential"
+            raise _refusal(what, where, "above 0", f"{limits.min():g}", "raise v_threshold or lower v_reset")
+        each = float(limits.flat[0]) / limits
+        gain, bias, start = gain * each, bias * each, start * each
+    if np.ptp(start) > 0:
+        got = f"{start.min():g}..{start.max():g}"
+        raise _refusal("initial potentials that differ", where, "one for the population", got, "split the node")
+    reset, deviations = _reset(name, node, contract, stepper, float(keep_v.min()), where)
+    clip = contract.if_lower_clip if isinstance(node, nir.IF) else contract.lower_clip
+    if limits is not None and clip != "none":
+        clip_field = "if_lower_clip" if isinstance(node, nir.IF) else "lower_clip"
+        deviations.append(Deviation(name, f"v is not kept from falling below {clip}", {clip_field: "none"}))
+    at_least = contract.comparator == ">="
+    if limits is not None and contract.spikes_per_step == "many":
+        at_least = True
+        change = {"spikes_per_step": "one", "comparator": ">="}
+        deviations.append(Deviation(name, "one spike in a timestep, where the contract allows several", change))
+    return FloatPopulation(
+        name, shape, gain, _ends(keep_u), _ends(keep_v), None if limits is None else float(limits.flat[0]), bias,
+        float(start.flat[0]), reset, at_least, parts.current is None and float(keep_v.max()) == 0,
+        1 if stepper.when == "instead" and reset == "zero" else 0, tuple(deviations),
+    )  # fmt: skip
+
+
+def _reset(
+    name: str, node: nir.NIRNode, contract: ExecutionContract, stepper: Population, keep_v: float, where: str
+) -> tuple[str, list[Deviation]]:
+    """(zero or subtract, where it differs from the contract's)"""
+    kind, integrates = stepper.parts.reset, isinstance(node, nir.IF)
+    prefix = "if_" if integrates else "cuba_" if isinstance(node, nir.CubaLIF) else ""
+    if kind == "none" and isinstance(node, SPIKING):
+        raise _refusal("spikes without a reset", where, "a reset", "none", "Loihi's neurons are reset by their spikes")
+    if kind in ("zero", "v_reset", "none"):
+        return "zero", []
+    found: list[Deviation] = []
+    if kind == "subtract-guarded" and stepper.when == "now":
+        found.append(Deviation(name, "a plain subtraction where v was above the threshold before the timestep",
+                               {f"{prefix}reset": "subtract"}))  # fmt: skip
+    if stepper.when != "now" and keep_v < 1:
+        change = {f"{prefix}reset_lag": 0, "cuba_recurrent_reset": "as-others", f"{prefix}reset": "subtract"}
+        found.append(Deviation(name, "the threshold is taken off before the leak, not after it", change))
+    return "subtract", found
+
+
+def _one_form(leaky: Leaky, shape: Shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(keep, gain, what is added at every step) of the three spellings, float64 of the population's shape."""
+    values = {name: np.asarray(value, np.float64) for name, value in vars(leaky).items() if value is not None}
+    if leaky.step is None:
+        keep, gain, pull = values["keep"], values["gain"], values["pull"]
+    else:
+        keep, pull = 1 - values["step"], values["step"] * values["rest"]
+        gain = values["gain"] if leaky.factor is None else values["step"] * values["factor"]
+    keep = np.maximum(keep, 0)  # dt = tau, rounded in float32
+    return np.broadcast_to(keep, shape), np.broadcast_to(gain, shape), np.broadcast_to(pull, shape)
+
+
+def decay_register(ends: tuple[float, float], offset: int, where: str) -> int:
+    """The decay in 1/4096 that is nearest to what is kept; offset: what the chip adds to it.
+
+    raises: UnsupportedError if the neurons' decays are not one register.
+    """
+    found = {min(max(round((1 - keep) * DECAY_ONE) - offset, 0), DECAY_ONE - 1) for keep in ends}
+    if len(found) > 1:
+        raise _refusal(
+            "time constants that differ within a population", where, "one decay for the population",
+            f"{min(found)}..{max(found)} / {DECAY_ONE}", "split the node into one for each time constant",
+        )  # fmt: skip
+    return found.pop()
+
+
+def _ends(value: np.ndarray) -> tuple[float, float]:
+    return float(value.min()), float(value.max())
+
+
+def _refusal(what: str, where: str, expected: str, got: str, remedy: str) -> LavatubeError:
+    return UnsupportedError(what, where=where, expected=expected, got=got, remedy=remedy)

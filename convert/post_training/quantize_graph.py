@@ -1,0 +1,145 @@
+"""A float graph under its contract -> LoihiProgram, with a record of everything that changed on the way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lavatube.contract import LOIHI, ExecutionContract
+from lavatube.convert.float_graph.check_contract import ignored
+from lavatube.convert.float_graph.graph import FloatGraph
+from lavatube.convert.float_graph.simulate import simulate
+from lavatube.convert.post_training.assemble import assembled
+from lavatube.convert.post_training.choose import Calibration, Settings, choose
+from lavatube.convert.post_training.damage import records
+from lavatube.convert.post_training.encoding import Encoding, encoding_of
+from lavatube.convert.post_training.integers import CLOCK, Made, units_of
+from lavatube.convert.post_training.network import FloatNetwork, float_network
+from lavatube.convert.post_training.population import Deviation
+from lavatube.errors import LavatubeError
+from lavatube.float_trace import FloatTrace
+from lavatube.program import LoihiProgram, NeuronNode, Overflow
+
+STEPS_DEFAULT = 128
+BITS = (2, 8)
+
+
+def quantize_graph(
+    graph: FloatGraph,
+    contract: ExecutionContract,
+    *,
+    data: Mapping[str, np.ndarray] | None = None,
+    length: np.ndarray | None = None,
+    weight_bits: int = 8,
+    target: str = "loihi2",
+    overflow: Overflow = "strict",
+    num_steps: int | None = None,
+    input_bits: int | None = None,
+    stage: str = "quantize",
+) -> LoihiProgram:
+    """Choose integers for every population; see docs/nir.md.
+
+    data:   {input node: [T, B, ...] real numbers}: the units are chosen by the spikes of the float network on it.
+    length: [B] steps of each sample. num_steps: that the program is made for (and proven, where it has no leak); by
+            default the data's, without data STEPS_DEFAULT.
+    stage:  of the records of rounding: "quantize", or "lower" where nobody asked for it. Where the program computes
+            something else than the contract, a record's stage is "lower".
+    raises: UnsupportedError for what no program computes, LavatubeError for bad data or registers that cannot hold it.
+    """
+    if not BITS[0] <= weight_bits <= BITS[1]:
+        raise LavatubeError("--weight-bits", expected=f"{BITS[0]}..{BITS[1]}", got=str(weight_bits))
+    network = float_network(graph, contract)
+    encodings = {
+        name: encoding_of(name, None if data is None else data[name], input_bits, graph.path) for name in network.inputs
+    }
+    trace = None if data is None else simulate(graph, contract, dict(data), length=length, record=["v"])
+    steps = num_steps or (STEPS_DEFAULT if trace is None else trace.num_steps)
+    scales = {name: each.scale for name, each in encodings.items()}
+    settings = Settings(
+        weight_bits, steps, overflow, target, scales, _ranges(network, encodings), contract, graph.path
+    )  # fmt: skip
+    calibration = None if trace is None else _calibration(network, trace, encodings)
+    made = [choose(driven, settings, calibration) for driven in network.driven]
+    nodes, edges = assembled(network, made, encodings, graph.path)
+    lossy = [*_assumed(graph, contract, network, num_steps is None and trace is None, steps)]
+    lossy += [record for name, each in encodings.items() if (record := each.record(name, stage)) is not None]
+    lossy += [record for one in made for record in records(one, stage)]
+    lossy += _deviations(graph, contract, made, trace, data, length)
+    return LoihiProgram(
+        nodes=nodes, edges=edges, num_steps=steps,
+        source={"kind": "nir", "sha256": graph.sha256, "contract": json.dumps(contract.to_json(), sort_keys=True)},
+        scales=scales | units_of(made), lossy=tuple(lossy), overflow=overflow, target=target,
+        contract=LOIHI.with_overrides(dt=contract.dt),
+    )  # fmt: skip
+
+
+def _ranges(network: FloatNetwork, encodings: Mapping[str, Encoding]) -> dict[str, tuple[int, int]]:
+    found = {name: (0, (1 << each.bits) - 1) for name, each in encodings.items()}
+    return found | {CLOCK: (0, 1)} | {each.name: (0, 1) for each in network.driven if each.population is not None}
+
+
+def _calibration(network: FloatNetwork, trace: FloatTrace, encodings: Mapping[str, Encoding]) -> Calibration:
+    events = {name: each.events(trace.input[name]) for name, each in encodings.items()}
+    names = {each.name for each in network.driven}
+    spikes = {name: value for name, value in trace.spikes.items() if name in names}
+    voltages = {name: value for name, value in trace.v.items() if name in names and name not in spikes}
+    return Calibration({**events, **spikes}, {**spikes, **voltages})
+
+
+def _assumed(
+    graph: FloatGraph, contract: ExecutionContract, network: FloatNetwork, default_steps: bool, steps: int
+) -> list[dict[str, Any]]:
+    """What was filled in, and what is not in the program; none of it changes a spike."""
+    found = [{"stage": "read", **record} for record in (*graph.assumptions, *ignored(graph, contract))
+             if not str(record["what"]).endswith("is not done")]  # fmt: skip
+    if default_steps:
+        found.append({"stage": "read", "node": "", "what": f"num_steps = {steps}",
+                      "why": "neither data nor --num-steps says it"})  # fmt: skip
+    for name in network.unread:
+        found.append({"stage": "read", "node": name, "what": "left out", "why": "no Output reads what it leads to"})
+    return found
+
+
+def _deviations(
+    graph: FloatGraph, contract: ExecutionContract, made: list[Made], trace: FloatTrace | None,
+    data: Mapping[str, np.ndarray] | None, length: np.ndarray | None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Where the program computes something else than the contract, and what that alone does to the spikes."""
+    found = [each for one in made for each in one.deviations]
+    if contract.state_rounding == "none":
+        found += [
+            Deviation(one.node.name, "decayed states lose their fraction", {})
+            for one in made
+            if isinstance(one.node, NeuronNode) and _decays(one.node)
+        ]
+    if contract.output_lag:
+        found += [Deviation(name, "counts the spikes decided in the last timestep, which leave after it", {})
+                  for one in made if (name := one.node.name) and isinstance(one.node, NeuronNode)]  # fmt: skip
+    damage: dict[str, dict[str, float]] = {}
+    for each in found:
+        key = json.dumps(each.change, sort_keys=True)
+        if each.change and key not in damage and trace is not None and data is not None:
+            other = simulate(graph, contract.with_overrides(**each.change), dict(data), length=length).spikes
+            damage[key] = {
+                name: float(np.abs(_counts(other[name]) - _counts(spikes)).sum() / max(int(spikes.sum()), 1))
+                for name, spikes in trace.spikes.items()
+            }
+    rows = []
+    for each in found:
+        row: dict[str, Any] = {"stage": "lower", "layer": each.layer, "what": each.what}
+        if each.change:
+            row["computes"] = dict(each.change)
+            row["spike_count_error"] = damage.get(json.dumps(each.change, sort_keys=True), {}).get(each.layer)
+        rows.append(row)
+    return rows
+
+
+def _decays(node: NeuronNode) -> bool:
+    return node.du < 4095 or (node.dv > 0 and node.reset_interval != 1)
+
+
+def _counts(spikes: np.ndarray) -> np.ndarray:
+    return np.asarray(spikes.sum(0, dtype=np.int64))

@@ -1,0 +1,120 @@
+"""A float .nir file of any platform -> LoihiProgram: quantize it under its contract, and accept it for a target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lavatube.contract import ExecutionContract
+from lavatube.convert.float_graph.given import choose_contract, read_float_inputs, shaped
+from lavatube.convert.float_graph.raw import RawGraph, raw_from_file
+from lavatube.convert.float_graph.read import read_float_graph
+from lavatube.convert.post_training.quantize_graph import quantize_graph
+from lavatube.convert.to_nir import METADATA_KEY
+from lavatube.deploy.accept import accept
+from lavatube.errors import LavatubeError
+from lavatube.files import require_writable, whole_file, write_json
+from lavatube.inputs import InputBatch
+from lavatube.program import LoihiProgram, Overflow
+from lavatube.program_file import save_program
+
+REPORT = "quantization.json"
+
+
+def lower_float(
+    path: Path | str,
+    *,
+    contract: ExecutionContract | str | None = None,
+    dt: float | None = None,
+    data: Mapping[str, np.ndarray] | np.ndarray | Path | str | None = None,
+    steps: int | None = None,
+    out: Path | str | None = None,
+    weight_bits: int = 8,
+    target: str = "loihi2",
+    overflow: Overflow = "strict",
+    strict: bool = False,
+    num_steps: int | None = None,
+    input_bits: int | None = None,
+    stage: str = "lower",
+) -> LoihiProgram:
+    """Quantize a float NIR file after training; write the program to `out` if given.
+
+    contract: as for `run_float`.  data: X.npz or arrays in the file's units, to choose the units by; `steps`: of a
+              static input. Without data the units come from the weights and the bounds.
+    strict:   refuse every record of stage "lower": where the program computes something else than the contract, and,
+              unless `stage` is "quantize", every rounding.
+    raises:   UnsupportedError for what no program computes, LavatubeError for bad input, or what the target lacks.
+    """
+    graph = read_float_graph(path)
+    chosen, noted = choose_contract(path, contract)
+    chosen = chosen if dt is None else chosen.with_overrides(dt=dt)
+    values: dict[str, np.ndarray] | None = None
+    length = None
+    if data is not None:
+        given, length = read_float_inputs(graph, data)
+        values = {name: shaped(graph, name, value, steps) for name, value in given.items()}
+        length = length if length is None or steps is None else np.minimum(length, steps)
+    program = quantize_graph(
+        graph, chosen, data=values, length=length, weight_bits=weight_bits, target=target, overflow=overflow,
+        num_steps=num_steps, input_bits=input_bits, stage=stage,
+    )  # fmt: skip
+    records = [{"stage": "read", **record} for record in noted]
+    program = replace(program, lossy=(*records, *program.lossy))
+    return accept(program, where=str(path), strict=strict, out=out)
+
+
+def quantize_float(path: Path | str, *, out: Path | str, **settings: Any) -> LoihiProgram:
+    """Quantize a float NIR file into a folder: program.safetensors, float.nir (the file itself), quantization.json.
+
+    settings: as for `lower_float`.
+    raises:   as `lower_float`.
+    """
+    folder = Path(out)
+    require_writable(folder)
+    program = lower_float(path, stage="quantize", **settings)
+    if Path(path).resolve() != (folder / "float.nir").resolve():
+        with whole_file(folder / "float.nir") as temporary:
+            temporary.write_bytes(Path(path).read_bytes())
+    write_json(folder / REPORT, report(program))
+    save_program(program, folder / "program.safetensors")
+    return program
+
+
+def report(program: LoihiProgram) -> dict[str, Any]:
+    """What quantization did, for people and for JSON."""
+    return {
+        "kind": "post-training quantization",
+        "source_sha256": program.source["sha256"],
+        "num_steps": program.num_steps,
+        "inputs": {
+            node.name: {"message_bits": node.message_bits, "scale": program.scales[node.name]}
+            for node in program.inputs
+        },
+        "populations": {
+            node.name: {"vth": node.vth, "du": node.du, "dv": node.dv, "reset": node.reset} for node in program.neurons
+        },
+        "lossy": [dict(record) for record in program.lossy],
+    }
+
+
+def is_float_nir(path: Path | str) -> bool:
+    """Whether a .nir file carries no integers of ours. raises: LavatubeError if it is unsafe or no NIR."""
+    raw = raw_from_file(Path(path))
+    return not isinstance(raw, RawGraph) or METADATA_KEY not in raw.metadata
+
+
+def encoded(program: LoihiProgram, values: Mapping[str, np.ndarray], length: np.ndarray | None) -> InputBatch:
+    """Real inputs [T, B, ...] as the events of a program that was quantized from a float file."""
+    first = next(iter(values.values()))
+    events = {}
+    for node in program.inputs:
+        scaled = np.rint(np.asarray(values[node.name], np.float64) / program.scales.get(node.name, 1.0))
+        if scaled.min(initial=0) < 0:
+            raise LavatubeError("a negative input", where=node.name, expected="numbers of at least 0")
+        events[node.name] = np.minimum(scaled, node.max_value).astype(np.int64)
+    lengths = np.full(first.shape[1], len(first), np.int64) if length is None else np.asarray(length, np.int64)
+    return InputBatch(events, lengths)

@@ -1,0 +1,214 @@
+"""Level 1 parity: the float network under its contract against its program, within declared bounds."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lavatube.contract import ExecutionContract
+from lavatube.convert.float_graph.given import choose_contract, read_float_inputs, shaped
+from lavatube.convert.float_graph.read import read_float_graph
+from lavatube.convert.float_graph.simulate import simulate
+from lavatube.deploy.lower_float import encoded
+from lavatube.errors import LavatubeError
+from lavatube.files import read_json, require_writable_file, write_json
+from lavatube.float_trace import FloatTrace
+from lavatube.program import LoihiProgram
+from lavatube.program_file import load_program, program_sha256
+from lavatube.sim.run import program_path, run
+from lavatube.trace import SpikeTrace, read_npz, within_length
+
+RESAMPLES = 1000
+NORMAL_95 = 1.959963984540054
+MAX_COUNT_ERROR, MIN_AGREEMENT = 0.10, 0.90  # gates where the user declares none
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share and its 95 % interval; low and high are None below two samples."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class LayerAgreement:
+    """count_error: of the spikes of each neuron and sample, sum of differences over the float network's spikes.
+
+    coincidence: spikes that both make in the same timestep, over those that at least one makes.
+    """
+
+    layer: str
+    spikes_float: int
+    spikes_program: int
+    count_error: Share
+    coincidence: float
+    holds: bool
+
+
+@dataclass(frozen=True)
+class ReadoutAgreement:
+    """agreement: samples with the same prediction; accuracies in %, None without labels."""
+
+    readout: str
+    agreement: Share
+    accuracy_float: float | None
+    accuracy_program: float | None
+    holds: bool
+
+
+@dataclass(frozen=True)
+class FloatParity:
+    """Level 1: gates on the measured values; the intervals say how sure they are."""
+
+    layers: tuple[LayerAgreement, ...]
+    readouts: tuple[ReadoutAgreement, ...]
+    max_count_error: float
+    min_agreement: float
+    contract: str
+    samples: int
+    num_steps: int
+    program_sha256: str
+    level: int = 1
+
+    @property
+    def holds(self) -> bool:
+        return all(row.holds for row in self.layers) and all(row.holds for row in self.readouts)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "parity", "holds": self.holds, **asdict(self)}
+
+
+def float_parity(
+    source: Path | str,
+    *,
+    float_file: Path | str | None = None,
+    contract: ExecutionContract | str | None = None,
+    dt: float | None = None,
+    data: Mapping[str, np.ndarray] | np.ndarray | Path | str,
+    samples: int | None = None,
+    steps: int | None = None,
+    max_count_error: float = MAX_COUNT_ERROR,
+    min_agreement: float = MIN_AGREEMENT,
+    out: Path | str | None = None,
+    backend: str = "fast",
+) -> FloatParity:
+    """Run both on the same samples and compare; write the report to `out` (a folder's own parity.json by default).
+
+    source:     a program, or the folder of `lavatube quantize`.  float_file, contract: by default the folder's
+                float.nir, and the contract that the program was quantized under.  data: X.npz or arrays in the units
+                of the float file.  max_count_error: of each layer; min_agreement: of each read-out's predictions.
+    raises:     LavatubeError for a program that was made from another file, or bad input.
+    """
+    folder = Path(source) if Path(source).is_dir() else None
+    program = load_program(program_path(source))
+    if out is not None:
+        require_writable_file(Path(out))
+    path = Path(float_file) if float_file is not None else None if folder is None else folder / "float.nir"
+    if path is None:
+        raise LavatubeError("the float network", where=str(source), expected="--float FILE.nir", got="none")
+    graph = read_float_graph(path)
+    if graph.sha256 != program.source.get("sha256"):
+        remedy = "give the file that it was quantized from"
+        raise LavatubeError("the program was not made from this file", where=str(path), remedy=remedy)
+    chosen = _contract(program, path, contract)
+    chosen = chosen if dt is None else chosen.with_overrides(dt=dt)
+    given, length = read_float_inputs(graph, data)
+    values = {name: shaped(graph, name, value, steps)[:, :samples] for name, value in given.items()}
+    total = len(next(iter(values.values())))
+    length = None if length is None else np.minimum(length, total)[:samples]
+    trace = simulate(graph, chosen, values, length=length, record=["v"])
+    made = run(program, encoded(program, values, length), backend=backend, record=["v"])
+    report = FloatParity(
+        tuple(_layer(name, trace, made, chosen.output_lag, max_count_error) for name in trace.spikes
+              if name in made.spikes),
+        tuple(_readout(name, program, trace, made, _labels(data, samples), min_agreement) for name in trace.output),
+        max_count_error, min_agreement, chosen.name, trace.batch, trace.num_steps, program_sha256(program),
+    )  # fmt: skip
+    if out is None and folder is not None and samples is None:
+        out = folder / "parity.json"
+    if out is not None:
+        _write(report, Path(out))
+    return report
+
+
+def _contract(program: LoihiProgram, path: Path, asked: ExecutionContract | str | None) -> ExecutionContract:
+    if asked is None and "contract" in program.source:
+        return ExecutionContract.read(json.loads(program.source["contract"]), where="program")
+    return choose_contract(path, asked)[0]
+
+
+def _layer(name: str, trace: FloatTrace, made: SpikeTrace, lag: int, limit: float) -> LayerAgreement:
+    there = trace.spikes[name].astype(np.int64)
+    here = made.spikes[name].astype(np.int64).reshape(there.shape)
+    if lag:  # what leaves a timestep after it was decided
+        here = within_length(np.concatenate([np.zeros_like(here[:1]), here[:-1]]), trace.length)
+    wrong = np.abs(there.sum(0) - here.sum(0)).reshape(len(trace.length), -1).sum(1)
+    total = there.sum(0).reshape(len(trace.length), -1).sum(1)
+    error = _ratio(wrong, total)
+    either = int(np.maximum(there, here).sum())
+    same = int(np.minimum(there, here).sum()) / either if either else 1.0
+    return LayerAgreement(name, int(there.sum()), int(here.sum()), error, same, error.value <= limit)
+
+
+def _readout(
+    name: str, program: LoihiProgram, trace: FloatTrace, made: SpikeTrace, label: np.ndarray | None, least: float
+) -> ReadoutAgreement:
+    node = next(node for node in program.readouts if node.name == name)
+    value = trace.output[name].reshape(trace.num_steps, trace.batch, -1)
+    if node.reads == "voltage":  # after the last timestep of each sample
+        read = value[np.maximum(trace.length - 1, 0), np.arange(trace.batch)]
+    else:
+        read = value.sum(0, dtype=np.float64)
+    there, here = np.argmax(read, axis=1), made.predictions[name]
+    agreement = wilson(int((there == here).sum()), trace.batch)
+    holds = agreement.value >= least
+    return ReadoutAgreement(name, agreement, _accuracy(there, label), _accuracy(here, label), holds)
+
+
+def _accuracy(prediction: np.ndarray, label: np.ndarray | None) -> float | None:
+    return None if label is None else 100.0 * float((prediction == label).mean())
+
+
+def _ratio(wrong: np.ndarray, total: np.ndarray) -> Share:
+    """Sum over sum, with a seeded bootstrap over the samples. Without any spike to count against, 0 or 1."""
+
+    def of(a: Any, b: Any) -> Any:
+        return np.where(b > 0, a / np.maximum(b, 1), np.minimum(a, 1))
+
+    value = float(of(wrong.sum(), total.sum()))
+    if len(wrong) < 2:
+        return Share(value, None, None)
+    drawn = np.random.default_rng(0).integers(0, len(wrong), (RESAMPLES, len(wrong)))
+    low, high = np.quantile(of(wrong[drawn].sum(1), total[drawn].sum(1)), [0.025, 0.975])
+    return Share(value, float(low), float(high))
+
+
+def wilson(successes: int, trials: int) -> Share:
+    """A share with Wilson's 95 % interval."""
+    share, z = successes / trials, NORMAL_95
+    middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials**2)) / (1 + z * z / trials)
+    return Share(share, max(0.0, middle - half), min(1.0, middle + half))
+
+
+def _labels(data: object, samples: int | None) -> np.ndarray | None:
+    label = read_npz(Path(data), kind="X.npz").get("label") if isinstance(data, (str, Path)) else None
+    return None if label is None else label[:samples]
+
+
+def _write(report: FloatParity, path: Path) -> None:
+    """Into a level 0 report that is there, under `float`; else alone."""
+    value = report.to_json()
+    if path.is_file():
+        before = read_json(path, kind="parity.json")
+        if before.get("kind") == "parity" and before.get("level") == 0:
+            value = {**before, "float": value}
+    write_json(path, value)

@@ -1,0 +1,316 @@
+"""Post-training quantization: exact where the numbers allow it, recorded where they do not, refused where it cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nir
+import numpy as np
+import pytest
+from dyadic_nir import DT, Dyadic, random_contract
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lavatube.contract import LOIHI, ExecutionContract
+from lavatube.contract_presets import preset
+from lavatube.convert.float_graph.graph import FloatGraph
+from lavatube.convert.float_graph.linear_maps import linear_map
+from lavatube.convert.float_graph.read import flat_graph, read_float_graph
+from lavatube.convert.float_graph.simulate import simulate
+from lavatube.convert.post_training.encoding import encoding_of
+from lavatube.convert.post_training.operators import operator_of
+from lavatube.convert.post_training.quantize_graph import quantize_graph
+from lavatube.errors import LavatubeError, UnsupportedError
+from lavatube.program import Conv2dNode, LoihiProgram
+from lavatube.sim.run import run
+
+NIR = Path(__file__).parents[1] / "data" / "nir"
+PLAIN = LOIHI.with_overrides(dt=DT, bias="input", state_rounding="none", weight_rounding="none", requires=())
+
+
+def spikes_of(graph: FloatGraph, steps: int, seed: int = 0, batch: int = 3) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {name: (rng.random((steps, batch, *graph.shapes[name])) < 0.5).astype(float) for name in graph.inputs}
+
+
+def differences(graph: FloatGraph, contract: ExecutionContract, program: LoihiProgram, steps: int) -> dict[str, int]:
+    """{population: spikes that are not the float network's}, and of read-outs of sums values that are not."""
+    data = spikes_of(graph, steps)
+    there = simulate(graph, contract, data)
+    here = run(program, {name: value.astype(int) for name, value in data.items()}, backend="reference")
+    found = {}
+    for name, spikes in there.spikes.items():
+        if name not in here.spikes:
+            continue
+        ours = here.spikes[name].reshape(spikes.shape).astype(int)
+        if contract.output_lag and not isinstance(graph.nodes[name], nir.Threshold):
+            ours = np.concatenate([ours[:1] * 0, ours[:-1]])
+        found[name] = int(np.abs(ours - spikes).sum())
+    for node in program.readouts:
+        if node.reads == "current":
+            unit = program.scales[program.inbound(node)[0].name]
+            value = there.output[node.name].reshape(steps, 3, -1).sum(0)
+            found[node.name] = int((here.readouts[node.name] * unit != value).sum())
+    return found
+
+
+def lossy(program: LoihiProgram) -> list[dict]:
+    """What may change a spike, but the fraction that decayed states lose."""
+    ours = ("decayed states lose their fraction", "counts the spikes decided in the last timestep")
+    return [dict(r) for r in program.lossy if r["stage"] != "read" and not r["what"].startswith(ours)]
+
+
+@pytest.mark.parametrize("start", [0, 25, 50])
+def test_dyadic_networks_spike_as_in_float_under_random_contracts(start):
+    exact = 0
+    for seed in range(start, start + 25):
+        graph, contract = flat_graph(Dyadic(seed).graph), random_contract(seed)
+        program = quantize_graph(graph, contract, num_steps=8)
+        if not lossy(program):
+            exact += 1
+            assert not any(differences(graph, contract, program, 8).values()), seed
+    assert exact >= 10
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_dyadic_networks_spike_as_in_float_under_the_lava_and_loihi_contracts(seed):
+    graph = flat_graph(Dyadic(seed, kinds="lava", bias=False).graph)
+    for contract in (preset("lava").with_overrides(dt=DT), LOIHI.with_overrides(dt=DT)):
+        program = quantize_graph(graph, contract, num_steps=8)
+        assert not lossy(program)
+        assert not any(differences(graph, contract, program, 8).values())
+    graph = flat_graph(Dyadic(seed).graph)
+    contract = LOIHI.with_overrides(dt=DT, requires=())
+    program = quantize_graph(graph, contract, num_steps=8)
+    assert not lossy(program)
+    assert not any(differences(graph, contract, program, 8).values())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_states_that_the_contract_truncates_are_the_programs_for_any_time(seed):
+    rng = np.random.default_rng(seed)
+    full = np.ones(5)
+    weight = rng.integers(-100, 120, (5, 4)) * 64.0
+    neuron = nir.CubaLIF(full * 4, full * 8, full * 8, full * 0, full * 64 * 300, full * 0, full * 4)
+    nodes = {"input": nir.Input(np.array([4])), "w": nir.Linear(weight), "n": neuron, "o": nir.Output(np.array([5]))}
+    graph = flat_graph(nir.NIRGraph(nodes, [("input", "w"), ("w", "n"), ("n", "o")], type_check=False))
+    contract = PLAIN.with_overrides(state_rounding="toward-zero")
+    program = quantize_graph(graph, contract, num_steps=200)
+    assert [dict(record) for record in program.lossy] == []
+    assert differences(graph, contract, program, 200) == {"n": 0}
+
+
+@given(
+    st.lists(
+        st.sampled_from(["conv", "depthwise", "pool", "average", "scale", "flatten", "dense"]), min_size=1, max_size=3
+    ),
+    st.integers(0, 2**32 - 1),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_linear_nodes_without_a_neuron_between_become_one_operator(kinds, seed):
+    rng = np.random.default_rng(seed)
+    shape: tuple[int, ...] = (2, int(rng.integers(5, 9)), int(rng.integers(5, 9)))
+    first, path = shape, []
+    for number, kind in enumerate(kinds):
+        node: nir.NIRNode
+        if len(shape) == 3 and kind in ("conv", "depthwise"):
+            groups = shape[0] if kind == "depthwise" else 1
+            stride, pad = int(rng.integers(1, 3)), int(rng.integers(0, 3))
+            kernel = (int(rng.integers(1, 4)), int(rng.integers(1, 4)))
+            weight = rng.integers(-4, 5, (2 * groups, shape[0] // groups, *kernel)) * 0.5
+            node = nir.Conv2d(shape[1:], weight, stride, pad, 1, groups, np.zeros(2 * groups))
+        elif len(shape) == 3 and kind in ("pool", "average"):
+            cls = nir.SumPool2d if kind == "pool" else nir.AvgPool2d
+            size, pad = int(rng.integers(1, 3)), 0
+            node = cls(np.array([size, size]), np.array([size, size]), np.array([pad, pad]))
+        elif kind == "flatten" and len(shape) == 3:
+            node = nir.Flatten({"input": np.array(shape)}, 0, -1)
+        elif len(shape) == 1 and kind == "dense":
+            node = nir.Linear(rng.integers(-3, 4, (4, shape[0])) * 1.0)
+        else:
+            node = nir.Scale(rng.integers(1, 4, shape) * 0.5 if kind == "average" else np.full(shape, 0.5))
+        run_node = linear_map("n", node, (int(np.prod(shape)),), np.float64)
+        try:
+            shape = run_node(np.zeros((1, *shape))).shape[1:]
+        except ValueError:
+            return  # a window larger than the picture
+        if 0 in shape:
+            return
+        path.append((f"n{number}", node, shape))
+    x = rng.integers(0, 2, (3, *first)).astype(float)
+    want = x
+    for _, node, out in path:
+        want = linear_map("n", node, out, np.float64)(want)
+    assert np.array_equal(operator_of(path, first, "")(x), want.reshape(3, -1))
+
+
+def test_a_pool_before_a_convolution_is_fused_into_it():
+    full = np.ones((2, 3, 3))
+    nodes = {
+        "input": nir.Input(np.array([2, 6, 6])), "pool": nir.SumPool2d(*(np.array([n, n]) for n in (2, 2, 0))),
+        "conv": nir.Conv2d((3, 3), np.ones((2, 2, 3, 3)) / 4, 1, 1, 1, 1, np.zeros(2)),
+        "n": nir.IF(full, full, full * 0), "o": nir.Output(np.array([2, 3, 3])),
+    }  # fmt: skip
+    edges = [("input", "pool"), ("pool", "conv"), ("conv", "n"), ("n", "o")]
+    graph = flat_graph(nir.NIRGraph(nodes, edges, type_check=False))
+    program = quantize_graph(graph, PLAIN, num_steps=5)
+    (node,) = program.synapses
+    assert isinstance(node, Conv2dNode)
+    assert (node.weight.shape, node.stride, node.padding) == ((2, 2, 6, 6), (2, 2), (2, 2))
+    assert differences(graph, PLAIN, program, 5) == {"n": 0}
+
+
+def one_layer(neuron: nir.NIRNode, weight: np.ndarray) -> FloatGraph:
+    out, size = weight.shape
+    nodes = {"input": nir.Input(np.array([size])), "w": nir.Linear(weight), "n": neuron,
+             "o": nir.Output(np.array([out]))}  # fmt: skip
+    return flat_graph(nir.NIRGraph(nodes, [("input", "w"), ("w", "n"), ("n", "o")], type_check=False))
+
+
+def lif(size: int, **change: np.ndarray | float) -> nir.LIF:
+    values = {"tau": 10.0, "r": 10.0, "v_leak": 0.0, "v_threshold": 1.0, "v_reset": 0.0, **change}
+    return nir.LIF(**{name: np.ones(size) * value for name, value in values.items()})
+
+
+@pytest.mark.parametrize("bits", [2, 3, 8])
+def test_every_rounding_is_recorded_with_its_damage(bits):
+    weight = np.random.default_rng(0).normal(size=(6, 20)) * 0.3
+    program = quantize_graph(one_layer(lif(6), weight), PLAIN, weight_bits=bits)
+    by_what = {record["what"]: record for record in program.lossy}
+    record = by_what[f"weights rounded to {bits} bits"]
+    (node,) = program.synapses
+    unit = program.scales["w"]
+    used = node.weight * 2.0**node.weight_exp * unit
+    relative = np.abs(used - weight) / np.abs(weight)
+    assert record["relative_error_mean"] == pytest.approx(relative.mean())
+    assert record["relative_error_largest"] == pytest.approx(relative.max())
+    assert record["weights_to_zero"] == (used == 0).sum()
+    assert node.num_weight_bits == bits
+    assert len(np.unique(node.weight)) <= 2**bits
+    assert by_what["decay of v rounded to its register"]["used"] == 1 - 410 / 4096
+
+
+def test_the_units_are_chosen_by_the_spikes_of_the_calibration_data():
+    rng = np.random.default_rng(3)
+    graph = one_layer(lif(12), rng.normal(size=(12, 30)) * 0.25)
+    data = spikes_of(graph, 60, seed=5, batch=6)
+
+    def count_error(program: LoihiProgram) -> int:
+        there = simulate(graph, PLAIN, data).spikes["n"].sum(0).astype(int)
+        here = run(program, data["input"].astype(int), backend="reference").spikes["n"].sum(0)
+        return int(np.abs(there - here).sum())
+
+    blind = quantize_graph(graph, PLAIN, weight_bits=3, num_steps=60)
+    shown = quantize_graph(graph, PLAIN, weight_bits=3, data=data)
+    assert count_error(shown) < count_error(blind)
+
+
+def test_thresholds_that_differ_between_neurons_are_scaled_into_their_weights():
+    weight = np.array([[0.5, 0.25], [1.0, -0.5], [0.25, 0.75]])
+    graph = one_layer(lif(3, v_threshold=np.array([1.0, 2.0, 0.5]), tau=2.0, r=2.0), weight)
+    program = quantize_graph(graph, PLAIN, num_steps=8)
+    assert not lossy(program)
+    assert differences(graph, PLAIN, program, 8) == {"n": 0}
+
+
+@pytest.mark.parametrize(
+    ("neuron", "word"),
+    [
+        (lif(2, tau=np.array([10.0, 20.0])), "time constants that differ"),
+        (lif(2, v_leak=np.array([0.5, 0.1])), "initial potentials that differ"),
+    ],
+)
+def test_what_a_population_cannot_hold_is_refused_with_the_remedy(neuron, word):
+    contract = PLAIN.with_overrides(initial_v="v_leak")
+    with pytest.raises(UnsupportedError, match=rf"{word}.*split the node"):
+        quantize_graph(one_layer(neuron, np.ones((2, 2))), contract)
+
+
+def test_a_voltage_that_drives_a_node_is_refused():
+    full = np.ones(2)
+    nodes = {"input": nir.Input(np.array([2])), "li": nir.LI(full * 9, full, full * 0), "n": lif(2),
+             "o": nir.Output(np.array([2]))}  # fmt: skip
+    graph = flat_graph(nir.NIRGraph(nodes, [("input", "li"), ("li", "n"), ("n", "o")], type_check=False))
+    with pytest.raises(UnsupportedError, match=r"li: a voltage drives a node.*LI into n"):
+        quantize_graph(graph, PLAIN)
+
+
+def test_a_leaky_integrator_is_read_as_a_voltage():
+    full = np.ones(2)
+    graph = one_layer(nir.LI(full * 2, full * 2, full * 0), np.array([[0.5, -1.0], [1.0, 0.25]]))
+    program = quantize_graph(graph, PLAIN, num_steps=8)
+    data = spikes_of(graph, 8)
+    v = simulate(graph, PLAIN, data, record=["v"]).v["n"][-1]
+    trace = run(program, data["input"].astype(int), backend="reference")
+    assert program.readout.reads == "voltage"
+    assert np.array_equal(trace.readout * program.scales["w"] / 64, v)
+
+
+@pytest.mark.parametrize(("reset", "register"), [("zero", {"vth": -1}), ("subtract", {"v_initial": 1})])
+def test_at_least_becomes_above_where_that_is_exact(reset, register):
+    full = np.ones(2)
+    graph = one_layer(nir.IF(full, full, full * 0), np.array([[0.5, 0.25], [1.0, -0.5]]))
+    strictly = PLAIN.with_overrides(if_reset=reset)
+    above = quantize_graph(graph, strictly, num_steps=8).neurons[0]
+    contract = strictly.with_overrides(comparator=">=")
+    program = quantize_graph(graph, contract, num_steps=8)
+    for name, change in register.items():
+        assert getattr(program.neurons[0], name) == getattr(above, name) + change
+    assert not lossy(program)
+    assert differences(graph, contract, program, 8) == {"n": 0}
+    assert any(differences(graph, strictly, program, 8).values())  # the comparator decides here
+
+
+def test_what_the_contract_computes_and_the_program_does_not_is_recorded_with_its_damage():
+    full = np.ones(4)
+    weight = np.random.default_rng(1).normal(size=(4, 6))
+    graph = one_layer(nir.IF(full, full, full * 0), weight)
+    contract = PLAIN.with_overrides(if_reset="subtract", spikes_per_step="many", if_lower_clip="-threshold")
+    data = spikes_of(graph, 30)
+    program = quantize_graph(graph, contract, data=data)
+    records = {tuple(r["computes"]): r for r in program.lossy if "computes" in r}
+    clip = records[("if_lower_clip",)]
+    there = simulate(graph, contract, data).spikes["n"].astype(int).sum(0)
+    without = simulate(graph, contract.with_overrides(if_lower_clip="none"), data).spikes["n"].astype(int).sum(0)
+    assert clip["stage"] == "lower"
+    assert clip["spike_count_error"] == np.abs(there - without).sum() / there.sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("values", "bits", "scale", "error"),
+    [
+        ([0, 1, 1], 1, 1.0, 0.0), ([0, 200], 8, 1.0, 0.0), ([0, 0.25, 0.75], 2, 0.25, 0.0),
+        ([0, 0.3, 0.9], 2, 0.3, 0.0), ([0.1, 0.77, 1.0], 8, 1 / 255, None),
+    ],
+)  # fmt: skip
+def test_inputs_become_integers_times_a_scale(values, bits, scale, error):
+    found = encoding_of("x", np.array(values), None, "")
+    assert (found.bits, found.scale) == (bits, pytest.approx(scale))
+    assert np.abs(found.events(np.array(values)) * found.scale - values).max() <= scale / 2
+    assert found.error == error if error is not None else found.error > 0
+
+
+def test_negative_inputs_are_refused():
+    with pytest.raises(UnsupportedError, match=r"negative input.*two inputs"):
+        encoding_of("x", np.array([-1.0, 1.0]), None, "f.nir")
+
+
+def test_a_population_that_no_unit_keeps_within_the_registers_is_refused_with_the_remedy():
+    full = np.ones(2)
+    graph = one_layer(nir.IF(full, full * 0.05, full * 0), -np.ones((2, 300)))
+    with pytest.raises(LavatubeError, match=r"no unit keeps this population.*v can reach.*--overflow hardware"):
+        quantize_graph(graph, PLAIN, num_steps=10_000)
+    assert quantize_graph(graph, PLAIN, num_steps=10_000, overflow="hardware")
+
+
+@pytest.mark.parametrize(("name", "contract"), [("lif_norse", "norse"), ("two_lif_neurons", "norse")])
+def test_files_of_other_platforms_keep_their_spike_counts(name, contract):
+    graph = read_float_graph(NIR / f"{name}.nir")
+    chosen = preset(contract).with_overrides(dt=1e-4)
+    data = spikes_of(graph, 300)
+    program = quantize_graph(graph, chosen, data=data)
+    there = simulate(graph, chosen, data).spikes
+    here = run(program, next(iter(data.values())).astype(int), backend="reference").spikes
+    assert sum(spikes.sum() for spikes in there.values()) > 10
+    for population, spikes in there.items():
+        assert np.abs(spikes.sum(0).astype(int) - here[population].sum(0)).max() <= 1

@@ -1,0 +1,133 @@
+"""Level 1: a program against its float network, from the command line to the gates; level 0 of what quantize makes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nir
+import numpy as np
+import pytest
+from dyadic_nir import Dyadic, random_contract
+
+from lavatube.cli.app import invoke
+from lavatube.convert.float_graph.read import flat_graph
+from lavatube.convert.post_training.quantize_graph import quantize_graph
+from lavatube.errors import LavatubeError
+from lavatube.program_file import load_program
+from lavatube.sim.compare import compare
+from lavatube.sim.float_parity import float_parity, wilson
+from lavatube.sim.run import run
+
+NIR = Path(__file__).parents[1] / "data" / "nir"
+BRAILLE = NIR / "nirtorch_braille.nir"
+
+
+def write_data(path: Path, shape: tuple[int, ...], *, steps: int = 40, batch: int = 6, rate: float = 0.4) -> Path:
+    rng = np.random.default_rng(0)
+    np.savez(path, input=(rng.random((steps, batch, *shape)) < rate).astype(np.uint8), label=np.arange(batch) % 7)
+    return path
+
+
+@pytest.fixture
+def braille(tmp_path: Path) -> tuple[Path, Path]:
+    """(folder of `lavatube quantize`, X.npz)"""
+    data = write_data(tmp_path / "x.npz", (12,))
+    command = ["quantize", str(BRAILLE), "--out", str(tmp_path / "q"), "--contract", "norse", "--dt", "1e-4"]
+    assert invoke([*command, "--data", str(data)]) == 0
+    return tmp_path / "q", data
+
+
+def test_a_float_file_becomes_a_folder_whose_program_is_within_the_gates(braille, capsys):
+    folder, data = braille
+    assert {path.name for path in folder.iterdir()} == {"program.safetensors", "float.nir", "quantization.json"}
+    assert (folder / "float.nir").read_bytes() == BRAILLE.read_bytes()
+    capsys.readouterr()
+    assert invoke(["parity", str(folder), "--against", "float", "--data", str(data), "--max-count-error", "0.15"]) == 0
+    said = capsys.readouterr().out
+    assert "WITHIN the bounds" in said
+    assert "accuracy" in said
+    report = json.loads((folder / "parity.json").read_text())
+    assert (report["level"], report["holds"], report["samples"]) == (1, True, 6)
+    first = report["layers"][0]
+    assert first["spikes_float"] > 50
+    assert first["count_error"]["low"] <= first["count_error"]["value"] <= first["count_error"]["high"]
+
+
+def test_a_gate_that_fails_is_exit_1_and_says_which(braille, capsys):
+    folder, data = braille
+    command = ["parity", str(folder / "program.safetensors"), "--against", "float", "--float", str(BRAILLE)]
+    capsys.readouterr()
+    assert invoke([*command, "--data", str(data), "--max-count-error", "1e-6", "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert not report["holds"]
+    assert [row["holds"] for row in report["layers"]] == [row["count_error"]["value"] == 0 for row in report["layers"]]
+
+
+def test_another_float_file_is_refused(braille):
+    folder, data = braille
+    with pytest.raises(LavatubeError, match="not made from this file"):
+        float_parity(folder, float_file=NIR / "lif_norse.nir", data=data)
+
+
+def test_the_report_counts_what_differs(braille):
+    folder, data = braille
+    other = float_parity(folder, data=data, contract="norse,dt=1e-4,comparator=>=,cuba_reset=subtract")
+    same = float_parity(folder, data=data)
+    assert other.layers[0].count_error.value > same.layers[0].count_error.value
+    assert other.layers[0].spikes_float != same.layers[0].spikes_float
+    assert other.layers[0].spikes_program == same.layers[0].spikes_program
+
+
+def test_level_0_holds_between_the_engines_for_a_quantized_recurrent_file(braille):
+    folder, data = braille
+    program = load_program(folder / "program.safetensors")
+    events = np.load(data)["input"][:20, :2]
+    reference = run(program, events, backend="reference", record=["v", "u"])
+    assert sum(int(spikes.sum()) for spikes in reference.spikes.values()) > 100
+    for engine in ("fast", "lava"):
+        assert compare(reference, run(program, events, backend=engine, record=["v", "u"])).first is None
+
+
+@pytest.mark.parametrize("seed", [4, 6, 9])
+def test_level_0_holds_between_the_engines_for_quantized_random_graphs(seed):
+    graph = flat_graph(Dyadic(seed).graph)
+    program = quantize_graph(graph, random_contract(seed), num_steps=6)
+    rng = np.random.default_rng(seed)
+    events = {node.name: rng.integers(0, 2, (6, 2, *node.shape)) for node in program.inputs}
+    reference = run(program, events, backend="reference")
+    for engine in ("fast", "lava"):
+        assert compare(reference, run(program, events, backend=engine)).first is None
+
+
+def test_lower_takes_a_float_file_and_strict_refuses_what_it_rounds(tmp_path, capsys):
+    out = tmp_path / "p.safetensors"
+    command = ["lower", str(NIR / "lif_norse.nir"), "--contract", "norse", "--dt", "1e-4", "--out", str(out)]
+    assert invoke(command) == 0
+    assert load_program(out).neurons[0].dv == 164
+    assert invoke([*command, "--strict"]) == 2
+    assert "lossy steps" in capsys.readouterr().err
+    assert invoke(["lower", str(NIR / "lif_norse.nir"), "--out", str(out)]) == 2
+    assert "expected --contract with one of" in capsys.readouterr().err
+
+
+def test_strict_quantization_refuses_only_another_contract(tmp_path, capsys):
+    full = np.ones(2)
+    nodes = {"input": nir.Input(np.array([2])), "w": nir.Linear(np.array([[0.3, 0.7], [0.1, -0.9]])),
+             "n": nir.IF(full, full, full * 0), "o": nir.Output(np.array([2]))}  # fmt: skip
+    graph = nir.NIRGraph(nodes, [("input", "w"), ("w", "n"), ("n", "o")], type_check=False)
+    nir.write(str(tmp_path / "f.nir"), graph)
+    command = ["quantize", str(tmp_path / "f.nir"), "--strict", "--overwrite", "--out", str(tmp_path / "q")]
+    assert invoke([*command, "--contract", "loihi"]) == 0
+    assert invoke([*command, "--contract", "loihi,if_reset=subtract,spikes_per_step=many"]) == 2
+    assert "one spike in a timestep" in capsys.readouterr().err
+    assert invoke([*command, "--contract", "loihi,if_reset=subtract", "--target", "loihi1"]) == 2
+    assert "soft reset" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("right", "trials", "low", "high"), [(9, 10, 0.5958, 0.9821), (0, 5, 0.0, 0.4345), (4, 4, 0.5101, 1)]
+)
+def test_wilson_intervals_are_those_of_the_formula(right, trials, low, high):
+    found = wilson(right, trials)
+    assert (found.low, found.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
