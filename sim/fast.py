@@ -18,10 +18,11 @@ from lavatube.inputs import InputBatch
 from lavatube.program import LoihiProgram
 from lavatube.program_file import program_sha256
 from lavatube.sim.counts import Counts
-from lavatube.sim.counts.tallied import Tallied, counts_of, tallied
+from lavatube.sim.counts.tallied import counts_of
 from lavatube.sim.engine import finish_trace
 from lavatube.sim.fast_kernels.choice import KERNELS, Kernel
 from lavatube.sim.fast_kernels.compiled import HAS_NUMBA
+from lavatube.sim.fast_kernels.counting import BlockSums
 from lavatube.sim.fast_kernels.populations import CompiledPopulation, TorchPopulation
 from lavatube.sim.fast_kernels.recording import FastRecording, Keeper
 from lavatube.sim.fast_kernels.synapse import ReadySynapse
@@ -120,7 +121,7 @@ class FastEngine:
         readouts = {node.name: np.zeros((batch, *node.shape), np.int64) for node in self.program.readouts}
         at_once, size = self.block(keeper.num_steps, batch)
         blocks = [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
-        parts: list[Tallied] = []
+        parts: list[BlockSums] = []
         for rows, block in side_by_side(
             lambda rows: (rows, self._run_block(keeper, rows, at_once, counted)), blocks, self.threads
         ):
@@ -133,7 +134,10 @@ class FastEngine:
                 parts.append(block.counts)
             if progress is not None:
                 progress(rows.stop, batch)
-        return readouts, counts_of(self.program, self.sha256, parts) if counted else None
+        return readouts, self._counts(parts, keeper.length) if counted else None
+
+    def _counts(self, parts: list[BlockSums], length: np.ndarray) -> Counts:
+        return counts_of(self.ready.counts.plan, self.sha256, parts, length)
 
     def block(self, num_steps: int, batch: int) -> tuple[int, int]:
         """(timesteps, samples) that are worked on at once."""
@@ -157,7 +161,7 @@ class FastEngine:
                 keeper.stretch(name, steps, rows, made)
                 overflows[name] += (made.overflows * alive).sum((1, 2))
         readouts = {name: value.cpu().numpy() for name, value in walk.readouts.items()}
-        counts = None if walk.counting is None else tallied(self.ready.counts, walk.counting, keeper.length[rows])
+        counts = None if walk.counting is None else walk.counting.result()
         return Block(readouts, {name: value.cpu().numpy() for name, value in overflows.items()}, counts)
 
 
@@ -167,7 +171,7 @@ class Block:
 
     readouts: Mapping[str, np.ndarray]
     overflows: Mapping[str, np.ndarray]
-    counts: Tallied | None
+    counts: BlockSums | None
 
 
 def side_by_side(work: Callable[[slice], Done], blocks: list[slice], threads: int) -> Iterator[Done]:

@@ -14,10 +14,12 @@ import numpy as np
 
 from lavatube.program import LoihiProgram, Source, Synapse
 from lavatube.sim.connectivity import fan_out
+from lavatube.sim.counts.host import weight_bits
 from lavatube.sim.fast_kernels.order import c_order_of
 
 Key = tuple[str, int]  # source, lag
 Sum = tuple[int, int]  # column, factor
+BYTE = 255
 
 
 @dataclass
@@ -44,7 +46,12 @@ class Columns:
         """[columns, neurons] int32."""
         return np.stack(self.weights)
 
-    @property
+    @cached_property
+    def together(self) -> int:
+        """Products of a byte and a weight that certainly add up to less than 2^31."""
+        return ((1 << 31) - 1) // (BYTE * max(1, int(self.matrix.max())))
+
+    @cached_property
     def most_bits(self) -> int:
         """Bits of the largest event."""
         return max(-self.source.event_range[0], self.source.event_range[1]).bit_length()
@@ -67,6 +74,10 @@ class CountPlan:
     program: LoihiProgram
     groups: Mapping[Key, Columns]
     synapses: Mapping[str, SynapseSums]
+
+    @cached_property
+    def weight_bits(self) -> Mapping[str, int]:
+        return weight_bits(self.program)
 
 
 def count_plan(program: LoihiProgram) -> CountPlan:

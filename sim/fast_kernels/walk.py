@@ -14,8 +14,8 @@ import torch
 
 from lavatube.program import InputNode, LoihiProgram, NeuronNode, ReadoutNode, Source, Target
 from lavatube.sim.engine import event_dtype
-from lavatube.sim.fast_kernels.count_plan import CountPlan, count_plan
-from lavatube.sim.fast_kernels.counting import Counting
+from lavatube.sim.fast_kernels.count_plan import count_plan
+from lavatube.sim.fast_kernels.counting import Counting, ReadyCounts
 from lavatube.sim.fast_kernels.order import place_of
 from lavatube.sim.fast_kernels.populations import CompiledPopulation, Steps, TorchPopulation, bias_of
 from lavatube.sim.fast_kernels.synapse import ReadySynapse
@@ -48,8 +48,8 @@ class Ready:
         return found
 
     @cached_property
-    def counts(self) -> CountPlan:
-        return count_plan(self.program)
+    def counts(self) -> ReadyCounts:
+        return ReadyCounts(count_plan(self.program), self.synapses, self.past)
 
 
 class Walk:
@@ -73,7 +73,7 @@ class Walk:
             for node in program.neurons
         }
         self.past = ready.past
-        self.counting = Counting(ready.counts, ready.synapses, self.past, batch, device) if counted else None
+        self.counting = Counting(ready.counts, batch, device) if counted else None
         self.spare: list[torch.Tensor] = []  # room for sums that nobody needs any more
         self.lent: dict[str, torch.Tensor] = {}
         self.widest = max(int(np.prod(target.shape)) for target in program.targets)
