@@ -5,9 +5,8 @@ How it is made, and what was measured: docs/simulation.md. The parts are in `fas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -20,13 +19,14 @@ from lavatube.program_file import program_sha256
 from lavatube.sim.counts import Counts
 from lavatube.sim.counts.tallied import counts_of
 from lavatube.sim.engine import finish_trace
+from lavatube.sim.fast_kernels.block import BlockResult, BlockRun
 from lavatube.sim.fast_kernels.choice import KERNELS, Kernel
 from lavatube.sim.fast_kernels.compiled import HAS_NUMBA
 from lavatube.sim.fast_kernels.counting import BlockSums
 from lavatube.sim.fast_kernels.populations import CompiledPopulation, TorchPopulation
 from lavatube.sim.fast_kernels.recording import FastRecording, Keeper
 from lavatube.sim.fast_kernels.synapse import ReadySynapse
-from lavatube.sim.fast_kernels.walk import Ready, Walk
+from lavatube.sim.fast_kernels.walk import Ready
 from lavatube.trace import SpikeTrace
 from lavatube.train.device import torch_device
 
@@ -109,35 +109,34 @@ class FastEngine:
         self, inputs: InputBatch, record: frozenset[str], progress: Callable[[int, int], None] | None, counted: bool
     ) -> tuple[SpikeTrace, Counts | None]:
         recording = FastRecording(self.program, inputs, record)
-        readouts, counts = self.through(recording, counted=counted, progress=progress)
+        readouts, sums = self.through(recording, counted=counted, progress=progress)
         made_by = {"engine": "fast", "device": self.device, "sha256": self.sha256}
-        return finish_trace(recording, readouts, events=recording.events, **made_by), counts
+        trace = finish_trace(recording, readouts, events=recording.events, **made_by)
+        return trace, self.counts(sums, inputs.length) if counted else None
 
     def through(
         self, keeper: Keeper, *, counted: bool, progress: Callable[[int, int], None] | None = None
-    ) -> tuple[dict[str, np.ndarray], Counts | None]:
-        """Run from and to a keeper, block by block: (read-outs [B, classes], counts where `counted`)."""
+    ) -> tuple[dict[str, np.ndarray], list[BlockSums]]:
+        """All samples from and to a keeper, block by block: (read-outs [B, classes], sums of the counts)."""
         batch = len(keeper.length)
-        readouts = {node.name: np.zeros((batch, *node.shape), np.int64) for node in self.program.readouts}
         at_once, size = self.block(keeper.num_steps, batch)
         blocks = [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
-        parts: list[BlockSums] = []
-        for rows, block in side_by_side(
-            lambda rows: (rows, self._run_block(keeper, rows, at_once, counted)), blocks, self.threads
-        ):
-            for name, value in block.readouts.items():
-                readouts[name][rows] = value
-            for name, found in block.overflows.items():
-                for kind, number in zip(("wraps", "saturations"), found, strict=True):
-                    keeper.overflow[kind][name] += int(number)
-            if block.counts is not None:
-                parts.append(block.counts)
+
+        def work(rows: slice) -> BlockResult:
+            block = BlockRun(self.ready, rows, keeper.length, at_once, keeper.kept, counted)
+            block.advance(keeper, keeper.num_steps)
+            return block.result()
+
+        results = []
+        for rows, result in zip(blocks, side_by_side(work, blocks, self.threads), strict=True):
+            results.append(result)
             if progress is not None:
                 progress(rows.stop, batch)
-        return readouts, self._counts(parts, keeper.length) if counted else None
+        return collected(keeper, results)
 
-    def _counts(self, parts: list[BlockSums], length: np.ndarray) -> Counts:
-        return counts_of(self.ready.counts.plan, self.sha256, parts, length)
+    def counts(self, sums: list[BlockSums], length: np.ndarray) -> Counts:
+        """Of blocks that make up all samples. length: [B] int64."""
+        return counts_of(self.ready.counts.plan, self.sha256, sums, length)
 
     def block(self, num_steps: int, batch: int) -> tuple[int, int]:
         """(timesteps, samples) that are worked on at once."""
@@ -147,31 +146,15 @@ class FastEngine:
         at_once = 1 if self.program.is_recurrent else min(num_steps, rows)
         return at_once, max(1, min(rows // at_once, -(-batch // self.threads)))
 
-    @torch.no_grad()
-    def _run_block(self, keeper: Keeper, rows: slice, at_once: int, counted: bool) -> Block:
-        """One block of samples through all timesteps."""
-        length = torch.tensor(keeper.length[rows], device=self.device)
-        walk = Walk(self.ready, length, at_once, keeper.kept, counted)
-        overflows = {node.name: torch.zeros(2, dtype=torch.int64, device=self.device) for node in self.program.neurons}
-        for start in range(0, keeper.num_steps, at_once):
-            steps = slice(start, min(start + at_once, keeper.num_steps))
-            alive = torch.arange(steps.start, steps.stop, device=self.device)[:, None] < length
-            events = {node.name: keeper.input(node, steps, rows, self.device) for node in self.program.inputs}
-            for name, made in walk.run(events, alive).items():
-                keeper.stretch(name, steps, rows, made)
-                overflows[name] += (made.overflows * alive).sum((1, 2))
-        readouts = {name: value.cpu().numpy() for name, value in walk.readouts.items()}
-        counts = None if walk.counting is None else walk.counting.result()
-        return Block(readouts, {name: value.cpu().numpy() for name, value in overflows.items()}, counts)
 
-
-@dataclass(frozen=True)
-class Block:
-    """What a block of samples left: read-outs [B, classes], {population: [wraps, saturations]}, sums of counts."""
-
-    readouts: Mapping[str, np.ndarray]
-    overflows: Mapping[str, np.ndarray]
-    counts: BlockSums | None
+def collected(keeper: Keeper, results: list[BlockResult]) -> tuple[dict[str, np.ndarray], list[BlockSums]]:
+    """(read-outs, sums of the counts) of all blocks; overflows go to the keeper."""
+    for result in results:
+        for name, found in result.overflows.items():
+            for kind, number in zip(("wraps", "saturations"), found, strict=True):
+                keeper.overflow[kind][name] += int(number)
+    readouts = {name: np.concatenate([result.readouts[name] for result in results]) for name in results[0].readouts}
+    return readouts, [result.sums for result in results if result.sums is not None]
 
 
 def side_by_side(work: Callable[[slice], Done], blocks: list[slice], threads: int) -> Iterator[Done]:

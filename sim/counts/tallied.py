@@ -88,4 +88,3 @@ def _resets(target: NeuronNode, length: np.ndarray) -> np.ndarray:
         return first
     own = np.maximum(length - target.reset_offset + target.reset_interval - 1, 0) // target.reset_interval
     return own if target.reset_offset == 0 else own + first
-

@@ -21,7 +21,9 @@ class CompiledUpdates:
         self.number = int(self.biased.sum())
         self.all_dense = all(isinstance(ready.node, DenseNode) for ready in inbound)
         self.takes = {
-            ready.node.name: [None if take is None else torch.from_numpy(take) for take in (ready.take_in, ready.take_out)]
+            ready.node.name: [
+                None if take is None else torch.from_numpy(take) for take in (ready.take_in, ready.take_out)
+            ]
             for ready in inbound
         }
         only = inbound[0].node if len(inbound) == 1 else None
@@ -29,7 +31,9 @@ class CompiledUpdates:
         if self.conv is not None:  # what an event changes at a place: its neurons without a bias
             quiet = lay_out(node.bias_mant.reshape(self.conv.out_shape) == 0, self.conv.out_shape)
             height, width = self.conv.out_shape[1:]
-            self.quiet = np.ascontiguousarray(quiet).reshape(height, width * self.conv.groups, -1).sum(-1, dtype=np.int32)
+            self.quiet = (
+                np.ascontiguousarray(quiet).reshape(height, width * self.conv.groups, -1).sum(-1, dtype=np.int32)
+            )
 
     def add(self, seen: Seen, alive: torch.Tensor, stop: np.ndarray, sums: np.ndarray) -> None:
         """sums[b] += updates before stop[b]. alive: [T, B] bool, true before stop [B] int64; sums: [B] int64."""
