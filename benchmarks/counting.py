@@ -22,9 +22,10 @@ from lavatube.sim.fast import FastEngine
 BATCHES = {"mlp": (1, 32, 256), "conv": (1, 8)}
 
 
-def seconds(work: Callable[[], object]) -> float:
+def seconds(work: Callable[..., object], *given: object, calls: int = 1) -> float:
     started = time.perf_counter()
-    work()
+    for _ in range(calls):
+        work(*given)
     return time.perf_counter() - started
 
 
@@ -47,9 +48,9 @@ def main() -> int:
             calls = max(1, 256 // batch) if network == "mlp" else 1
             plain, counted = [], []
             for _ in range(args.repeats):
-                plain.append(seconds(lambda inputs=inputs, n=calls: [engine.run(inputs) for _ in range(n)]))
-                counted.append(seconds(lambda inputs=inputs, n=calls: [engine.run_counted(inputs) for _ in range(n)]))
-            after = median(seconds(lambda trace=trace: count(program, trace)) for _ in range(5))
+                plain.append(seconds(engine.run, inputs, calls=calls))
+                counted.append(seconds(engine.run_counted, inputs, calls=calls))
+            after = median(seconds(count, program, trace) for _ in range(5))
             unit = calls * batch * STEPS / 1e6
             added = median(one / other for one, other in zip(counted, plain, strict=True)) - 1
             row = f"{median(plain) / unit:.3g} | {median(counted) / unit:.3g} | {added:+.1%}"

@@ -40,7 +40,7 @@ def parity(
     from lavatube.sim.parity import parity_of_traces
     from lavatube.sim.tables import render_parity
 
-    if other is not None or source.suffix == ".npz":
+    if other is not None or source.suffix in (".npz", ".h5", ".hdf5"):
         given = {
             "--data": data, "--against": against, "--samples": samples, "--record": record, "--timeout": timeout,
             "--conv": conv != "auto", "--stock-only": stock_only, "--device": device != "cpu",

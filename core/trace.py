@@ -19,8 +19,6 @@ from lavatube.errors import LavatubeError
 from lavatube.files import require_file, whole_file
 from lavatube.program import only
 
-HDF5 = (".h5", ".hdf5")
-
 
 @dataclass(frozen=True)
 class SpikeTrace:
@@ -121,12 +119,7 @@ def within_length(value: np.ndarray, length: np.ndarray) -> np.ndarray:
 
 
 def save_trace(trace: SpikeTrace, path: Path, *, packed: bool = False) -> None:
-    """Write `trace.npz` (compressed, no pickle) or `trace.h5`. packed: binary spikes with one bit each (.h5 always)."""
-    if Path(path).suffix in HDF5:
-        from lavatube.trace_file import save_trace_file
-
-        save_trace_file(trace, path)
-        return
+    """Write `trace.npz` (compressed, no pickle). packed: binary spikes with one bit each."""
     bits = [name for name, value in trace.spikes.items() if packed and value.dtype == np.uint8 and value.max() <= 1]
     groups = {"input": trace.inputs, "readout": trace.readouts, "prediction": trace.predictions}
     arrays = {key: groups[kind][name] for kind in groups for name, key in file_keys(kind, groups[kind]).items()}
@@ -142,12 +135,7 @@ def save_trace(trace: SpikeTrace, path: Path, *, packed: bool = False) -> None:
 
 
 def load_trace(path: Path) -> SpikeTrace:
-    """Read a trace, .npz or .h5. raises: LavatubeError if the file is missing, truncated or foreign."""
-    if Path(path).suffix in HDF5:
-        from lavatube.trace_file import open_trace
-
-        with open_trace(Path(path)) as opened:
-            return opened.part(slice(0, opened.batch))
+    """Read a trace. raises: LavatubeError if the file is missing, truncated or foreign."""
     arrays = read_npz(path, kind="trace.npz")
     missing = {"length", "meta"} - set(arrays)
     if missing:

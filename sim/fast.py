@@ -17,7 +17,6 @@ from lavatube.inputs import InputBatch
 from lavatube.program import LoihiProgram
 from lavatube.program_file import program_sha256
 from lavatube.sim.counts import Counts
-from lavatube.sim.counts.tallied import counts_of
 from lavatube.sim.engine import finish_trace
 from lavatube.sim.fast_kernels.block import BlockResult, BlockRun
 from lavatube.sim.fast_kernels.choice import KERNELS, Kernel
@@ -26,6 +25,7 @@ from lavatube.sim.fast_kernels.counting import BlockSums
 from lavatube.sim.fast_kernels.populations import CompiledPopulation, TorchPopulation
 from lavatube.sim.fast_kernels.recording import FastRecording, Keeper
 from lavatube.sim.fast_kernels.synapse import ReadySynapse
+from lavatube.sim.fast_kernels.tallied import counts_of
 from lavatube.sim.fast_kernels.walk import Ready
 from lavatube.trace import SpikeTrace
 from lavatube.train.device import torch_device

@@ -17,7 +17,6 @@ import torch
 from lavatube.bounds import prove_no_overflow
 from lavatube.errors import LavatubeError
 from lavatube.files import require_writable_file
-from lavatube.input_parts import InputParts, open_parts
 from lavatube.inputs import InputBatch
 from lavatube.program import InputNode, LoihiProgram, Overflow
 from lavatube.program_file import load_program
@@ -28,9 +27,10 @@ from lavatube.sim.fast_kernels.counting import BlockSums
 from lavatube.sim.fast_kernels.order import seen_as
 from lavatube.sim.fast_kernels.populations import Steps
 from lavatube.sim.fast_kernels.recording import on_device
+from lavatube.sim.input_parts import HDF5, InputParts, open_parts
 from lavatube.sim.run import RECORDABLE, Inputs, as_batch, program_path
-from lavatube.trace import HDF5, versions
-from lavatube.trace_file import Layout, TraceWriter, trace_writer
+from lavatube.sim.trace_file import Layout, TraceWriter, trace_writer
+from lavatube.trace import versions
 
 Progress = Callable[[int, int], None]
 
@@ -90,7 +90,8 @@ def stream(
                 prove_no_overflow(program, num_steps=parts.num_steps)
                 if out is not None and run.writer is None:
                     layouts = layouts_of(program, parts, run.kept, once=not several)
-                    run.writer = stack.enter_context(trace_writer(Path(out), layouts, parts.num_steps))
+                    together = engine.block(parts.num_steps, parts.batch)[1]
+                    run.writer = stack.enter_context(trace_writer(Path(out), layouts, parts.num_steps, together))
                 run.samples(parts, progress)
         found = run.finish()
     if counts is not None:
@@ -179,9 +180,7 @@ class PartKeeper:
         self.writer.write(key, steps, slice(rows.start + self.first, rows.stop + self.first), values)
 
 
-def layouts_of(
-    program: LoihiProgram, parts: InputParts, kept: frozenset[str], *, once: bool
-) -> dict[str, Layout]:
+def layouts_of(program: LoihiProgram, parts: InputParts, kept: frozenset[str], *, once: bool) -> dict[str, Layout]:
     """Of a trace of this program, by key. once: no other samples follow, so a static input can be written once."""
     found = {}
     for node in program.inputs:

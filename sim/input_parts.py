@@ -22,10 +22,12 @@ from lavatube.inputs import (
     within_encoding,
 )
 from lavatube.program import InputNode
-from lavatube.trace import HDF5, NPZ_ERRORS, file_keys
+from lavatube.trace import NPZ_ERRORS, file_keys
 
 if TYPE_CHECKING:
     import h5py
+
+HDF5 = (".h5", ".hdf5")
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import numpy as np
 
 from lavatube.errors import LavatubeError
 from lavatube.files import whole_file
-from lavatube.input_parts import dataset, opened_hdf5
 from lavatube.node_checks import Shape
-from lavatube.trace import HDF5, SpikeTrace, load_trace, within_length
+from lavatube.sim.input_parts import HDF5, dataset, opened_hdf5
+from lavatube.trace import SpikeTrace, load_trace, save_trace, within_length
 
 if TYPE_CHECKING:
     import h5py
@@ -44,26 +44,29 @@ class Layout:
 class TraceWriter:
     """Arrays of a trace, filled by parts. layouts: {"input/<name>", "spikes/<name>", "u/<name>", "v/<name>"}.
 
-    Samples can be added (`grow`); what is not written is zero.
+    Samples can be added (`grow`); what is not written is zero. together: samples that are written at once: so many
+    share a chunk of the file, at most SAMPLES_OF_A_CHUNK.
     """
 
-    def __init__(self, handle: h5py.File, layouts: Mapping[str, Layout], num_steps: int) -> None:
+    def __init__(self, handle: h5py.File, layouts: Mapping[str, Layout], num_steps: int, together: int) -> None:
         self.handle, self.layouts, self.num_steps, self.batch = handle, layouts, num_steps, 0
+        self.held: dict[str, h5py.Dataset] = {}  # an open array keeps the chunk that is being filled
         for key, layout in layouts.items():
             steps = 1 if layout.static else num_steps
             one = int(np.prod(layout.row)) * np.dtype(layout.dtype).itemsize
-            samples = max(1, min(SAMPLES_OF_A_CHUNK, CHUNK_BYTES // one))
+            samples = max(1, min(SAMPLES_OF_A_CHUNK, together, CHUNK_BYTES // one))
             chunk = max(1, min(steps, CHUNK_BYTES // (one * samples))), samples, *layout.row
             room, most = (steps, 0, *layout.row), (steps, None, *layout.row)
             made = handle.create_dataset(key, room, layout.dtype, maxshape=most, chunks=chunk, compression=1)
             if layout.packed:
                 made.attrs["bits_of"] = layout.shape
+            self.held[key] = made
 
     def grow(self, batch: int) -> int:
         """Room for more samples; returns the number of the first."""
         first, self.batch = self.batch, self.batch + batch
         for key in self.layouts:
-            self.handle[key].resize(self.batch, 1)
+            self.held[key].resize(self.batch, 1)
         return first
 
     def write(self, key: str, steps: slice, rows: slice, values: np.ndarray) -> None:
@@ -75,7 +78,7 @@ class TraceWriter:
             steps, values = slice(0, 1), values[:1]
         if layout.packed:
             values = np.packbits(values.reshape(*values.shape[:2], -1), axis=-1)
-        self.handle[key][steps, rows] = values
+        self.held[key][steps, rows] = values
 
     def finish(self, readouts: Mapping[str, np.ndarray], length: np.ndarray, meta: Mapping[str, Any]) -> None:
         """readouts: {name: [B, classes] int64}; length: [B] int64."""
@@ -89,12 +92,12 @@ class TraceWriter:
 
 
 @contextmanager
-def trace_writer(path: Path, layouts: Mapping[str, Layout], num_steps: int) -> Iterator[TraceWriter]:
+def trace_writer(path: Path, layouts: Mapping[str, Layout], num_steps: int, together: int) -> Iterator[TraceWriter]:
     """Write TRACE.h5 whole or not at all."""
     import h5py
 
     with whole_file(path) as temporary, h5py.File(temporary, "w") as handle:
-        yield TraceWriter(handle, layouts, num_steps)
+        yield TraceWriter(handle, layouts, num_steps, together)
 
 
 def save_trace_file(trace: SpikeTrace, path: Path) -> None:
@@ -105,11 +108,25 @@ def save_trace_file(trace: SpikeTrace, path: Path) -> None:
             binary = kind in ("input", "spikes") and value.dtype == np.uint8 and int(value.max(initial=0)) <= 1
             layouts[f"{kind}/{name}"] = Layout(value.shape[2:], value.dtype, binary)
             values[f"{kind}/{name}"] = value
-    with trace_writer(path, layouts, trace.num_steps) as writer:
+    with trace_writer(path, layouts, trace.num_steps, trace.batch) as writer:
         writer.grow(trace.batch)
         for key, value in values.items():
             writer.write(key, slice(0, trace.num_steps), slice(0, trace.batch), value)
         writer.finish(trace.readouts, trace.length, trace.meta)
+
+
+def write_trace(trace: SpikeTrace, path: Path, *, packed: bool = False) -> None:
+    """Write TRACE.h5 or, by any other name, TRACE.npz; see `save_trace`."""
+    if path.suffix in HDF5:
+        save_trace_file(trace, path)
+    else:
+        save_trace(trace, path, packed=packed)
+
+
+def read_trace(path: Path) -> SpikeTrace:
+    """The whole of a TRACE.h5 or TRACE.npz. raises: LavatubeError as `open_trace`."""
+    with open_trace(path) as opened:
+        return opened.part(slice(0, opened.batch))
 
 
 class TraceFile:
@@ -172,6 +189,14 @@ class WholeTrace:
         return self.trace.batch
 
     @property
+    def length(self) -> np.ndarray:
+        return self.trace.length
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        return self.trace.meta
+
+    @property
     def num_steps(self) -> int:
         return self.trace.num_steps
 
@@ -192,8 +217,11 @@ class WholeTrace:
         return SpikeTrace(inputs, spikes, readouts, trace.length[rows], trace.meta, u, v)
 
 
+OpenTrace = TraceFile | WholeTrace
+
+
 @contextmanager
-def open_trace(path: Path) -> Iterator[TraceFile | WholeTrace]:
+def open_trace(path: Path) -> Iterator[OpenTrace]:
     """TRACE.h5 to be read by samples, or TRACE.npz. raises: LavatubeError if it is missing, damaged or foreign."""
     if Path(path).suffix not in HDF5:
         yield WholeTrace(load_trace(path))
