@@ -38,10 +38,6 @@ class BlockRun:
             node.name: torch.zeros(2, dtype=torch.int64, device=ready.device) for node in ready.program.neurons
         }
 
-    def ends(self, length: np.ndarray) -> None:
-        """Say now how long the samples are. length: [B] int64, of all samples; not before what has been run."""
-        self.length.copy_(torch.tensor(length[self.rows]))
-
     @torch.no_grad()
     def advance(self, keeper: Keeper, stop: int) -> None:
         """Run up to timestep `stop`."""
