@@ -173,7 +173,7 @@ def test_memory_grows_neither_with_time_nor_with_samples(small_program, tmp_path
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
         return json.loads(done.stdout)
 
-    small, long, wide = peak(40, 50), peak(10_000, 50), peak(40, 12_500)
-    assert long[1] > 150 * small[1] > 0
-    assert long[0] < small[0] + 60, "MB; events and input of a run in memory have 300"
-    assert wide[0] < small[0] + 60, "MB; the same, and 15 for what the file is made of"
+    small, long, wide = peak(1000, 50), peak(10_000, 50), peak(40, 12_500)
+    assert long[1] > 8 * small[1] > 0
+    assert long[0] < small[0] + 160, "MB; a run in memory holds 240 of inputs and 100 of events more"
+    assert wide[0] < small[0] + 160, "MB; the same"
