@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +13,8 @@ import typer
 from lavatube.cli.options import Json
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from lavatube.program import LoihiProgram
     from lavatube.sim.counts import CoreActivity, Counts
 
@@ -19,7 +23,7 @@ def energy(
     program: Annotated[
         Path | None, typer.Argument(metavar="PROGRAM|DIR", help="A program file or a run folder.")
     ] = None,
-    inputs: Annotated[Path | None, typer.Option("--input", help="X.npz to run and count.")] = None,
+    inputs: Annotated[Path | None, typer.Option("--input", help="X.npz, .npy or .h5 to run and count.")] = None,
     counts: Annotated[Path | None, typer.Option("--counts", help="counts.json to price instead of running.")] = None,
     trace: Annotated[
         Path | None, typer.Option("--trace", help="A trace of any engine to count instead of running.")
@@ -97,10 +101,10 @@ def _counted(
 ) -> tuple[Counts, CoreActivity | None, dict[str, Any] | None, str]:
     from lavatube.errors import LavatubeError
     from lavatube.program_file import program_sha256
-    from lavatube.sim.counts import count, count_cores, count_steps, load_counts
+    from lavatube.sim.counted_parts import counted_run, counted_trace, joined_cores
+    from lavatube.sim.counts import count_cores, count_steps, load_counts
     from lavatube.sim.placing import place
-    from lavatube.sim.run import run
-    from lavatube.trace import load_trace
+    from lavatube.sim.stream import stream
 
     if counts is not None:
         found = load_counts(counts)
@@ -109,18 +113,33 @@ def _counted(
         return found, None, None, ""
     if program is None:
         raise LavatubeError("no program", expected="PROGRAM or DIR beside --input or --trace")
-    seen = load_trace(trace) if trace is not None else run(program, str(inputs), backend="fast")
-    steps = None
-    if per_step:
-        layers = count_steps(program, seen)
-        steps = {
-            layer: {term: values.sum(1).tolist() for term, values in rows.items()} for layer, rows in layers.items()
-        }
     placement, reason = place(program, target)
-    if placement is None:
-        return count(program, seen), None, steps, reason
-    activity = count_cores(program, seen, placement)
-    return replace(count(program, seen), traffic=activity.traffic), activity, steps, ""
+    if placement is None and inputs is not None and not per_step:
+        return stream(program, inputs).counts, None, None, reason
+    total: Counts | None = None
+    activities, steps = [], None
+    for seen, found in counted_run(program, inputs) if inputs is not None else counted_trace(program, Path(str(trace))):
+        total = found if total is None else total + found
+        if placement is not None:
+            activities.append(count_cores(program, seen, placement))
+        if per_step:
+            steps = _added(steps, count_steps(program, seen))
+    assert total is not None
+    if not activities:
+        return total, None, steps, reason
+    activity = joined_cores(activities)
+    return replace(total, traffic=activity.traffic), activity, steps, ""
+
+
+def _added(before: dict[str, Any] | None, found: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any]:
+    """{layer: {term: [T] sums over the samples}} with those of more samples."""
+    sums = {layer: {term: values.sum(1).tolist() for term, values in rows.items()} for layer, rows in found.items()}
+    if before is None:
+        return sums
+    return {
+        layer: {term: list(map(add, before[layer][term], values)) for term, values in rows.items()}
+        for layer, rows in sums.items()
+    }
 
 
 def _measured(folder: Path | None, inputs: Path | None, program: LoihiProgram | None, device: str) -> dict[str, Any]:

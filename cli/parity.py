@@ -73,7 +73,7 @@ def parity(
         )  # fmt: skip
     if float_file is not None or contract is not None or dt is not None or steps is not None:
         raise LavatubeError("--float, --contract, --dt, --steps: for --against float", remedy="leave it out")
-    if other is not None or source.suffix == ".npz":
+    if other is not None or source.suffix in (".npz", ".h5", ".hdf5"):
         given = {
             "--data": data, "--against": against, "--samples": samples, "--record": record, "--timeout": timeout,
             "--conv": conv != "auto", "--stock-only": stock_only, "--device": device != "cpu",

@@ -17,11 +17,13 @@ def run(
             metavar="PROGRAM|DIR|FILE", help="A program, a run folder, for onnx an .onnx file, for float a .nir file."
         ),
     ],
-    inputs: Annotated[Path, typer.Option("--input", help="X.npz: `input` [T, B, ...] or static [B, ...].")],
+    inputs: Annotated[Path, typer.Option("--input", help="X.npz, .npy or .h5: `input` [T, B, ...] or [B, ...].")],
     backend: Annotated[
         str, typer.Option("--backend", help="reference, fast, lava, onnx, torch (the checkpoint itself), or float.")
     ] = "fast",
-    out: Annotated[Path, typer.Option("--out", help="Trace file to write.")] = Path("trace.npz"),
+    out: Annotated[Path, typer.Option("--out", help="Trace file to write, .npz or .h5.")] = Path("trace.npz"),
+    no_trace: Annotated[bool, typer.Option("--no-trace", help="Counts and read-out only: write no trace.")] = False,
+    counts: Annotated[Path | None, typer.Option("--counts", help="Also write the counts, counts.json.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Timesteps; default: the program's.")] = None,
     record: Annotated[str, typer.Option("--record", help="Also record the state: v, u or v,u.")] = "",
     overflow: Annotated[
@@ -41,21 +43,34 @@ def run(
     """Run a program on an engine and write every spike of every neuron at every timestep."""
     from lavatube.cli.output import print_json, progress_bar
     from lavatube.errors import LavatubeError
+    from lavatube.sim.input_parts import HDF5
     from lavatube.sim.run import run as run_program
 
     if overflow not in (None, "strict", "hardware"):
         raise LavatubeError("--overflow", expected="strict or hardware", got=str(overflow))
     kept = [name.strip() for name in record.split(",") if name.strip()]
     if backend == "float":
+        if counts is not None or no_trace:
+            raise LavatubeError("--counts and --no-trace are about programs", got="--backend float")
         if packed or overflow or stock_only:
             raise LavatubeError("--packed, --overflow and --stock-only are about programs", got="--backend float")
         return _run_float(source, inputs, out, steps, kept, contract, dt, json)
     if contract is not None or dt is not None or source.suffix == ".nir":
         remedy = "add --backend float, or lower the file to a program first"
         raise LavatubeError("a float NIR file runs on the float backend", got=f"--backend {backend}", remedy=remedy)
+    if (backend == "fast" and (no_trace or out.suffix in HDF5)) or inputs.suffix in (".npy", *HDF5):
+        from lavatube.cli.run_stream import run_stream
+
+        if backend != "fast" or packed:
+            what = "a run by parts (--no-trace, .h5, .npy)"
+            raise LavatubeError(what, expected="--backend fast, no --packed", got=f"--backend {backend}")
+        written = None if no_trace else out
+        return run_stream(source, inputs, written, counts, steps, kept, device, overflow, json)  # type: ignore[arg-type]
+    if no_trace:
+        raise LavatubeError("--no-trace", expected="--backend fast", got=f"--backend {backend}")
     with progress_bar(backend) as update:
         trace = run_program(
-            source, inputs, backend=backend, out=out, steps=steps, record=kept, device=device, conv=conv,
+            source, inputs, backend=backend, out=out, counts=counts, steps=steps, record=kept, device=device, conv=conv,
             stock_only=stock_only, timeout=timeout, overflow=overflow,  # type: ignore[arg-type]
             packed=packed, progress=update,
         )  # fmt: skip

@@ -71,7 +71,7 @@ def load_inputs(path: Path, nodes: Nodes, *, default_steps: int, steps: int | No
         )
     kinds = ("input", *SPARSE) if len(nodes) > 1 else ()
     given = {key.split("/", 1)[1] for key in arrays if key.split("/", 1)[0] in kinds and "/" in key}
-    _refuse_other_names((given - set(names)) | set(dense) | set(sparse), nodes, where)
+    refuse_other_names((given - set(names)) | set(dense) | set(sparse), nodes, where)
     values = dense | _from_events(arrays, sparse, dense, nodes, steps or default_steps, where)
     return make_inputs(
         values, nodes, default_steps=default_steps, steps=steps, length=arrays.get("length"), label=arrays.get("label"),
@@ -111,11 +111,11 @@ def make_inputs(
         expected = "one for each of " + ", ".join(node.name for node in nodes)
         raise LavatubeError("one array for several inputs", where=where, expected=expected)
     values = value if isinstance(value, Mapping) else {nodes[0].name: value}
-    _refuse_other_names(set(values), nodes, where)
+    refuse_other_names(set(values), nodes, where)
     places = {node.name: where if len(nodes) == 1 else f"{where}, input {node.name}" for node in nodes}
-    checked = {node.name: _within_encoding(values[node.name], node, places[node.name]) for node in nodes}
+    checked = {node.name: within_encoding(values[node.name], node, places[node.name]) for node in nodes}
     timed = {node.name: len(checked[node.name]) for node in nodes if checked[node.name].ndim == len(node.shape) + 2}
-    _refuse_different("timesteps", timed, where)
+    refuse_different("timesteps", timed, where)
     found = next(iter(timed.values()), None)
     if steps is not None and found is not None and steps > found:
         raise LavatubeError(
@@ -125,18 +125,18 @@ def make_inputs(
     for name in set(checked) - set(timed):
         checked[name] = np.broadcast_to(checked[name], (total, *checked[name].shape))
     batches = {name: events.shape[1] for name, events in checked.items()}
-    _refuse_different("samples", batches, where)
+    refuse_different("samples", batches, where)
     batch = next(iter(batches.values()))
-    lengths = _lengths(length, total, batch, where)
+    lengths = lengths_of(length, total, batch, where)
     by_name = {name: events[:steps] for name, events in checked.items()}
-    return InputBatch(by_name, np.minimum(lengths, steps or total), _labels(label, batch, where))
+    return InputBatch(by_name, np.minimum(lengths, steps or total), labels_of(label, batch, where))
 
 
 def _nodes(nodes: Nodes) -> tuple[InputNode, ...]:
     return (nodes,) if isinstance(nodes, InputNode) else nodes
 
 
-def _refuse_other_names(given: set[str], nodes: tuple[InputNode, ...], where: str) -> None:
+def refuse_other_names(given: set[str], nodes: tuple[InputNode, ...], where: str) -> None:
     expected = ", ".join(node.name for node in nodes)
     if unknown := sorted(given - {node.name for node in nodes}):
         raise LavatubeError("an input that the program does not have", where=where, expected=expected, got=unknown[0])
@@ -145,14 +145,14 @@ def _refuse_other_names(given: set[str], nodes: tuple[InputNode, ...], where: st
         raise LavatubeError(f"input {missing[0]} is missing", where=where, expected=expected, got=got)
 
 
-def _refuse_different(what: str, sizes: Mapping[str, int], where: str) -> None:
+def refuse_different(what: str, sizes: Mapping[str, int], where: str) -> None:
     if len(set(sizes.values())) > 1:
         got = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise LavatubeError(f"inputs of different numbers of {what}", where=where, expected="the same", got=got)
 
 
-def _within_encoding(value: np.ndarray, node: InputNode, where: str) -> np.ndarray:
-    """[T, B, ...] or static [B, ...] int64."""
+def within_encoding(value: np.ndarray, node: InputNode, where: str) -> np.ndarray:
+    """[T, B, ...] or static [B, ...] int64. raises: LavatubeError for another shape, no integers, or values outside."""
     value = _integers(value, where)
     rank, sizes = len(node.shape), ", ".join(map(str, node.shape))
     if value.shape[-rank:] != node.shape or value.ndim not in (rank + 1, rank + 2):
@@ -188,7 +188,7 @@ def _integers(value: np.ndarray, where: str) -> np.ndarray:
     return value.astype(np.int64, copy=False)  # keeps a static input's stride of 0 over T
 
 
-def _lengths(length: np.ndarray | None, steps: int, batch: int, where: str) -> np.ndarray:
+def lengths_of(length: np.ndarray | None, steps: int, batch: int, where: str) -> np.ndarray:
     if length is None:
         return np.full(batch, steps, np.int64)
     if length.shape != (batch,) or length.dtype.kind not in "iu" or length.min() < 0 or length.max() > steps:
@@ -198,7 +198,7 @@ def _lengths(length: np.ndarray | None, steps: int, batch: int, where: str) -> n
     return length.astype(np.int64)
 
 
-def _labels(label: np.ndarray | None, batch: int, where: str) -> np.ndarray | None:
+def labels_of(label: np.ndarray | None, batch: int, where: str) -> np.ndarray | None:
     if label is None:
         return None
     if label.shape != (batch,) or label.dtype.kind not in "iu":

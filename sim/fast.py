@@ -16,18 +16,23 @@ from lavatube.errors import LavatubeError
 from lavatube.inputs import InputBatch
 from lavatube.program import LoihiProgram
 from lavatube.program_file import program_sha256
+from lavatube.sim.counts import Counts
 from lavatube.sim.engine import finish_trace
+from lavatube.sim.fast_kernels.block import BlockResult, BlockRun
 from lavatube.sim.fast_kernels.choice import KERNELS, Kernel
 from lavatube.sim.fast_kernels.compiled import HAS_NUMBA
+from lavatube.sim.fast_kernels.counting import BlockSums
 from lavatube.sim.fast_kernels.populations import CompiledPopulation, TorchPopulation
-from lavatube.sim.fast_kernels.recording import FastRecording
+from lavatube.sim.fast_kernels.recording import FastRecording, Keeper
 from lavatube.sim.fast_kernels.synapse import ReadySynapse
-from lavatube.sim.fast_kernels.walk import Ready, Walk
+from lavatube.sim.fast_kernels.tallied import counts_of
+from lavatube.sim.fast_kernels.walk import Ready
 from lavatube.trace import SpikeTrace
 from lavatube.train.device import torch_device
 
 Done = TypeVar("Done")
 ELEMENTS_AT_ONCE = 1 << 24  # sums of the widest layer in a block of timesteps and samples, in torch
+BYTES_OF_A_SUM = 4  # an event has one
 ELEMENTS_IN_CACHE = 1 << 20  # the same where the kernels are compiled: 4 MB of int32
 
 
@@ -86,50 +91,70 @@ class FastEngine:
         progress: Callable[[int, int], None] | None = None,
     ) -> SpikeTrace:
         """As `run_fast`."""
+        return self._traced(inputs, record, progress, counted=False)[0]
+
+    def run_counted(
+        self,
+        inputs: InputBatch,
+        *,
+        record: frozenset[str] = frozenset(),
+        progress: Callable[[int, int], None] | None = None,
+    ) -> tuple[SpikeTrace, Counts]:
+        """As `run`, and what `count` says of the trace, from sums that are made on the way."""
+        trace, counts = self._traced(inputs, record, progress, counted=True)
+        assert counts is not None
+        return trace, counts
+
+    def _traced(
+        self, inputs: InputBatch, record: frozenset[str], progress: Callable[[int, int], None] | None, counted: bool
+    ) -> tuple[SpikeTrace, Counts | None]:
         recording = FastRecording(self.program, inputs, record)
-        readouts = {node.name: np.zeros((inputs.batch, *node.shape), np.int64) for node in self.program.readouts}
-        at_once, size = self._block(inputs)
-        blocks = [slice(start, min(start + size, inputs.batch)) for start in range(0, inputs.batch, size)]
-        done = 0
-        for rows, sums, overflows in side_by_side(
-            lambda rows: self._run_block(recording, rows, at_once), blocks, self.threads
-        ):
-            for name, value in sums.items():
-                readouts[name][rows] = value
-            for name, (wraps, saturations) in overflows.items():
-                recording.overflow["wraps"][name] += int(wraps)
-                recording.overflow["saturations"][name] += int(saturations)
-            done += rows.stop - rows.start
-            if progress is not None:
-                progress(done, inputs.batch)
+        readouts, sums = self.through(recording, counted=counted, progress=progress)
         made_by = {"engine": "fast", "device": self.device, "sha256": self.sha256}
-        return finish_trace(recording, readouts, events=recording.events, **made_by)
+        trace = finish_trace(recording, readouts, events=recording.events, **made_by)
+        return trace, self.counts(sums, inputs.length) if counted else None
 
-    def _block(self, inputs: InputBatch) -> tuple[int, int]:
+    def through(
+        self, keeper: Keeper, *, counted: bool, progress: Callable[[int, int], None] | None = None
+    ) -> tuple[dict[str, np.ndarray], list[BlockSums]]:
+        """All samples from and to a keeper, block by block: (read-outs [B, classes], sums of the counts)."""
+        batch = len(keeper.length)
+        at_once, size = self.block(keeper.num_steps, batch)
+        blocks = [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
+
+        def work(rows: slice) -> BlockResult:
+            block = BlockRun(self.ready, rows, keeper.length, at_once, keeper.kept, counted)
+            block.advance(keeper, keeper.num_steps)
+            return block.result()
+
+        results = []
+        for rows, result in zip(blocks, side_by_side(work, blocks, self.threads), strict=True):
+            results.append(result)
+            if progress is not None:
+                progress(rows.stop, batch)
+        return collected(keeper, results)
+
+    def counts(self, sums: list[BlockSums], length: np.ndarray) -> Counts:
+        """Of blocks that make up all samples. length: [B] int64."""
+        return counts_of(self.ready.counts.plan, self.sha256, sums, length)
+
+    def block(self, num_steps: int, batch: int) -> tuple[int, int]:
         """(timesteps, samples) that are worked on at once."""
-        widest = max(int(np.prod(node.out_shape)) for node in self.program.synapses)
-        rows = max(1, self.elements // widest)
-        at_once = 1 if self.program.is_recurrent else min(inputs.num_steps, rows)
-        return at_once, max(1, min(rows // at_once, -(-inputs.batch // self.threads)))
+        sums = max(int(np.prod(node.out_shape)) for node in self.program.synapses)
+        events = max(int(np.prod(node.shape)) for node in self.program.sources)
+        rows = max(1, self.elements // max(sums, events // BYTES_OF_A_SUM))
+        at_once = 1 if self.program.is_recurrent else min(num_steps, rows)
+        return at_once, max(1, min(rows // at_once, -(-batch // self.threads)))
 
-    @torch.no_grad()
-    def _run_block(
-        self, recording: FastRecording, rows: slice, at_once: int
-    ) -> tuple[slice, dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """One block of samples through all timesteps: (rows, read-outs, {population: [wraps, saturations]})."""
-        inputs = recording.inputs
-        length = torch.tensor(inputs.length[rows], device=self.device)
-        walk = Walk(self.ready, length, at_once, recording.kept)
-        alive = torch.arange(inputs.num_steps, device=self.device)[:, None] < length
-        overflows: dict[str, list[torch.Tensor]] = {node.name: [] for node in self.program.neurons}
-        for start in range(0, inputs.num_steps, at_once):
-            steps = slice(start, min(start + at_once, inputs.num_steps))
-            events = {node.name: recording.input(node, steps, rows, self.device) for node in self.program.inputs}
-            for name, made in walk.run(events, alive[steps]).items():
-                recording.stretch(name, steps, rows, made)
-                overflows[name].append(made.overflows)
-        counted = {name: (torch.cat(each, 1) * alive).sum((1, 2)).cpu().numpy() for name, each in overflows.items()}
-        return rows, {name: value.cpu().numpy() for name, value in walk.readouts.items()}, counted
+
+def collected(keeper: Keeper, results: list[BlockResult]) -> tuple[dict[str, np.ndarray], list[BlockSums]]:
+    """(read-outs, sums of the counts) of all blocks; overflows go to the keeper."""
+    for result in results:
+        for name, found in result.overflows.items():
+            for kind, number in zip(("wraps", "saturations"), found, strict=True):
+                keeper.overflow[kind][name] += int(number)
+    readouts = {name: np.concatenate([result.readouts[name] for result in results]) for name in results[0].readouts}
+    return readouts, [result.sums for result in results if result.sums is not None]
 
 
 def side_by_side(work: Callable[[slice], Done], blocks: list[slice], threads: int) -> Iterator[Done]:

@@ -16,14 +16,14 @@ from lavatube.files import require_writable_file
 from lavatube.inputs import InputBatch
 from lavatube.program import LoihiProgram
 from lavatube.program_file import load_program, program_sha256
-from lavatube.sim.compare import compare
-from lavatube.sim.counts import count
+from lavatube.sim.compare import TraceComparison, compare, joined
+from lavatube.sim.counts import Counts, count
 from lavatube.sim.explain.again import explain_traces, explained
 from lavatube.sim.parity_report import INDEPENDENCE, EngineParity, ParityReport, save_parity
 from lavatube.sim.parity_samples import samples_for
 from lavatube.sim.parity_tally import Tally, energy_parity, independence_of
 from lavatube.sim.run import program_path, run
-from lavatube.trace import load_trace
+from lavatube.sim.trace_file import OpenTrace, open_trace, read_trace
 
 Progress = Callable[[int, int, str], None]
 NEURON_STEPS_AT_ONCE = 1 << 27  # of the samples that are compared together; bounds the memory
@@ -152,27 +152,45 @@ def parity_of_traces(
         raise LavatubeError("--explain of two traces needs their program", remedy="give --program FILE")
     if b is None:
         raise LavatubeError("one trace", where=str(a), expected="two traces: A.npz B.npz")
-    left, right = load_trace(Path(a)), load_trace(Path(b))
-    comparison = compare(left, right, names=(Path(a).name, Path(b).name))
+    loaded = None if program is None else load_program(program_path(program))
+    with open_trace(Path(a)) as left, open_trace(Path(b)) as right:
+        comparison, counts = _by_samples(left, right, (Path(a).name, Path(b).name), loaded)
     hashes = [str(trace.meta["program_sha256"]) for trace in (left, right) if "program_sha256" in trace.meta]
     name = str(right.meta.get("engine", Path(b).name))
     independence = "made by two programs" if len(set(hashes)) > 1 else independence_of(name, right.meta)
     equal = joules = why = None
-    if program is not None:
-        loaded = load_program(program_path(program))
-        counts = [count(loaded, trace) for trace in (left, right)]
+    if counts is not None:
         hashes = [counts[0].program_sha256]
         equal, joules = counts[0] == counts[1], energy_parity(*counts)
-        if explain:
-            folder = Path(program) if Path(program).is_dir() else None
-            found = explain_traces(loaded, left, right, folder=folder, names=(Path(a).name, Path(b).name))
-            why = None if found is None else found.to_json()
+    if explain and program is not None and loaded is not None and not comparison.equal:
+        folder = Path(program) if Path(program).is_dir() else None
+        names = Path(a).name, Path(b).name
+        found = explain_traces(loaded, read_trace(Path(a)), read_trace(Path(b)), folder=folder, names=names)
+        why = None if found is None else found.to_json()
     engine = EngineParity(name, comparison, equal, independence, right.meta, 0.0, joules, why)
     reference = str(left.meta.get("engine", Path(a).name))
     report = ParityReport(reference, (engine,), left.batch, left.num_steps, hashes[0] if hashes else "")
     if out is not None:
         save_parity(report, Path(out))
     return report
+
+
+def _by_samples(
+    left: OpenTrace, right: OpenTrace, names: tuple[str, str], program: LoihiProgram | None
+) -> tuple[TraceComparison, tuple[Counts, Counts] | None]:
+    """Compare some samples at a time where a file allows that: (comparison, counts of both, given their program)."""
+    size = max(1, NEURON_STEPS_AT_ONCE // max(1, left.neurons * left.num_steps))
+    if (left.batch, left.num_steps) != (right.batch, right.num_steps) or not left.length.any():
+        size = max(left.batch, right.batch)  # which is refused as a whole
+    parts, counts = [], None
+    for start in range(0, left.batch, size):
+        pair = [trace.part(slice(start, min(start + size, trace.batch))) for trace in (left, right)]
+        if pair[0].length.any() or not left.length.any() or pair[1].length.any():
+            parts.append((start, compare(pair[0], pair[1], names=names)))
+        if program is not None:
+            a, b = (count(program, trace) for trace in pair)
+            counts = (a, b) if counts is None else (counts[0] + a, counts[1] + b)
+    return joined(parts), counts
 
 
 def _chunk(program: LoihiProgram, batch: InputBatch) -> int:

@@ -15,7 +15,9 @@ from lavatube.files import require_writable_file
 from lavatube.inputs import InputBatch, Nodes, load_inputs, make_inputs
 from lavatube.program import InputNode, LoihiProgram, Overflow
 from lavatube.program_file import load_program
-from lavatube.trace import SpikeTrace, save_trace
+from lavatube.sim.counts import count, save_counts
+from lavatube.sim.trace_file import write_trace
+from lavatube.trace import SpikeTrace
 from lavatube.trained import load_quantized
 
 Progress = Callable[[int, int], None]
@@ -30,6 +32,7 @@ def run(
     *,
     backend: str = "fast",
     out: Path | str | None = None,
+    counts: Path | str | None = None,
     steps: int | None = None,
     record: Iterable[str] = (),
     device: str = "cpu",
@@ -47,6 +50,7 @@ def run(
     inputs:  X.npz, an array [T, B, ...] or static [B, ...], {input name: array}, or an InputBatch.
     record:  any of "u", "v".  conv, stock_only: see `choose_processes`, timeout: seconds (Lava only).
     packed:  write binary spikes with one bit each.
+    counts:  counts.json to write, too; the fast engine makes them while it runs.
     raises:  LavatubeError for bad input, an unknown backend, or when `overflow` is strict and an overflow is possible.
     """
     if backend not in BACKENDS:
@@ -58,8 +62,11 @@ def run(
         raise LavatubeError("--conv", expected=", ".join(CONV_CHOICES), got=conv)
     if timeout is not None and not timeout > 0:
         raise LavatubeError("--timeout", expected="seconds above 0", got=str(timeout))
-    if out is not None:
-        require_writable_file(Path(out))
+    for path in (out, counts):
+        if path is not None:
+            require_writable_file(Path(path))
+    if counts is not None and backend in ("torch", "onnx"):
+        raise LavatubeError("--counts", expected="an engine that runs a program", got=f"--backend {backend}")
     if backend == "torch":
         trace = _run_checkpoint(source, inputs, steps, kept, device, progress)
     elif backend == "onnx" and not isinstance(source, LoihiProgram) and Path(source).suffix == ".onnx":
@@ -70,9 +77,17 @@ def run(
             program = replace(program, overflow=overflow)
         batch = as_batch(inputs, program.inputs, program.num_steps, steps)
         prove_no_overflow(program, num_steps=batch.num_steps)
-        trace = _run_program(program, batch, backend, kept, device, conv, stock_only, timeout, progress)
+        if counts is not None and backend == "fast":
+            from lavatube.sim.fast import FastEngine
+
+            trace, counted = FastEngine(program, device=device).run_counted(batch, record=kept, progress=progress)
+            save_counts(counted, Path(counts))
+        else:
+            trace = _run_program(program, batch, backend, kept, device, conv, stock_only, timeout, progress)
+            if counts is not None:
+                save_counts(count(program, trace), Path(counts))
     if out is not None:
-        save_trace(trace, Path(out), packed=packed)
+        write_trace(trace, Path(out), packed=packed)
     return trace
 
 

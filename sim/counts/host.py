@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from lavatube.program import LoihiProgram, NeuronNode
+from lavatube.program import LoihiProgram, NeuronNode, Source
 from lavatube.sim.counts.events import alive, events_of
 from lavatube.sim.counts.steps import layer_name
 from lavatube.trace import SpikeTrace
@@ -17,22 +19,28 @@ def host_bytes(program: LoihiProgram, trace: SpikeTrace) -> tuple[int, int]:
     """(in, out): 4 bytes for each event of an input, and for each event or voltage that a read-out needs."""
     within = alive(trace)
 
-    def events(name: str) -> int:
-        source = next(node for node in program.sources if node.name == name)
+    def events(source: Source) -> int:
         seen = np.count_nonzero(events_of(source, trace).reshape(*within.shape, -1), axis=-1)
         return int((seen * within).sum())
 
-    inward = sum(events(node.name) for node in program.inputs)
+    sent = {source.name: events(source) for source in program.sources}
+    return bytes_of(program, sent, int((trace.length > 0).sum()))
+
+
+def bytes_of(program: LoihiProgram, events: Mapping[str, int], running: int) -> tuple[int, int]:
+    """As `host_bytes`. events: {source: its events within the lengths}; running: samples of at least one timestep."""
+    inward = sum(events[node.name] for node in program.inputs)
     outward, voltages = set(), 0
     for readout in program.readouts:
         if readout.reads == "voltage":
-            voltages += int(np.prod(program.read_by(readout).shape)) * int((trace.length > 0).sum())
+            voltages += int(np.prod(program.read_by(readout).shape)) * running
         elif readout.reads == "spikes":
             outward.add(program.read_by(readout).name)
         else:
             sources = [program.source_of(synapse) for synapse in program.inbound(readout)]
             outward |= {source.name for source in sources if isinstance(source, NeuronNode)}
-    return MESSAGE_BYTES * inward, MESSAGE_BYTES * sum(map(events, outward)) + VOLTAGE_BYTES * voltages
+    sent = sum(events[name] for name in outward)
+    return MESSAGE_BYTES * inward, MESSAGE_BYTES * sent + VOLTAGE_BYTES * voltages
 
 
 def weight_bits(program: LoihiProgram) -> dict[str, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 import torch
 
@@ -13,11 +15,28 @@ from lavatube.sim.fast_kernels.populations import Steps
 from lavatube.sim.fast_kernels.walk import held_as
 
 
+class Keeper(Protocol):
+    """Where a run's events come from and what it made goes to. length: [B]; kept: of {"u", "v"};
+    overflow: {"wraps", "saturations": {population: occurrences}}."""
+
+    num_steps: int
+    length: np.ndarray
+    kept: frozenset[str]
+    overflow: dict[str, dict[str, int]]
+
+    def input(self, node: InputNode, steps: slice, rows: slice, device: str) -> torch.Tensor:
+        """Events of a block in memory order, [T, B, N] as `held_as` says."""
+
+    def stretch(self, name: str, steps: slice, rows: slice, made: Steps) -> None:
+        """Keep what a population did in a block."""
+
+
 class FastRecording(Recording):
     """Room for a trace, filled by blocks of timesteps and samples; blocks may be filled side by side."""
 
     def __init__(self, program: LoihiProgram, inputs: InputBatch, record: frozenset[str]) -> None:
         self.program, self.inputs = program, inputs
+        self.num_steps, self.length = inputs.num_steps, inputs.length
         self.kept = frozenset({"u", "v"} & record)
         room = inputs.num_steps, inputs.batch
         sizes = {node.name: (*room, int(np.prod(node.shape))) for node in program.neurons}
@@ -40,19 +59,24 @@ class FastRecording(Recording):
         }
 
     def input(self, node: InputNode, steps: slice, rows: slice, device: str) -> torch.Tensor:
-        """Events of a block in memory order, [T, B, N] as `held_as` says; keeps them for the trace."""
+        """See `Keeper.input`; keeps them for the trace."""
         events = self.events[node.name]
         if node.name in self.by_block:
             events[steps, rows] = self.inputs.by_name[node.name][steps, rows]
-        laid = lay_out(events[steps, rows], node.shape)
-        return torch.from_numpy(np.array(laid, np.uint8 if held_as(node) == torch.uint8 else np.int32)).to(device)
+        return on_device(events[steps, rows], node, device)
 
     def stretch(self, name: str, steps: slice, rows: slice, made: Steps) -> None:
-        """Keep what a population did in a block."""
+        """See `Keeper.stretch`."""
         self.rows[name][steps, rows] = made.events.cpu().numpy()
         for kind, value in (("u", made.u), ("v", made.v)):
             if kind in self.kept and value is not None:
                 self.state_rows[kind][name][steps, rows] = value.cpu().numpy()
+
+
+def on_device(events: np.ndarray, node: InputNode, device: str) -> torch.Tensor:
+    """[T, B, ...] events of an input in memory order, [T, B, N] as `held_as` says."""
+    laid = lay_out(events, node.shape)
+    return torch.from_numpy(np.array(laid, np.uint8 if held_as(node) == torch.uint8 else np.int32)).to(device)
 
 
 def _compact(events: np.ndarray) -> np.ndarray:

@@ -14,6 +14,8 @@ import torch
 
 from lavatube.program import InputNode, LoihiProgram, NeuronNode, ReadoutNode, Source, Target
 from lavatube.sim.engine import event_dtype
+from lavatube.sim.fast_kernels.count_plan import count_plan
+from lavatube.sim.fast_kernels.counting import Counting, ReadyCounts
 from lavatube.sim.fast_kernels.order import place_of
 from lavatube.sim.fast_kernels.populations import CompiledPopulation, Steps, TorchPopulation, bias_of
 from lavatube.sim.fast_kernels.synapse import ReadySynapse
@@ -45,12 +47,21 @@ class Ready:
             found[name] = max(found[name], self.program.lag(synapse))
         return found
 
+    @cached_property
+    def counts(self) -> ReadyCounts:
+        return ReadyCounts(count_plan(self.program), self.synapses, self.past)
+
 
 class Walk:
     """The state of a block of samples: populations, the past of every source, the read-outs."""
 
-    def __init__(self, ready: Ready, length: torch.Tensor, at_once: int, keep: frozenset[str]) -> None:
-        """length: [B] timesteps of each sample; at_once: timesteps of a stretch; keep: of {"u", "v"}."""
+    def __init__(
+        self, ready: Ready, length: torch.Tensor, at_once: int, keep: frozenset[str], counted: bool = False
+    ) -> None:
+        """length: [B] timesteps of each sample; at_once: timesteps of a stretch; keep: of {"u", "v"}.
+
+        counted: also make the sums of the counts.
+        """
         self.ready, self.length, self.time = ready, length, 0
         program, batch, device = ready.program, len(length), ready.device
         self.at_once = 1 if program.is_recurrent else at_once
@@ -62,6 +73,7 @@ class Walk:
             for node in program.neurons
         }
         self.past = ready.past
+        self.counting = Counting(ready.counts, batch, device) if counted else None
         self.spare: list[torch.Tensor] = []  # room for sums that nobody needs any more
         self.lent: dict[str, torch.Tensor] = {}
         self.widest = max(int(np.prod(target.shape)) for target in program.targets)
@@ -107,6 +119,8 @@ class Walk:
                 if not adds:
                     received[target.name] = self._sums(target, count)
                 self.ready.synapses[node.name].add(seen, received[target.name].flatten(0, 1), adds)
+        if self.counting is not None:
+            self.counting.add(self.made, alive)
         for name, past in self.past.items():
             if past:
                 self.made[name][:past] = self.made[name][count : count + past].clone()

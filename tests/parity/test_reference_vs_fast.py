@@ -153,7 +153,7 @@ def test_working_memory_does_not_grow_with_the_number_of_timesteps(small_program
     for steps in (200, 2000):
         inputs = random_inputs(program, 2, steps)
         engine = FastEngine(program, elements=2000, threads=1)
-        at_once, _ = engine._block(inputs)
+        at_once, _ = engine.block(inputs.num_steps, inputs.batch)
         walk = Walk(engine.ready, torch.tensor(inputs.length), at_once, frozenset())
         held.append(sum(room.numel() for room in walk.made.values()))
     assert held[0] == held[1]

@@ -1,0 +1,237 @@
+"""TRACE.h5: a trace that is written and read part by part. docs/files.md says what lies where."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lavatube.errors import LavatubeError
+from lavatube.files import whole_file
+from lavatube.node_checks import Shape
+from lavatube.sim.input_parts import HDF5, dataset, opened_hdf5
+from lavatube.trace import SpikeTrace, load_trace, save_trace, within_length
+
+if TYPE_CHECKING:
+    import h5py
+
+CHUNK_BYTES = 1 << 18
+SAMPLES_OF_A_CHUNK = 64
+KINDS = ("input", "spikes", "u", "v")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an array lies in the file. shape: of the node; packed: 0 and 1, eight to a byte; static: one timestep."""
+
+    shape: Shape
+    dtype: Any
+    packed: bool = False
+    static: bool = False
+
+    @property
+    def row(self) -> Shape:
+        """What one timestep of one sample takes."""
+        return (-(-int(np.prod(self.shape)) // 8),) if self.packed else self.shape
+
+
+class TraceWriter:
+    """Arrays of a trace, filled by parts. layouts: {"input/<name>", "spikes/<name>", "u/<name>", "v/<name>"}.
+
+    Samples can be added (`grow`); what is not written is zero. together: samples that are written at once: so many
+    share a chunk of the file, at most SAMPLES_OF_A_CHUNK.
+    """
+
+    def __init__(self, handle: h5py.File, layouts: Mapping[str, Layout], num_steps: int, together: int) -> None:
+        self.handle, self.layouts, self.num_steps, self.batch = handle, layouts, num_steps, 0
+        self.held: dict[str, h5py.Dataset] = {}  # an open array keeps the chunk that is being filled
+        for key, layout in layouts.items():
+            steps = 1 if layout.static else num_steps
+            one = int(np.prod(layout.row)) * np.dtype(layout.dtype).itemsize
+            samples = max(1, min(SAMPLES_OF_A_CHUNK, together, CHUNK_BYTES // one))
+            chunk = max(1, min(steps, CHUNK_BYTES // (one * samples))), samples, *layout.row
+            room, most = (steps, 0, *layout.row), (steps, None, *layout.row)
+            made = handle.create_dataset(key, room, layout.dtype, maxshape=most, chunks=chunk, compression=1)
+            if layout.packed:
+                made.attrs["bits_of"] = layout.shape
+            self.held[key] = made
+
+    def grow(self, batch: int) -> int:
+        """Room for more samples; returns the number of the first."""
+        first, self.batch = self.batch, self.batch + batch
+        for key in self.layouts:
+            self.held[key].resize(self.batch, 1)
+        return first
+
+    def write(self, key: str, steps: slice, rows: slice, values: np.ndarray) -> None:
+        """values: [T, B, ...] of some timesteps and samples."""
+        layout = self.layouts[key]
+        if layout.static:
+            if steps.start > 0:
+                return
+            steps, values = slice(0, 1), values[:1]
+        if layout.packed:
+            values = np.packbits(values.reshape(*values.shape[:2], -1), axis=-1)
+        self.held[key][steps, rows] = values
+
+    def finish(self, readouts: Mapping[str, np.ndarray], length: np.ndarray, meta: Mapping[str, Any]) -> None:
+        """readouts: {name: [B, classes] int64}; length: [B] int64."""
+        for name, value in readouts.items():
+            self.handle[f"readout/{name}"] = value
+            self.handle[f"prediction/{name}"] = np.argmax(value, axis=1)
+        self.handle["length"] = length
+        listed = {kind: [key[len(kind) + 1 :] for key in self.layouts if key.startswith(f"{kind}/")] for kind in KINDS}
+        listed["readout"] = list(readouts)
+        self.handle["meta"] = json.dumps({"num_steps": self.num_steps, "listed": listed, "meta": meta}, sort_keys=True)
+
+
+@contextmanager
+def trace_writer(path: Path, layouts: Mapping[str, Layout], num_steps: int, together: int) -> Iterator[TraceWriter]:
+    """Write TRACE.h5 whole or not at all."""
+    import h5py
+
+    with whole_file(path) as temporary, h5py.File(temporary, "w") as handle:
+        yield TraceWriter(handle, layouts, num_steps, together)
+
+
+def save_trace_file(trace: SpikeTrace, path: Path) -> None:
+    """Write a whole trace as TRACE.h5; binary events are packed."""
+    layouts, values = {}, {}
+    for kind, group in (("input", trace.inputs), ("spikes", trace.spikes), ("u", trace.u), ("v", trace.v)):
+        for name, value in group.items():
+            binary = kind in ("input", "spikes") and value.dtype == np.uint8 and int(value.max(initial=0)) <= 1
+            layouts[f"{kind}/{name}"] = Layout(value.shape[2:], value.dtype, binary)
+            values[f"{kind}/{name}"] = value
+    with trace_writer(path, layouts, trace.num_steps, trace.batch) as writer:
+        writer.grow(trace.batch)
+        for key, value in values.items():
+            writer.write(key, slice(0, trace.num_steps), slice(0, trace.batch), value)
+        writer.finish(trace.readouts, trace.length, trace.meta)
+
+
+def write_trace(trace: SpikeTrace, path: Path, *, packed: bool = False) -> None:
+    """Write TRACE.h5 or, by any other name, TRACE.npz; see `save_trace`."""
+    if path.suffix in HDF5:
+        save_trace_file(trace, path)
+    else:
+        save_trace(trace, path, packed=packed)
+
+
+def read_trace(path: Path) -> SpikeTrace:
+    """The whole of a TRACE.h5 or TRACE.npz. raises: LavatubeError as `open_trace`."""
+    with open_trace(path) as opened:
+        return opened.part(slice(0, opened.batch))
+
+
+class TraceFile:
+    """A TRACE.h5 that is open."""
+
+    def __init__(self, handle: h5py.File) -> None:
+        self.handle = handle
+        self.length = np.asarray(dataset(handle, "length")[()])
+        self.batch = len(self.length)
+        said = json.loads(dataset(handle, "meta")[()])
+        self.num_steps, self.meta = int(said["num_steps"]), dict(said["meta"])
+        self.listed: dict[str, list[str]] = {kind: list(said["listed"][kind]) for kind in (*KINDS, "readout")}
+
+    def check(self) -> None:
+        """raises: LavatubeError or ValueError where an array is missing or of other timesteps or samples."""
+        for kind in KINDS:
+            for name in self.listed[kind]:
+                held = dataset(self.handle, f"{kind}/{name}")
+                if held.shape[1] != self.batch or held.shape[0] not in (1, self.num_steps):
+                    raise ValueError(f"{kind}/{name} {held.shape} for {self.num_steps} timesteps, {self.batch} samples")
+        for name in self.listed["readout"]:
+            if dataset(self.handle, f"readout/{name}").shape[0] != self.batch:
+                raise ValueError(f"readout/{name} of other samples")
+
+    @cached_property
+    def neurons(self) -> int:
+        """Of all populations."""
+        shapes = (dataset(self.handle, f"spikes/{name}") for name in self.listed["spikes"])
+        return sum(int(np.prod(tuple(each.attrs.get("bits_of", each.shape[2:])))) for each in shapes)
+
+    def part(self, rows: slice) -> SpikeTrace:
+        """Some samples, all timesteps."""
+        length = self.length[rows]
+        groups = {
+            kind: {name: self._read(f"{kind}/{name}", rows, length) for name in self.listed[kind]} for kind in KINDS
+        }
+        readouts = {name: np.asarray(dataset(self.handle, f"readout/{name}")[rows]) for name in self.listed["readout"]}
+        inputs = groups.pop("input")
+        return SpikeTrace(inputs=inputs, readouts=readouts, length=length, meta=self.meta, **groups)
+
+    def _read(self, key: str, rows: slice, length: np.ndarray) -> np.ndarray:
+        held = dataset(self.handle, key)
+        value = np.asarray(held[:, rows])
+        if "bits_of" in held.attrs:
+            shape = tuple(int(size) for size in held.attrs["bits_of"])
+            value = np.unpackbits(value, axis=-1, count=int(np.prod(shape))).reshape(*value.shape[:2], *shape)
+        if len(value) == 1 < self.num_steps:
+            value = within_length(np.broadcast_to(value, (self.num_steps, *value.shape[1:])), length)
+        return value
+
+
+@dataclass(frozen=True)
+class WholeTrace:
+    """A trace in memory, with the face of a `TraceFile`."""
+
+    trace: SpikeTrace
+
+    @property
+    def batch(self) -> int:
+        return self.trace.batch
+
+    @property
+    def length(self) -> np.ndarray:
+        return self.trace.length
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        return self.trace.meta
+
+    @property
+    def num_steps(self) -> int:
+        return self.trace.num_steps
+
+    @property
+    def neurons(self) -> int:
+        return sum(int(np.prod(value.shape[2:])) for value in self.trace.spikes.values())
+
+    def part(self, rows: slice) -> SpikeTrace:
+        """See `TraceFile.part`."""
+        if rows == slice(0, self.batch):
+            return self.trace
+        trace = self.trace
+        inputs, spikes, u, v = (
+            {name: value[:, rows] for name, value in group.items()}
+            for group in (trace.inputs, trace.spikes, trace.u, trace.v)
+        )
+        readouts = {name: value[rows] for name, value in trace.readouts.items()}
+        return SpikeTrace(inputs, spikes, readouts, trace.length[rows], trace.meta, u, v)
+
+
+OpenTrace = TraceFile | WholeTrace
+
+
+@contextmanager
+def open_trace(path: Path) -> Iterator[OpenTrace]:
+    """TRACE.h5 to be read by samples, or TRACE.npz. raises: LavatubeError if it is missing, damaged or foreign."""
+    if Path(path).suffix not in HDF5:
+        yield WholeTrace(load_trace(path))
+        return
+    with opened_hdf5(path, kind="trace.h5") as handle:
+        try:
+            found = TraceFile(handle)
+            found.check()
+        except LavatubeError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
+            raise LavatubeError("malformed trace", where=str(path), got=str(error)) from error
+        yield found

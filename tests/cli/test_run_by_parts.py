@@ -1,0 +1,63 @@
+"""`lavatube run` by parts, and what reads its files."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from lavatube.cli.app import invoke
+from lavatube.inputs import make_inputs, save_inputs
+from lavatube.program_file import save_program
+
+
+@pytest.fixture
+def folder(small_program, tmp_path):
+    program = small_program()
+    events = np.random.default_rng(0).integers(0, 256, (9, 4, *program.input.shape)).astype(np.uint8)
+    save_program(program, tmp_path / "program.safetensors")
+    np.save(tmp_path / "x.npy", events)
+    save_inputs(make_inputs(events, program.inputs, default_steps=1), tmp_path / "x.npz")
+    return tmp_path
+
+
+def call(folder, command, *options):
+    return invoke([command, *(str(folder / each) if "." in each else each for each in options)])
+
+
+def test_counts_are_the_same_with_and_without_a_trace_and_from_every_engine(folder, capsys):
+    common = ("run", "program.safetensors", "--input")
+    assert call(folder, *common, "x.npz", "--out", "a.npz", "--counts", "a.json") == 0
+    assert call(folder, *common, "x.npy", "--out", "b.h5", "--counts", "b.json") == 0
+    assert call(folder, *common, "x.npy", "--no-trace", "--counts", "c.json") == 0
+    assert call(folder, *common, "x.npz", "--backend", "reference", "--out", "d.h5", "--counts", "d.json") == 0
+    assert len({(folder / f"{name}.json").read_text() for name in "abcd"}) == 1
+    assert call(folder, "parity", "a.npz", "b.h5", "--program", "program.safetensors") == 0
+    assert call(folder, "parity", "d.h5", "b.h5") == 0
+    capsys.readouterr()
+    said = []
+    for given in (("--input", "x.npz"), ("--input", "x.npy"), ("--trace", "b.h5"), ("--trace", "a.npz")):
+        assert call(folder, "energy", "program.safetensors", *given, "--json") == 0
+        said.append(json.loads(capsys.readouterr().out))
+    assert said[1:] == said[:-1]
+
+
+def test_parts_are_refused_where_an_engine_needs_the_whole(folder, capsys):
+    for given in (("x.npy", "--backend", "reference"), ("x.npz", "--backend", "lava", "--no-trace")):
+        assert call(folder, "run", "program.safetensors", "--input", *given, "--out", "t.npz") == 2
+        assert "--backend fast" in capsys.readouterr().err
+    assert call(folder, "run", "program.safetensors", "--input", "x.npy", "--out", "t.npz") == 2
+    assert "ends in .h5" in capsys.readouterr().err
+    assert not (folder / "t.npz").exists()
+
+
+def test_a_changed_bit_of_a_trace_file_is_found(folder, capsys):
+    import h5py
+
+    assert call(folder, "run", "program.safetensors", "--input", "x.npy", "--out", "a.h5") == 0
+    (folder / "b.h5").write_bytes((folder / "a.h5").read_bytes())
+    with h5py.File(folder / "b.h5", "a") as handle:
+        handle["spikes/layer2_lif"][3, 2, 0] ^= 1 << 7
+    assert call(folder, "parity", "a.h5", "b.h5") == 1
+    assert "step 3" in capsys.readouterr().out
