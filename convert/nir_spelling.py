@@ -19,20 +19,20 @@ Edge = tuple[str, str]
 
 
 def portable_names(order: Sequence[str], edges: Iterable[Edge]) -> dict[str, str]:
-    """{name: name in the file} of nodes in order of execution.
+    """{name: name in the file} of nodes in order of execution, the input first and the output last.
 
     HDF5 and nirtorch go by the alphabet, so no edge but a recurrent one may lead back in it; `.` becomes `_` there, and
-    Python's own words change. Where that is not so, the names get their place in the order in front. `input` and
-    `output`, which some readers look for, stay.
+    Python's own words change. Where that is not so, the names get their place in the order in front. The ends are
+    `input` and `output`, which some readers look for.
     """
     place = {name: index for index, name in enumerate(order)}
     rises = all(a < b for a, b in edges if place[a] < place[b])
     plain = all(re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) and not keyword.iskeyword(name) for name in order)
-    if rises and plain:
+    if rises and plain and (order[0], order[-1]) == ("input", "output"):
         return {name: name for name in order}
     width = len(str(len(order)))
     numbered = {name: f"n{index:0{width}d}_{re.sub(r'[^0-9A-Za-z]', '_', name)}" for name, index in place.items()}
-    return {**numbered, **{end: end for end in ("input", "output") if end in place}}
+    return {**numbered, order[0]: "input", order[-1]: "output"}
 
 
 def cuba_lif(shape: Shape, du: int, dv: int, threshold: float) -> nir.CubaLIF | nir.IF:
@@ -57,9 +57,24 @@ def cuba_lif(shape: Shape, du: int, dv: int, threshold: float) -> nir.CubaLIF | 
 
 def conv2d(
     in_shape: Shape, weight: np.ndarray, bias: np.ndarray, stride: tuple[int, int], padding: tuple[int, int],
-    dilation: tuple[int, int] = (1, 1),
+    dilation: tuple[int, int] = (1, 1), *, where: str = "",
 ) -> nir.Conv2d:  # fmt: skip
-    """weight: [O, I, h, w] float64; groups are written out (`ungrouped`), as SpikingJelly reads none."""
+    """weight: [O, I, h, w] float64; groups are written out (`ungrouped`), as SpikingJelly reads none.
+
+    nir 1.0.8 infers the shape of a square kernel only: zeros and padding make one of what is not.
+    raises: UnsupportedError where that would need more padding on one side than on the other.
+    """
+    rows, columns = weight.shape[2:]
+    more, axis = abs(rows - columns), 2 if rows < columns else 3
+    if more:
+        step = dilation[axis - 2] * more
+        if more % 2 or dilation[0] != dilation[1]:
+            expected, got = "a square kernel, or one longer by an even number", f"{rows} x {columns}"
+            raise UnsupportedError("nir infers another shape for this kernel", where=where, expected=expected, got=got)
+        sides = [(0, 0)] * 4
+        sides[axis] = (more // 2, more // 2)
+        weight = np.pad(weight, sides)
+        padding = (padding[0] + (axis == 2) * step // 2, padding[1] + (axis == 3) * step // 2)
     return nir.Conv2d(
         input_shape=(in_shape[1], in_shape[2]), weight=weight, stride=stride, padding=padding,
         dilation=1 if dilation == (1, 1) else dilation, groups=1, bias=bias,

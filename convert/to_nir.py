@@ -157,7 +157,7 @@ def _synapse(synapse: IntegerSynapse, layer: IntegerLayer, integers: np.ndarray)
         return nir.Affine(weight=weight, bias=bias), row
     if synapse.kind == "scale":
         return per_channel(weight.reshape(-1), synapse.in_shape), {**row, "stands_for": "scale"}
-    return conv2d(synapse.in_shape, weight, bias, synapse.stride, synapse.padding), row
+    return conv2d(synapse.in_shape, weight, bias, synapse.stride, synapse.padding, where=synapse.name), row
 
 
 def _neuron(layer: IntegerLayer) -> tuple[nir.NIRNode, dict[str, Any]]:
