@@ -13,7 +13,7 @@ from lavatube.cli.options import Json
 def export(
     source: Annotated[
         Path,
-        typer.Argument(metavar="DIR|PROGRAM", help="A run folder with quantized.safetensors, or with --net a program."),
+        typer.Argument(metavar="DIR|PROGRAM", help="A run folder with quantized.safetensors, or a program."),
     ],
     nir: Annotated[Path | None, typer.Option("--nir", help="File to write; default DIR/model.nir.")] = None,
     net: Annotated[
@@ -25,10 +25,9 @@ def export(
     json: Json = False,
 ) -> int:
     """Write the quantized network as plain NIR, with its integers in the metadata; or as a .net file, or as ONNX."""
-    import json as json_module
-
     from lavatube.cli.output import print_json
     from lavatube.convert.export import export as export_network
+    from lavatube.convert.program_to_nir import program_to_nir
     from lavatube.convert.to_nir import METADATA_KEY
     from lavatube.deploy.net_file.write import write_net
     from lavatube.errors import LavatubeError
@@ -48,13 +47,21 @@ def export(
             print(f"wrote {net}" + (f"; give netx.hdf5.Network {', '.join(arguments)}" if arguments else ""))
         return 0
 
-    graph = export_network(source, nir_path=nir)
-    path = nir or source / "model.nir"
-    if json:
-        print_json({"nir": str(path), "nodes": {name: type(node).__name__ for name, node in graph.nodes.items()}})
+    if not source.is_dir():
+        if nir is None:
+            raise LavatubeError("no file to write to", where="export", remedy="give --nir, --net or --onnx FILE")
+        graph = program_to_nir(load_program(source), nir)
     else:
-        order = json_module.loads(graph.metadata[METADATA_KEY])["order"]
-        print(f"wrote {path}: " + ", ".join(f"{name} ({type(graph.nodes[name]).__name__})" for name in order))
+        graph = export_network(source, nir_path=nir)
+    path = nir or source / "model.nir"
+    kinds = {name: type(node).__name__ for name, node in graph.nodes.items()}
+    integers = METADATA_KEY in graph.metadata
+    if json:
+        print_json({"nir": str(path), "nodes": kinds, "integers": integers})
+    else:
+        print(f"wrote {path}: " + ", ".join(f"{name} ({kind})" for name, kind in kinds.items()))
+        if not integers:
+            print("a float file under contract loihi: not all of its nodes have a form that keeps integers")
     return 0
 
 

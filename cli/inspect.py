@@ -18,6 +18,11 @@ def inspect(
             help="program.safetensors, model.nir, a lava-dl .net file, an .onnx file, a trace, or another artifact.",
         ),
     ],
+    svg: Annotated[Path | None, typer.Option("--svg", help="Draw the graph to this file too.")] = None,
+    contract: Annotated[
+        str | None, typer.Option("--contract", help="Of a float .nir file: under which it would be lowered.")
+    ] = None,
+    dt: Annotated[float | None, typer.Option("--dt", help="Of a float .nir file: the timestep.")] = None,
     json: Json = False,
 ) -> int:
     """Say what is in a file, what each target would refuse, and why."""
@@ -29,9 +34,13 @@ def inspect(
         raise LavatubeError("a folder", where=str(file), expected="one of its files")
     require_file(file, kind="an artifact of lavatube or a .nir file")
     if file.suffix == ".nir":
-        summary = _nir(file)
+        from lavatube.cli.inspect_nir import summarize_nir
+
+        summary = summarize_nir(file, contract, dt)
     elif file.suffix == ".net":
-        summary = _net(file)
+        from lavatube.cli.inspect_program import summarize_net
+
+        summary = summarize_net(file)
     elif file.suffix == ".onnx":
         from lavatube.cli.inspect_onnx import summarize_onnx
 
@@ -52,6 +61,11 @@ def inspect(
             program = load_program(file)
             console().print(nodes_table(program), bounds_table(bound_program(program)))
             del summary["nodes"]
+    if svg is not None:
+        from lavatube.cli.inspect_program import picture_of
+        from lavatube.deploy.draw_graph import write_picture
+
+        write_picture(picture_of(file), svg)
     if json:
         print_json(summary)
     else:
@@ -66,42 +80,21 @@ def _print_topic(key: str, value: Any) -> None:
         return
     print(f"{key}:" if value else f"{key}: none")
     for item in value.items() if isinstance(value, dict) else value:
-        parts = item.items() if isinstance(item, dict) else [item] if isinstance(item, tuple) else None
-        print("  " + (str(item) if parts is None else ", ".join(f"{name} {part}" for name, part in parts)))
+        print("  " + _line(item))
 
 
-def _targets(program: Any) -> dict[str, str]:
-    from dataclasses import replace
-
-    from lavatube.deploy.targets import OFFERS, refuse_what_target_lacks
-    from lavatube.errors import LavatubeError
-
-    verdicts = {}
-    for target in OFFERS:
-        try:
-            refuse_what_target_lacks(replace(program, target=target))
-            verdicts[target] = "accepts it"
-        except LavatubeError as error:
-            verdicts[target] = f"refuses it: {error}"
-    return verdicts
-
-
-def _program(program: Any) -> dict[str, Any]:
-    from lavatube.program_file import program_sha256
-
-    return {
-        "program": program_sha256(program),
-        "nodes": [f"{node.name} ({node.kind})" for node in program.nodes],
-        "overflow": program.overflow,
-        "source": dict(program.source),
-        "lossy": [dict(record) for record in program.lossy],
-        "targets": _targets(program),
-    }
+def _line(item: Any) -> str:
+    if isinstance(item, dict):
+        return ", ".join(f"{name} {part}" for name, part in item.items())
+    if isinstance(item, tuple):
+        return f"{item[0]} {_line(item[1])}"
+    return " -> ".join(item) if isinstance(item, list) and all(isinstance(each, str) for each in item) else str(item)
 
 
 def _tensors(file: Path) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
+    from lavatube.cli.inspect_program import summarize_program
     from lavatube.errors import LavatubeError
     from lavatube.files import read_tensors
     from lavatube.program_file import KIND, load_program
@@ -116,48 +109,11 @@ def _tensors(file: Path) -> dict[str, Any]:
             "damaged or foreign file", where=str(file), expected="safetensors", got=str(error)
         ) from error
     if kind == KIND:
-        return _program(load_program(file))
+        return summarize_program(load_program(file))
     if not isinstance(kind, str):
         raise LavatubeError("not written by lavatube", where=str(file), got="foreign safetensors file")
     tensors, header = read_tensors(file, kind=kind)
     return {**header, "tensors": {name: f"{value.dtype} {value.shape}" for name, value in tensors.items()}}
-
-
-def _nir(file: Path) -> dict[str, Any]:
-    from lavatube.convert.float_graph.read import read_nested_graph
-    from lavatube.convert.from_nir import read_quantized_nir
-    from lavatube.deploy.lower import lower
-    from lavatube.errors import LavatubeError
-
-    graph = read_nested_graph(file)
-    summary: dict[str, Any] = {
-        "nir": str(file),
-        "nodes": {name: type(node).__name__ for name, node in graph.nodes.items()},
-        "edges": [list(edge) for edge in graph.edges],
-    }
-    try:
-        summary["targets"] = _targets(lower(read_quantized_nir(file)))
-    except LavatubeError as error:
-        summary["targets"] = f"refused: {error}"
-    return summary
-
-
-def _net(file: Path) -> dict[str, Any]:
-    from lavatube.deploy.net_file.blocks import read_blocks
-    from lavatube.deploy.net_file.read import lower_net
-    from lavatube.errors import LavatubeError
-
-    net = read_blocks(file)
-    summary: dict[str, Any] = {"net": str(file), "steps": net.num_steps, "ignored": list(net.ignored)}
-    summary["blocks"] = {block.name: f"{block.kind} {block.shape}" for block in net.blocks}
-    try:
-        program = lower_net(file, num_steps=net.num_steps or 1)
-        summary["lossy"] = [dict(record) for record in program.lossy]
-        unknown = "not known without the timesteps: lavatube lower --num-steps T"
-        summary["targets"] = unknown if net.num_steps is None else _targets(program)
-    except LavatubeError as error:
-        summary["targets"] = f"refused: {error}"
-    return summary
 
 
 def _trace(file: Path) -> dict[str, Any]:

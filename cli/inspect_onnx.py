@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ def _network(model: Any, file: Path) -> dict[str, Any]:
     ]
     summary: dict[str, Any] = {
         "operators": dict(Counter(node.op_type for node in model.graph.node)),
+        "memory": {"float32_mib": round(sum(4 * math.prod(t.dims) for t in model.graph.initializer) / 2**20, 3)},
         "tensors": {tensor.name: f"{list(tensor.dims)}" for tensor in model.graph.initializer},
     }
     if not refused:
@@ -65,3 +67,29 @@ def _network(model: Any, file: Path) -> dict[str, Any]:
             refused = [str(error)]
     summary["refused"] = refused
     return summary
+
+
+def onnx_picture(file: Path) -> Any:
+    """Operators and the tensors between them; weights are no nodes of their own."""
+    from lavatube.convert.safe_onnx import load_onnx
+    from lavatube.deploy.draw_graph import Picture
+
+    graph = load_onnx(file).graph
+    nodes: dict[str, tuple[str, list[str]]] = {}
+    made: dict[str, str] = {}
+    weights = {tensor.name: f"{'x'.join(map(str, tensor.dims)) or 'one'} weights" for tensor in graph.initializer}
+    for row in graph.input:
+        if row.name not in weights:
+            nodes[row.name], made[row.name] = ("end", ["input"]), row.name
+    edges: list[tuple[str, str, bool]] = []
+    for number, node in enumerate(graph.node):
+        name = f"{number} {node.name or node.op_type}"
+        nodes[name] = ("synapse" if any(each in weights for each in node.input) else "other",
+                       [node.op_type, *(weights[each] for each in node.input if each in weights)])  # fmt: skip
+        edges += [(made[each], name, False) for each in dict.fromkeys(node.input) if each in made]
+        made.update(dict.fromkeys(node.output, name))
+    for row in graph.output:
+        end = row.name if row.name not in nodes else f"{row.name} (output)"
+        nodes[end] = ("end", ["output"])
+        edges += [(made[row.name], end, False)] if row.name in made else []
+    return Picture(file.name, nodes, list(dict.fromkeys(edges)))

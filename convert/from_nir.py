@@ -14,12 +14,13 @@ import numpy as np
 from lavatube.contract import ExecutionContract
 from lavatube.convert.float_graph.read import read_nested_graph
 from lavatube.convert.nir_rows import checked_rows
+from lavatube.convert.nir_spelling import back_to_scale
 from lavatube.convert.to_nir import METADATA_KEY, METADATA_VERSION, READOUT, digest_of_floats
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.files import sha256_of_file
 
 DESCRIPTION_KEYS = {
-    "version", "lavatube", "method", "num_steps", "contract", "input", "readout", "order", "nodes", "lossy",
+    "version", "lavatube", "method", "num_steps", "contract", "input", "readout", "order", "names", "nodes", "lossy",
     "floats_sha256", "source_sha256",
 }  # fmt: skip
 
@@ -29,6 +30,7 @@ class QuantizedGraph:
     """A NIR graph whose floats are exactly integer * scale, and the metadata that says so.
 
     rows:  {node name: its quantization}, as written by `to_nir`.
+           Under its own names, and its own types where the file spells a node otherwise for others to read.
     order: node names in order of execution; what comes from a later node is of the timestep before.
     """
 
@@ -76,9 +78,10 @@ def read_quantized_nir(path: Path) -> QuantizedGraph:
                 where=str(path),
                 remedy="export again from the quantized network",
             )
+        rows = checked_rows(description["nodes"], where=str(path))
         return QuantizedGraph(
-            graph=graph,
-            rows=checked_rows(description["nodes"], where=str(path)),
+            graph=_restored(graph, description["names"], rows, where=str(path)),
+            rows=rows,
             order=tuple(str(name) for name in description["order"]),
             contract=ExecutionContract.from_json(description["contract"], where=str(path)),
             input_shape=tuple(int(n) for n in description["input"]["shape"]),
@@ -91,6 +94,21 @@ def read_quantized_nir(path: Path) -> QuantizedGraph:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LavatubeError("malformed quantization metadata", where=str(path), got=str(error)) from error
+
+
+def _restored(graph: nir.NIRGraph, names: Mapping[str, str], rows: Mapping[str, Any], *, where: str) -> nir.NIRGraph:
+    """The graph under its own names, its nodes as what they stand for. names: {own name: name in the file}."""
+    own = {str(spelled): str(name) for name, spelled in names.items()}
+    if len(own) != len(names) or set(own) != set(graph.nodes):
+        raise LavatubeError("names in the metadata are not those of the nodes", where=where)
+    nodes = {own[name]: node for name, node in graph.nodes.items()}
+    edges = [(own[a], own[b]) for a, b in graph.edges]
+    for name, row in rows.items():
+        if row.get("stands_for") == "scale" and isinstance(nodes.get(name), nir.Affine | nir.Conv2d):
+            targets = [nodes[b] for a, b in edges if a == name]
+            shape = tuple(int(n) for n in targets[0].input_type["input"]) if targets else ()
+            nodes[name] = back_to_scale(nodes[name], shape)
+    return nir.NIRGraph(nodes=nodes, edges=edges, metadata=graph.metadata, type_check=False)
 
 
 def integers_of(value: np.ndarray, scale: float, *, where: str) -> np.ndarray:

@@ -18,7 +18,10 @@ class _Row(BaseModel):
 
 
 class SynapseRow(_Row):
-    """float weight = integer * scale, a = (sum of integer * s) << headroom; float bias = integer * bias_scale."""
+    """float weight = integer * scale, a = (sum of integer * s) << headroom; float bias = integer * bias_scale.
+
+    stands_for: what the node is for us, where others would not read that: "scale", one factor per channel.
+    """
 
     scale: Scale
     bits: Annotated[int, Field(ge=2, le=fp.WEIGHT_BITS_MAX)]
@@ -28,6 +31,7 @@ class SynapseRow(_Row):
     rounding: Literal["half to even"]
     headroom: Annotated[int, Field(ge=0, le=fp.WEIGHT_EXPONENT_MAX + fp.WEIGHT_BITS_MAX)]
     bias_scale: Scale
+    stands_for: Literal["scale"] | None
 
 
 class NeuronRow(_Row):

@@ -1,7 +1,6 @@
 """Quantized network -> model.nir: plain NIR that others read, with the integers recoverable from its metadata.
 
-NIR carries no unit of time; ours is the second (`ExecutionContract.dt`). A plain LIF is spelled CubaLIF with
-tau_syn = dt, w_in = 1, r = tau_mem / dt, the one spelling that Norse, snnTorch and SpikingJelly read alike.
+NIR carries no unit of time; ours is the second (`ExecutionContract.dt`). How nodes are spelled: `nir_spelling`.
 """
 
 from __future__ import annotations
@@ -16,14 +15,15 @@ import numpy as np
 
 from lavatube import __version__
 from lavatube.contract import LOIHI
+from lavatube.convert.nir_spelling import conv2d, cuba_lif, flatten, known_keys, per_channel, portable_names
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.files import sha256_of_arrays, whole_file
-from lavatube.fixed_point import DECAY_MAX, DECAY_ONE
+from lavatube.fixed_point import DECAY_MAX
 from lavatube.integer_layer import IntegerLayer, IntegerSynapse, population_name
-from lavatube.program import InputNode
+from lavatube.program import InputNode, Shape
 
 METADATA_KEY = "lavatube"
-METADATA_VERSION = 2
+METADATA_VERSION = 3
 READOUT = "sum over timesteps"
 FLOAT_FIELDS = ("weight", "bias", "scale", "tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset", "w_in")
 
@@ -52,20 +52,48 @@ def export_nir(
         for synapse in layer.synapses:
             source = "input" if synapse.source == "input" else population_name(synapse.source)
             if synapse.kind == "dense" and len(synapse.in_shape) > 1:
-                flatten = f"{synapse.name}_flatten"
-                shape = {"input": np.array(synapse.in_shape)}
-                nodes[flatten] = nir.Flatten(input_type=shape, start_dim=0, end_dim=-1)
-                edges.append((source, flatten))
-                source = flatten
+                source = add_flatten(nodes, edges, source, synapse.in_shape)
             name = synapse.node_name
             nodes[name], rows[name] = _synapse(synapse, layer, layer.bias if synapse is carrier else layer.bias * 0)
             edges += [(source, name), (name, target)]
         if layer.neuron is not None:
             nodes[target], rows[target] = _neuron(layer)
     nodes["output"] = nir.Output(np.array(layers[-1].out_shape))
+    return write_quantized(
+        nodes, edges, rows, input_node, path,
+        num_steps=num_steps, method=method, lossy=lossy, source_sha256=source_sha256,
+    )  # fmt: skip
+
+
+def add_flatten(nodes: dict[str, nir.NIRNode], edges: list[tuple[str, str]], source: str, shape: Shape) -> str:
+    """Name of the Flatten behind a node, put there if there is none yet."""
+    name = f"{source}_flatten"
+    if name not in nodes:
+        nodes[name] = flatten(shape)
+        edges.append((source, name))
+    return name
+
+
+def write_quantized(
+    nodes: Mapping[str, nir.NIRNode],
+    edges: Sequence[tuple[str, str]],
+    rows: Mapping[str, Mapping[str, Any]],
+    input_node: InputNode,
+    path: Path,
+    *,
+    num_steps: int,
+    method: str,
+    lossy: Sequence[Mapping[str, Any]],
+    source_sha256: str,
+) -> nir.NIRGraph:
+    """Write nodes in order of execution with their integers in the metadata, and return what was read back.
+
+    rows: {node: its quantization}, as `nir_rows` has them.
+    """
+    names = portable_names(list(nodes), edges)
+    spelled = {names[name]: node for name, node in nodes.items()}
     for name, row in rows.items():
-        nodes[name].metadata = {METADATA_KEY: json.dumps(row, sort_keys=True), **_known_keys(row)}
-    names = list(nodes)
+        nodes[name].metadata = {METADATA_KEY: json.dumps(row, sort_keys=True), **known_keys(row)}
     description = {
         "version": METADATA_VERSION,
         "lavatube": __version__,
@@ -74,21 +102,27 @@ def export_nir(
         "contract": LOIHI.to_json(),
         "input": {"shape": list(input_node.shape), "message_bits": input_node.message_bits},
         "readout": READOUT,
-        "order": names,
-        "nodes": rows,
+        "order": list(nodes),
+        "names": names,
+        "nodes": dict(rows),
         "lossy": [dict(record) for record in lossy],
-        "floats_sha256": digest_of_floats(nodes),
+        "floats_sha256": digest_of_floats(spelled),
         "source_sha256": source_sha256,
     }
-    graph = nir.NIRGraph(
-        nodes=nodes,
-        edges=edges,
-        metadata={METADATA_KEY: json.dumps(description, sort_keys=True)},
-    )
+    metadata = {METADATA_KEY: json.dumps(description, sort_keys=True)}
+    return write_checked(spelled, [(names[a], names[b]) for a, b in edges], metadata, path)
+
+
+def write_checked(
+    nodes: Mapping[str, nir.NIRNode], edges: Sequence[tuple[str, str]], metadata: Mapping[str, Any], path: Path
+) -> nir.NIRGraph:
+    """Write a graph and return it as read back. raises: LavatubeError if that is not what was meant."""
+    graph = nir.NIRGraph(nodes=dict(nodes), edges=list(edges), metadata=dict(metadata), type_check=False)
     with whole_file(path) as temporary:
         nir.write(str(temporary), graph)
         back = nir.read(str(temporary))
-        if digest_of_floats(back.nodes) != description["floats_sha256"] or set(back.nodes) != set(names):
+        same = digest_of_floats(back.nodes) == digest_of_floats(nodes)
+        if not same or set(back.nodes) != set(nodes) or set(back.edges) != set(edges):
             raise LavatubeError("the NIR file does not read back as it was written", where=str(path))
     return back
 
@@ -117,22 +151,13 @@ def _synapse(synapse: IntegerSynapse, layer: IntegerLayer, integers: np.ndarray)
         "rounding": "half to even",
         "headroom": synapse.headroom,
         "bias_scale": layer.bias_scale,
+        "stands_for": None,
     }
     if synapse.kind == "dense":
         return nir.Affine(weight=weight, bias=bias), row
     if synapse.kind == "scale":
-        per_channel = weight.reshape(-1, *(1,) * (len(synapse.in_shape) - 1))
-        return nir.Scale(scale=np.broadcast_to(per_channel, synapse.in_shape).copy()), row
-    node = nir.Conv2d(
-        input_shape=(synapse.in_shape[1], synapse.in_shape[2]),
-        weight=weight,
-        stride=synapse.stride,
-        padding=synapse.padding,
-        dilation=1,
-        groups=1,
-        bias=bias,
-    )
-    return node, row
+        return per_channel(weight.reshape(-1), synapse.in_shape), {**row, "stands_for": "scale"}
+    return conv2d(synapse.in_shape, weight, bias, synapse.stride, synapse.padding, where=synapse.name), row
 
 
 def _neuron(layer: IntegerLayer) -> tuple[nir.NIRNode, dict[str, Any]]:
@@ -145,18 +170,7 @@ def _neuron(layer: IntegerLayer) -> tuple[nir.NIRNode, dict[str, Any]]:
             expected=f"du = {DECAY_MAX}, dv > 0",
             got=f"du = {neuron.du}, dv = {neuron.dv}",
         )
-    dt = LOIHI.dt
-    tau_mem = dt * DECAY_ONE / neuron.dv
-    full = np.ones(layer.out_shape)
-    node = nir.CubaLIF(
-        tau_syn=full * dt,
-        tau_mem=full * tau_mem,
-        r=full * (tau_mem / dt),
-        v_leak=full * 0,
-        v_threshold=full * (neuron.vth * layer.activation_scale),
-        v_reset=full * 0,
-        w_in=full.copy(),
-    )
+    node = cuba_lif(layer.out_shape, neuron.du, neuron.dv, neuron.vth * layer.activation_scale)
     row = {
         "du": neuron.du,
         "dv": neuron.dv,
@@ -165,15 +179,3 @@ def _neuron(layer: IntegerLayer) -> tuple[nir.NIRNode, dict[str, Any]]:
         "scale": layer.activation_scale,
     }
     return node, row
-
-
-def _known_keys(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The key names of the published Brevitas-to-NIR example, for its readers."""
-    if "zero_point" not in row:
-        return {}
-    return {
-        "quant_weight": True,
-        "quant_weight_scale": row["scale"],
-        "quant_weight_zero_point": 0,
-        "quant_weight_bit_width": row["bits"],
-    }

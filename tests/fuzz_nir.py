@@ -1,12 +1,13 @@
-"""Mutated .nir files: each is read to a FloatGraph that keeps its promises, or refused with a LavatubeError.
+"""Mutated .nir files: each makes a FloatGraph that keeps its promises and simulates, or a LavatubeError says why not.
 
     uv run tests/fuzz_nir.py --files 10000 --seed 0 --out runs/fuzz_nir.csv
 
 File number n of a seed is always the same: a random graph or one of tests/data/nir, half of them with damaged bytes,
-half with a damaged structure. Each is read in a child process with a limit on time and memory, so that a crash, a hang
-or a leak of HDF5 is a row of the log like any other. One row a file: loaded, refused, or what went wrong; seconds of
-CPU, peak memory above the start. The same command goes on where an interrupted one stopped. Exit code 1 if anything
-went wrong.
+half with a damaged structure. Each is read, and run for a few timesteps under every contract, with and without what it
+refuses, in a child process with a limit on time and memory, so that a crash, a hang or a leak of HDF5 is a row of the
+log like any other. One row a file: simulated (how many contracts took it), loaded (none did), refused, or what went
+wrong; seconds of CPU, peak memory above the start. The same command goes on where an interrupted one stopped. Exit
+code 1 if anything went wrong.
 """
 
 from __future__ import annotations
@@ -28,14 +29,26 @@ import numpy as np
 from mutate_nir import mutate_bytes, mutate_structure
 from random_nir import random_graph
 
+from lavatube.contract_presets import PRESETS
+from lavatube.convert.float_graph.cost import Limits
 from lavatube.convert.float_graph.graph import FloatGraph
 from lavatube.convert.float_graph.neurons import NEURON_TYPES
 from lavatube.convert.float_graph.read import read_float_graph
+from lavatube.convert.float_graph.simulate import simulate
 from lavatube.errors import LavatubeError
 
 DATA = Path(__file__).parent / "data" / "nir"
 COLUMNS = ("file", "kind", "outcome", "seconds", "mebibytes", "detail")
 SECONDS, MEBIBYTES, ADDRESS_SPACE = 10.0, 256.0, 8 << 30  # of these files, which are small
+STEPS, BATCH = 5, 2
+LIMITS = Limits(values=1 << 23, products=1 << 27)  # of one run: 64 MiB
+FINE = ("simulated", "loaded", "refused")
+EVERY_NODE = ("Affine", "Linear", "Conv1d", "Conv2d", "SumPool2d", "AvgPool2d", "Flatten", "Scale", "Threshold",
+              "Delay", "I", "LI", "IF", "LIF", "CubaLI", "CubaLIF")  # fmt: skip
+CONTRACTS = [
+    *(contract.with_overrides(delay_rounding="nearest") for contract in PRESETS.values()),
+    *(c.with_overrides(delay_rounding="up", nodes=EVERY_NODE, requires=()) for c in PRESETS.values()),
+]  # as they are, and without what they refuse
 
 
 def mutated(seed: int, number: int, path: Path) -> str:
@@ -55,14 +68,40 @@ def mutated(seed: int, number: int, path: Path) -> str:
 
 
 def judge(path: Path) -> tuple[str, str]:
-    """(outcome, detail) of reading one file: loaded, refused, broken promise or another error."""
+    """(outcome, detail) of reading and running one file: simulated, loaded, refused, or what went wrong."""
     try:
         graph = read_float_graph(path)
     except LavatubeError as error:
         return ("refused", str(error).replace(str(path), "")) if "\n" not in str(error) else ("two lines", str(error))
     except BaseException as error:
         return "other error", f"{type(error).__name__}: {error}"
-    return ("broken promise", broken) if (broken := broken_promise(graph)) else ("loaded", "")
+    if broken := broken_promise(graph):
+        return "broken promise", broken
+    return run(graph)
+
+
+def run(graph: FloatGraph) -> tuple[str, str]:
+    """(outcome, detail) of simulating a graph under every contract."""
+    rng = np.random.default_rng(len(graph.nodes))
+    sizes = sum(int(np.prod(graph.shapes[name])) for name in graph.inputs)
+    if sizes * STEPS * BATCH > LIMITS.values:
+        return "loaded", "its input alone is over the limit of this test"
+    x = {name: rng.random((STEPS, BATCH, *graph.shapes[name])) for name in graph.inputs}
+    taken, reasons = 0, []
+    for contract in CONTRACTS:
+        try:
+            trace = simulate(graph, contract, x, record=["v"], limits=LIMITS)
+        except LavatubeError as error:
+            reasons.append(str(error).replace(graph.path, ""))
+            continue
+        except BaseException as error:
+            return "other error", f"simulate, {contract.name}: {type(error).__name__}: {error}"
+        taken += 1
+        if not all(np.isfinite(value).all() for value in (*trace.output.values(), *trace.v.values())):
+            return "broken promise", f"simulate, {contract.name}: a number that is not finite"
+    if two_lines := [reason for reason in reasons if "\n" in reason]:
+        return "two lines", two_lines[0]
+    return ("simulated", f"{taken} contracts") if taken else ("loaded", reasons[0])
 
 
 def broken_promise(graph: FloatGraph) -> str:
@@ -97,7 +136,7 @@ def child(seed: int) -> None:
             start, before = time.process_time(), _peak(reset=True)
             outcome, detail = judge(path)
             seconds, grown = time.process_time() - start, _peak() - before
-            if outcome in ("loaded", "refused") and (seconds > SECONDS or grown > MEBIBYTES):
+            if outcome in FINE and (seconds > SECONDS or grown > MEBIBYTES):
                 outcome, detail = "over the limit", f"{outcome} {detail}"
             row = (int(line), kind, outcome, round(seconds, 4), round(grown, 1), ascii(detail)[1:-1][:300])
             print(json.dumps(row), flush=True)
@@ -182,7 +221,7 @@ def main() -> int:
     slowest, largest = (max((float(row[key]) for row in rows), default=0.0) for key in ("seconds", "mebibytes"))
     print(", ".join(f"{count} {name}" for name, count in sorted(outcomes.items())), end="; ")
     print(f"at most {slowest:.2f} s and {largest:.0f} MiB a file")
-    return 1 if set(outcomes) - {"loaded", "refused"} else 0
+    return 1 if set(outcomes) - set(FINE) else 0
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import nir
 import numpy as np
 
 from lavatube.contract import ExecutionContract, Reset
-from lavatube.errors import UnsupportedError
+from lavatube.errors import LavatubeError, UnsupportedError
 
 Cast = Callable[[Any], np.ndarray]
 STABLE = 1 + 1e-6  # dt / tau; float32 files round tau = dt
@@ -80,7 +80,7 @@ def coefficients(name: str, node: nir.NIRNode, contract: ExecutionContract) -> C
     clip = contract.if_lower_clip if integrates else contract.lower_clip
     if threshold is not None:
         threshold = np.asarray(threshold, np.float64) / scale
-    return Coefficients(
+    parts = Coefficients(
         current=current,
         membrane=membrane,
         current_start=cast(v_leak if contract.leak == "v_leak-and-current" else zero),
@@ -91,6 +91,19 @@ def coefficients(name: str, node: nir.NIRNode, contract: ExecutionContract) -> C
         reset_lag=lag,
         lower_clip=None if clip == "none" or threshold is None else cast(zero if clip == "zero" else -threshold),
     )
+    _require_finite(name, parts)
+    return parts
+
+
+def _require_finite(name: str, parts: Coefficients) -> None:
+    for value in (
+        *vars(parts).values(),
+        *vars(parts.membrane).values(),
+        *(vars(parts.current).values() if parts.current else ()),
+    ):
+        if isinstance(value, np.ndarray) and not np.isfinite(value).all():
+            what, remedy = "parameters too large or small for their product", "choose other units"
+            raise LavatubeError(what, where=name, expected=f"finite {value.dtype}", got="infinity", remedy=remedy)
 
 
 def _integrator(node: Any, contract: ExecutionContract, zero: np.ndarray, cast: Cast) -> tuple[Leaky, np.ndarray]:

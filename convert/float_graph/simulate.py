@@ -11,6 +11,7 @@ import numpy as np
 
 from lavatube.contract import ExecutionContract
 from lavatube.convert.float_graph.check_contract import check_contract, ignored, silent_at_first
+from lavatube.convert.float_graph.cost import Limits, check_cost
 from lavatube.convert.float_graph.graph import FloatGraph
 from lavatube.convert.float_graph.inputs import checked_inputs, checked_length
 from lavatube.convert.float_graph.linear_maps import bias_of, linear_map
@@ -24,6 +25,7 @@ WITH_BIAS = (nir.Affine, nir.Conv1d, nir.Conv2d)
 CUBA = (nir.CubaLI, nir.CubaLIF)
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")  # what becomes infinite is refused
 def simulate(
     graph: FloatGraph,
     contract: ExecutionContract,
@@ -32,13 +34,16 @@ def simulate(
     length: np.ndarray | None = None,
     record: Iterable[str] = (),
     progress: Progress | None = None,
+    limits: Limits | None = None,
 ) -> FloatTrace:
     """Run a float graph.
 
     inputs: {input node: [T, B, ...] real numbers}, or one array where the graph has one input.
     length: [B] steps that count for each sample; beyond it, spikes, outputs and v are zero.
     record: "v" for the membrane potentials.
-    raises: UnsupportedError for what the contract cannot compute, LavatubeError for inputs that do not fit.
+    limits: of memory and work, checked before either is taken; by default those of `Limits`.
+    raises: UnsupportedError for what the contract cannot compute, LavatubeError for inputs that do not fit, for too
+            large a run, and where a number leaves the range of the contract's precision.
     """
     check_contract(graph, contract)
     kept = frozenset(record)
@@ -47,6 +52,7 @@ def simulate(
     given = checked_inputs(graph, inputs)
     steps, batch = next(iter(given.values())).shape[:2]
     lengths = checked_length(length, steps, batch)
+    check_cost(graph, contract, steps, batch, "v" in kept, limits or Limits())
     run = _Run(graph, contract, steps, batch, "v" in kept)
     for t in range(steps):
         run.step(t, {name: value[t] for name, value in given.items()})
@@ -122,6 +128,7 @@ class _Run:
                 now[name] = self.states[name].step(drive)
             else:
                 now[name] = drive
+            self._require_finite(t, name, now[name])
             if name in self.spikes:
                 self.spikes[name][t] = now[name]
             if name in self.output:
@@ -129,6 +136,15 @@ class _Run:
             if name in self.v:
                 self.v[name][t] = self.states[name].v
         self.last = now
+
+    def _require_finite(self, t: int, name: str, value: np.ndarray) -> None:
+        state = self.states.get(name)
+        held = (state.v, state.current) if isinstance(state, Population) else ()
+        if not all(np.isfinite(each).all() for each in (value, *held)):
+            raise LavatubeError(
+                "a number left the range that there is", where=f"{self.graph.path}:{name}, timestep {t}",
+                expected=f"finite {self.contract.precision}", remedy="scale the weights or the input down",
+            )  # fmt: skip
 
     def _drive(self, name: str, now: Mapping[str, np.ndarray]) -> np.ndarray:
         """The sum of what arrives at a node."""

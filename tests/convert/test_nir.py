@@ -196,7 +196,7 @@ def test_another_readout_another_version_and_a_wrong_order_are_refused(model):
     for change, words in [
         ({"order": ["input"]}, "order of execution"),
         ({"readout": "spikes"}, "another read-out, expected sum over timesteps"),
-        ({"version": 1}, "of another version of lavatube, expected version 2, got version 1; export again"),
+        ({"version": 1}, "of another version of lavatube, expected version 3, got version 1; export again"),
     ]:
         edit_metadata(model, lambda text, change=change: text.update(change))
         with pytest.raises(LavatubeError, match=words):

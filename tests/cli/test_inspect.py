@@ -1,0 +1,87 @@
+"""`lavatube inspect` says what is in a file of anyone's, who takes it, and why not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import nir
+import numpy as np
+import pytest
+from exported_networks import exported
+from layered_programs import full_weights, layered
+
+from lavatube.cli.app import invoke
+from lavatube.contract_presets import PRESETS
+from lavatube.deploy.onnx_file.write import write_onnx
+from lavatube.program import DenseNode
+from lavatube.program_file import save_program
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+def inspected(capsys, *arguments):
+    assert invoke(["inspect", *map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_foreign_float_file_is_said_with_its_nodes_contracts_and_assumptions(capsys):
+    said = inspected(capsys, DATA / "nir" / "nirtorch_braille.nir")
+    assert said["is"] == "a float network"
+    assert said["nodes"]["fc1"] == {
+        "type": "Affine", "shape": [38], "weight": "38x12 in -3.19663..0.950463", "bias": "-2.70167..0.321849",
+        "parameters": 494,
+    }  # fmt: skip
+    assert ["lif1.lif", "lif1.w_rec", "a timestep late"] in said["edges"]
+    assert set(said["contracts"]) == set(PRESETS)
+    assert said["contracts"]["snntorch"] == "takes it"
+    assert "sinabs has no CubaLIF" in said["contracts"]["sinabs"]
+    assert "forward Euler is unstable" in said["contracts"]["norse"]
+    assert said["states contract"] == "none"
+    assert any("v_reset = 0" in record["what"] for record in said["assumptions"])
+    assert said["memory"]["parameters"] == 2564
+    assert inspected(capsys, DATA / "nir" / "nirtorch_braille.nir", "--dt", "1e-4")["contracts"]["norse"] == "takes it"
+
+
+def test_what_a_contract_leaves_out_of_a_file_is_said(capsys, tmp_path):
+    one = np.ones(2)
+    neuron = nir.LIF(tau=one * 2e-3, r=one * 3, v_leak=one * 0, v_threshold=one, v_reset=one * 0)
+    nir.write(str(tmp_path / "f.nir"), nir.NIRGraph.from_list(nir.Affine(np.eye(2), one * 0), neuron))
+    verdicts = inspected(capsys, tmp_path / "f.nir")["contracts"]
+    assert verdicts["norse"] == "takes it, but lif LIF r is not used"
+    assert verdicts["snntorch"] == "takes it"
+
+
+def test_our_own_file_has_its_program_behind_it(capsys, tmp_path):
+    exported("residual", tmp_path / "m.nir")
+    said = inspected(capsys, tmp_path / "m.nir")
+    assert said["is"] == "quantized by lavatube: integers in its metadata"
+    assert said["states contract"] == "loihi"
+    assert said["targets"]["loihi2"] == "accepts it"
+    assert "needs graded input" in said["targets"]["loihi1"]
+    assert said["memory"]["program_neurons"] == 144 * 2 + 54
+
+
+@pytest.mark.parametrize("kind", ["nir", "net", "onnx", "safetensors"])
+def test_each_kind_of_file_is_said_and_drawn(kind, capsys, tmp_path):
+    path = tmp_path / f"p.{kind}"
+    path = {"nir": DATA / "nir" / "nirtorch_braille.nir", "net": DATA / "lava_dl_tiny.net"}.get(kind, path)
+    program = layered(DenseNode("a", (4,), full_weights(np.random.default_rng(0), (3, 4)), 8, 0))
+    if kind == "onnx":
+        pytest.importorskip("onnx", reason="onnx is not installed")
+        write_onnx(program, path)
+    elif kind == "safetensors":
+        save_program(program, path)
+    said = inspected(capsys, path, "--svg", tmp_path / "g.svg")
+    assert said
+    assert "memory" in said or kind == "onnx"
+    assert ElementTree.parse(tmp_path / "g.svg").getroot().tag.endswith("svg")
+    assert invoke(["inspect", str(path)]) == 0
+    assert "{" not in capsys.readouterr().out.replace("{}", "")
+
+
+def test_a_trace_has_no_picture(capsys, tmp_path):
+    (tmp_path / "x.json").write_text("{}")
+    assert invoke(["inspect", str(tmp_path / "x.json"), "--svg", str(tmp_path / "g.svg")]) == 2
+    assert "expected .nir, .net, .onnx or program.safetensors" in capsys.readouterr().err
