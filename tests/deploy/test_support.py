@@ -7,7 +7,7 @@ import pytest
 from lavatube.convert.float_graph.primitives import BUILDERS
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_support_page_is_up_to_date():
     pytest.importorskip("onnx", reason="onnx is not installed")
     pytest.importorskip("torch", reason="torch is not installed")
