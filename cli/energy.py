@@ -58,7 +58,7 @@ def energy(
     if counts is not None and per_step:
         raise LavatubeError("--per-step", expected="--input or --trace: counts.json holds sums", got="--counts")
     if out is not None:
-        require_writable(out)
+        require_writable(out, keep=False)
     loaded = load_program(program_path(program)) if program is not None else None
     aim = target or (loaded.target if loaded else "loihi2")
     counted, activity, steps, unplaced = _counted(loaded, inputs, trace, counts, per_step, aim)

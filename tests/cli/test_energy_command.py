@@ -71,3 +71,13 @@ def test_what_cannot_be_done_is_said(files, capsys, options, words):
     words_at = [str(files / word) if "." in word else word for word in options.split()]
     assert invoke(["energy", str(files / "p.safetensors"), *words_at]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", ["--target loihi9 --input x.npz", "--input none.npz", "--input x.npz --prices none"])
+def test_what_is_refused_leaves_no_folder_behind(files, capsys, wrong):
+    words = [str(files / word) if word.endswith(".npz") else word for word in wrong.split()]
+    out = files / "new" / "out"
+    assert invoke(["energy", str(files / "p.safetensors"), *words, "--out", str(out)]) == 2
+    assert not out.parent.exists()
+    assert invoke(["map", str(files / "p.safetensors"), "--target", "loihi9", "--out", str(out / "m.json")]) == 2
+    assert not out.parent.exists()
