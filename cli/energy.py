@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from lavatube.program import LoihiProgram
     from lavatube.sim.counts import CoreActivity, Counts
 
+PRICES_HELP = (
+    "Price table by name, a file, or a folder of files; repeat for several (docs/energy.md). Default: loihi1-band, "
+    "loihi1-davies2018 and loihi1-sanafe2025. Others: loihi2-scaled, kerasspiking-loihi, spinnaker1, "
+    "spinnaker2-prototype, horowitz45-fp32, horowitz45-fp16, horowitz45-int8, horowitz45-mem; device-degnan-cpu, "
+    "device-degnan-gpu, device-degnan-arm, device-blouw2019-cpu, device-blouw2019-gpu, device-blouw2019-jetson, "
+    "device-blouw2019-movidius."
+)
+OUT_HELP = "Folder for counts.json and energy.json, with --per-step counts_per_step.json, with --measure measured.json."
+
 
 def energy(
     program: Annotated[
@@ -28,19 +37,23 @@ def energy(
     trace: Annotated[
         Path | None, typer.Option("--trace", help="A trace of any engine to count instead of running.")
     ] = None,
-    prices: Annotated[
-        list[str] | None, typer.Option("--prices", help="Price set, file, or folder of files; repeat for several.")
+    prices: Annotated[list[str] | None, typer.Option("--prices", help=PRICES_HELP)] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target", help="loihi1, loihi2 or loihi2-2022, or a file of limits, as for map; default: its own."
+        ),
     ] = None,
-    target: Annotated[str | None, typer.Option("--target", help="loihi1 or loihi2; default: the program's.")] = None,
     per_step: Annotated[bool, typer.Option("--per-step", help="Also the counts of every timestep.")] = False,
     measure: Annotated[
         str, typer.Option("--measure", help="Also measure the checkpoint's torch forward: cpu (RAPL) or cuda (NVML).")
     ] = "",
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for counts.json and energy.json.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help=OUT_HELP)] = None,
     json: Json = False,
 ) -> int:
     """Exact counts of a run, and joules as an interval over cited price tables, with what is unpriced."""
     from lavatube.cli.output import console, print_json
+    from lavatube.deploy.mapping.limits import load_limits
     from lavatube.errors import LavatubeError
     from lavatube.files import require_writable, write_json
     from lavatube.program_file import load_program
@@ -58,11 +71,12 @@ def energy(
     if counts is not None and per_step:
         raise LavatubeError("--per-step", expected="--input or --trace: counts.json holds sums", got="--counts")
     if out is not None:
-        require_writable(out)
+        require_writable(out, keep=False)
     loaded = load_program(program_path(program)) if program is not None else None
     aim = target or (loaded.target if loaded else "loihi2")
+    limits = load_limits(aim)
     counted, activity, steps, unplaced = _counted(loaded, inputs, trace, counts, per_step, aim)
-    estimate = estimate_energy(counted, tuple(prices or DEFAULT_PRICES), target=aim, activity=activity)
+    estimate = estimate_energy(counted, tuple(prices or DEFAULT_PRICES), target=limits.target, activity=activity)
     if unplaced:
         estimate = replace(estimate, labels=(*estimate.labels, f"not placed on cores: {unplaced}"))
     found: dict[str, Any] = {"counts": counted.to_json(), "energy": estimate.to_json()}

@@ -30,10 +30,13 @@ def map(
     from lavatube.deploy.mapping.core_map import save_map
     from lavatube.deploy.mapping.draw import save_drawing
     from lavatube.deploy.mapping.map_program import map_program
+    from lavatube.errors import LavatubeError
     from lavatube.files import require_writable_file
     from lavatube.program_file import load_program
     from lavatube.sim.run import program_path
 
+    if out is not None and svg is not None and out.resolve() == svg.resolve():
+        raise LavatubeError("--out and --svg", expected="two files", got=f"{out} for both")
     for path in (out, svg):
         if path is not None:
             require_writable_file(path)

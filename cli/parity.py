@@ -9,6 +9,11 @@ import typer
 
 from lavatube.cli.options import Conv, DataDir, Device, Json, StockOnly, Timeout
 
+AGAINST_HELP = (
+    "Engines to compare with the reference, by commas: fast, lava, onnx, torch (a run folder's checkpoint); default "
+    "fast,lava, and torch for a run folder. Or float alone, see --float."
+)
+
 
 def parity(
     source: Annotated[Path, typer.Argument(metavar="PROGRAM|DIR|A.npz", help="A program, a run folder, or a trace.")],
@@ -16,9 +21,7 @@ def parity(
         Path | None, typer.Argument(metavar="[B.npz]", help="A second trace to compare with the first.")
     ] = None,
     data: Annotated[str | None, typer.Option("--data", help="Data set name (its test split) or X.npz.")] = None,
-    against: Annotated[
-        str, typer.Option("--against", help="Engines to compare with the reference; or float, see --float.")
-    ] = "",
+    against: Annotated[str, typer.Option("--against", help=AGAINST_HELP)] = "",
     samples: Annotated[int | None, typer.Option("--samples", help="Only the first N samples.")] = None,
     out: Annotated[
         Path | None,

@@ -9,6 +9,12 @@ import typer
 
 from lavatube.cli.options import Conv, Device, Json, StockOnly, Timeout
 
+CONTRACT_HELP = (
+    "How a NIR file is stepped in time: a preset, and fields that differ (docs/contract.md). Presets: loihi, lava, "
+    "norse, norse-subtract, snntorch, snntorch-subtract, snntorch-delay, snntorch-delay-zero, spikingjelly, sinabs, "
+    "spyx, spyx-1.0, nengo, rockpool, spinnaker2."
+)
+
 
 def run(
     source: Annotated[
@@ -31,7 +37,7 @@ def run(
     ] = None,
     packed: Annotated[bool, typer.Option("--packed", help="Write binary spikes with one bit each.")] = False,
     contract: Annotated[
-        str | None, typer.Option("--contract", metavar="NAME[,FIELD=VALUE]", help="How a NIR file is stepped in time.")
+        str | None, typer.Option("--contract", metavar="NAME[,FIELD=VALUE]", help=CONTRACT_HELP)
     ] = None,
     dt: Annotated[float | None, typer.Option("--dt", help="Timestep of a NIR file, instead of the contract's.")] = None,
     conv: Conv = "auto",

@@ -154,6 +154,8 @@ class _Reader:
         training = self.constants.get(node.input[2]) if len(node.input) > 2 else None
         if not node.input or (node.input[0] not in self.nodes and node.op_type == "Dropout"):
             raise UnsupportedError("inputs", where=where, expected="a tensor", got=", ".join(node.input))
+        if len(node.input) > (most := 3 if node.op_type == "Dropout" else 1):
+            raise UnsupportedError("inputs", where=where, expected=f"at most {most}", got=str(len(node.input)))
         if training is not None and training.any():
             raise UnsupportedError("training_mode", where=where, expected="false")
         source = node.input[0]

@@ -281,18 +281,18 @@ def _two(value: tuple[int, ...]) -> Pair:
 
 
 _WINDOW = ("auto_pad", "dilations", "kernel_shape", "pads", "strides")
-LAYERS: Mapping[str, tuple[Callable[[Call], Layer], tuple[str, ...]]] = {  # operator: (layer, its attributes)
-    "Conv": (conv, (*_WINDOW, "group")),
-    "Gemm": (gemm, ("alpha", "beta", "transA", "transB")),
-    "MatMul": (matmul, ()),
-    "BatchNormalization": (batch_norm, ("epsilon", "momentum", "spatial", "training_mode")),
-    "Relu": (relu, ()),
-    "Clip": (clip, ("min", "max")),
-    "MaxPool": (max_pool, (*_WINDOW, "ceil_mode", "storage_order")),
-    "AveragePool": (average_pool, (*_WINDOW, "ceil_mode", "count_include_pad")),
-    "GlobalAveragePool": (global_average_pool, ()),
-    "Flatten": (flatten, ("axis",)),
-    "Reshape": (reshape, ("allowzero",)),
+LAYERS: Mapping[str, tuple[Callable[[Call], Layer], int, tuple[str, ...]]] = {  # (layer, its inputs, attributes)
+    "Conv": (conv, 3, (*_WINDOW, "group")),
+    "Gemm": (gemm, 3, ("alpha", "beta", "transA", "transB")),
+    "MatMul": (matmul, 2, ()),
+    "BatchNormalization": (batch_norm, 5, ("epsilon", "momentum", "spatial", "training_mode")),
+    "Relu": (relu, 1, ()),
+    "Clip": (clip, 3, ("min", "max")),
+    "MaxPool": (max_pool, 1, (*_WINDOW, "ceil_mode", "storage_order")),
+    "AveragePool": (average_pool, 1, (*_WINDOW, "ceil_mode", "count_include_pad")),
+    "GlobalAveragePool": (global_average_pool, 1, ()),
+    "Flatten": (flatten, 1, ("axis",)),
+    "Reshape": (reshape, 2, ("allowzero",)),
 }
 
 
@@ -301,7 +301,11 @@ def build(operator: str, call: Call) -> tuple[nn.Module, tuple[int, ...]]:
 
     raises: UnsupportedError for what the layer cannot be; LavatubeError for shapes that do not fit.
     """
-    layer, known = LAYERS[operator]
+    layer, most, known = LAYERS[operator]
+    if call.opset < 11 and operator == "Clip":
+        most = 1  # its bounds were attributes
+    if (given := max(call.constants, default=0) + 1) > most:
+        raise call.refuse("inputs", expected=f"at most {most}", got=given)
     if unknown := sorted(set(call.attributes) - set(known)):
         raise call.refuse("attributes", expected=", ".join(known) or "none", got=", ".join(unknown))
     module, tensors, shape = layer(call)

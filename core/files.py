@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +97,12 @@ def read_tensors(path: Path, *, kind: str) -> tuple[dict[str, np.ndarray], dict[
     return tensors, header
 
 
-def require_writable(folder: Path) -> None:
-    """Make the folder that results will go to, before the work is done. raises: LavatubeError if that cannot be."""
+def require_writable(folder: Path, *, keep: bool = True) -> None:
+    """Make the folder that results will go to, before the work is done. raises: LavatubeError if that cannot be.
+
+    keep: else folders that were not there are gone again, for whoever makes them when writing (`whole_file`).
+    """
+    absent = [each for each in (Path(folder), *Path(folder).parents) if not each.exists()]
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -106,13 +110,17 @@ def require_writable(folder: Path) -> None:
     except OSError as error:
         what = f"cannot write here ({error.strerror or error})"
         raise LavatubeError(what, where=str(folder), remedy="choose a writable folder") from error
+    finally:
+        for each in () if keep else absent:
+            with suppress(OSError):  # not made, or someone else's file is in it by now
+                each.rmdir()
 
 
 def require_writable_file(path: Path) -> None:
-    """As `require_writable`, for a file that will be written."""
+    """Whether a file can be written there, before the work is done. raises: LavatubeError if not; leaves no folder."""
     if Path(path).is_dir():
         raise LavatubeError("cannot write here (a folder)", where=str(path), expected="a file name")
-    require_writable(Path(path).parent)
+    require_writable(Path(path).parent, keep=False)
 
 
 def require_file(path: Path, *, kind: str) -> None:

@@ -64,8 +64,19 @@ def render_energy(estimate: Json) -> RenderableType:
     parts += _baselines(estimate["tables"], samples)
     parts.append(Text(_definitions(estimate)))
     parts += [Text(f"note: {label}") for label in estimate["labels"]]
-    parts.append(Text("unpriced: " + "; ".join(_grouped(estimate["unpriced"]))))
+    parts += [Text(f"unpriced{line}") for line in _unpriced(estimate)]
     return Group(*parts)
+
+
+def _unpriced(estimate: Json) -> list[str]:
+    """What each table leaves out, tables that leave out the same together, then what none can price."""
+    tables: dict[tuple[str, ...], list[str]] = {}
+    for row in estimate["tables"]:
+        tables.setdefault(tuple(row["unpriced"]), []).append(row["name"])
+    said = {item for items in tables for item in items}
+    rows = [(f" in {', '.join(names)}", items) for items, names in tables.items() if items]
+    rows.append((" in every table", tuple(item for item in estimate["unpriced"] if item not in said)))
+    return [f"{where}: " + "; ".join(_grouped(items)) for where, items in rows if items]
 
 
 def _grouped(items: Sequence[str]) -> list[str]:

@@ -120,6 +120,12 @@ def _loop(
         feed = {description.input.name: np.ascontiguousarray(inputs.events[t]), **state}
         out = dict(zip(names, session.run(names, feed), strict=True))
         state = {name: out[f"next/{name}"] for name in state}
+        for row in description.spikes:
+            low, high = row.event_range
+            if out[row.name].min(initial=low) < low or out[row.name].max(initial=high) > high:
+                raise LavatubeError(
+                    "events beyond what the description says", where=row.name, expected=f"{low}..{high}"
+                )
         for name, room_of in kept.items():
             room_of[t] = out[name if name.startswith("spikes/") else f"next/{name}"]
         alive = (t < inputs.length)[:, None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -107,14 +107,15 @@ def parse_limits(value: Mapping[str, Any], *, where: str) -> ChipLimits:
     """Check limits given as plain values. One that `extends` shipped limits lists only the limits that it replaces."""
     if "extends" in value:
         _require(set(value) == {"schema", "name", "extends", "limits"}, where, "keys", sorted(value))
-        _require(value["extends"] in list_limits(), where, "extends", value["extends"])
+        _require(_text(value["extends"], list_limits()), where, "extends", value["extends"])
         base = read_json(SHIPPED / f"{value['extends']}.json", kind="limits of a chip")
         _require(isinstance(value["limits"], list), where, "limits", value["limits"])
-        replaced = {row.get("key") for row in value["limits"] if isinstance(row, dict)}
+        replaced = [row.get("key") for row in value["limits"] if isinstance(row, dict)]
         rows = [row for row in base["limits"] if row["key"] not in replaced] + list(value["limits"])
         value = base | {"schema": value["schema"], "name": value["name"], "limits": rows}
     _require(set(value) == KEYS and value["schema"] == 1, where, "keys", sorted(value))
-    _require(value["chip"] in CHIPS, where, "chip", value["chip"])
+    _require(_text(value["name"]), where, "name: a text", value["name"])
+    _require(_text(value["chip"], CHIPS), where, "chip", value["chip"])
     _require(isinstance(value["limits"], list) and isinstance(value["formats"], list), where, "limits, formats", "")
     limits = [_limit(row, where) for row in value["limits"]]
     by_key = {limit.key: limit for limit in limits}
@@ -122,25 +123,29 @@ def parse_limits(value: Mapping[str, Any], *, where: str) -> ChipLimits:
     _require(not missing, where, "a limit is missing", sorted(missing))
     unique = len(by_key) == len({limit.number for limit in limits}) == len(limits)
     _require(unique, where, "limits with the same number or key", sorted(limit.key for limit in limits))
-    _require(value["output_axon_per"] in ("core", "target"), where, "output_axon_per", value["output_axon_per"])
+    _require(_text(value["output_axon_per"], ("core", "target")), where, "output_axon_per", value["output_axon_per"])
     formats = tuple(_format(row, where) for row in value["formats"])
     for kind in NODE_KINDS:
         _require(any(kind in found.nodes for found in formats), where, f"no format for {kind}", "")
-    return ChipLimits(str(value["name"]), value["chip"], by_key, formats, value["output_axon_per"])
+    return ChipLimits(value["name"], value["chip"], by_key, formats, value["output_axon_per"])
 
 
 def _limit(row: Any, where: str) -> Limit:
     _require(isinstance(row, dict) and set(row) == {f.name for f in fields(Limit)}, where, "keys of a limit", row)
-    _require(row["key"] in {*PER_CORE, *PER_CHIP}, where, "key of a limit", row["key"])
+    _require(_text(row["key"], {*PER_CORE, *PER_CHIP}), where, "key of a limit", row["key"])
     whole = all(_natural(row[key]) and row[key] > 0 for key in ("number", "value"))
     _require(whole, where, f"{row['key']}: a positive integer", row["value"])
-    _require(row["grade"] in GRADES, where, f"{row['key']}: grade", row["grade"])
+    _require(_text(row["grade"], GRADES), where, f"{row['key']}: grade", row["grade"])
+    for key in ("unit", "source"):
+        _require(_text(row[key]), where, f"{row['key']}: {key}: a text", row[key])
     return Limit(**row)
 
 
 def _format(row: Any, where: str) -> SynapseFormat:
     known = {f.name for f in fields(SynapseFormat)}
     _require(isinstance(row, dict) and set(row) == known, where, "keys of a format", row)
+    for key in ("name", "source"):
+        _require(_text(row[key]), where, f"a format's {key}: a text", row[key])
     place = f"format {row['name']}"
     for key in ("nodes", "index_bits", "delay_bits", "weight_bits"):
         _require(isinstance(row[key], list), where, f"{place}: {key}", row[key])
@@ -148,7 +153,10 @@ def _format(row: Any, where: str) -> SynapseFormat:
     _require(all(_natural(n) for n in (*bits, row["header_bits"], row["block"])), where, f"{place}: bits", bits)
     _require(max(row["weight_bits"], default=0) >= 8, where, f"{place}: weight_bits", row["weight_bits"])
     _require(max(row["delay_bits"], default=0) >= 6, where, f"{place}: delay_bits", row["delay_bits"])
-    _require(row["grade"] in GRADES and set(row["nodes"]) <= set(NODE_KINDS), where, f"{place}: grade, nodes", row)
+    nodes = all(_text(kind, NODE_KINDS) for kind in row["nodes"])
+    _require(_text(row["grade"], GRADES) and nodes, where, f"{place}: grade, nodes", row)
+    flags = all(isinstance(row[key], bool) for key in ("stores_zeros", "shared"))
+    _require(flags, where, f"{place}: stores_zeros, shared: true or false", row)
     _require(not row["shared"] or row["nodes"] == ["conv2d"], where, f"{place}: shared", row["nodes"])
     values: dict[str, Any] = {key: tuple(n) if isinstance(n, list) else n for key, n in row.items()}
     return SynapseFormat(**values)
@@ -156,6 +164,11 @@ def _format(row: Any, where: str) -> SynapseFormat:
 
 def _natural(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _text(value: Any, known: Collection[str] | None = None) -> bool:
+    """Whether it is a text that says something, and one of these."""
+    return isinstance(value, str) and bool(value.strip()) and (known is None or value in known)
 
 
 def _require(ok: bool, where: str, what: str, got: object) -> None:

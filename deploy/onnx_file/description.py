@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lavatube.end_nodes import Readout
 from lavatube.errors import LavatubeError
+from lavatube.fixed_point import MESSAGE_BITS_MAX
 
 METADATA_KEY = "lavatube"
+NUM_STEPS_MAX = 1 << 24  # as of a program
 PREDICTION = "index of the largest read-out after the last step, the lowest index winning ties"
 
 
@@ -22,7 +24,7 @@ class StepInput(_Row):
 
     name: str
     shape: tuple[int, ...]
-    message_bits: int
+    message_bits: int = Field(ge=1, le=MESSAGE_BITS_MAX)
 
 
 class StepState(_Row):
@@ -69,14 +71,26 @@ class StepDescription(_Row):
 
     kind: Literal["onnx-step"] = "onnx-step"
     schema_version: Literal["1.0"] = "1.0"
-    program_sha256: str
+    program_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     source: dict[str, str]
-    num_steps: int
+    num_steps: int = Field(ge=1, le=NUM_STEPS_MAX)
     input: StepInput
     states: tuple[StepState, ...]
     spikes: tuple[StepSpikes, ...]
     readout: StepReadout
     weights: tuple[StepWeights, ...]
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> StepDescription:
+        states = [row.name for row in self.states]
+        layers = [row.layer for row in self.spikes]
+        if len(set(states)) < len(states) or len(set(layers)) < len(layers):
+            raise ValueError("two states or two layers of one name")
+        if self.readout.name not in states:
+            raise ValueError("the read-out is no state")
+        if any(row.name != f"spikes/{row.layer}" or row.event_range[0] > row.event_range[1] for row in self.spikes):
+            raise ValueError("spikes: expected names spikes/<layer> and ranges of events")
+        return self
 
 
 def read_description(text: str, *, where: str) -> StepDescription:

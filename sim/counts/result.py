@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -13,6 +14,15 @@ from lavatube.sim.counts.layer import TERMS, LayerCounts
 from lavatube.sim.counts.traffic import Traffic
 
 KIND = "counts"
+COUNT_MAX = (1 << 63) - 1  # counts are int64
+PARTS = (  # of a layer: a term, and one that it cannot exceed
+    ("synops_nonzero", "synops_stored"),
+    ("synops_stored", "synops_dense"),
+    ("graded_stored", "synops_stored"),
+    ("graded_nonzero", "graded_stored"),
+    ("graded_nonzero", "synops_nonzero"),
+    ("updates", "neuron_accesses"),
+)
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,7 @@ def save_counts(counts: Counts, path: Path) -> None:
 
 
 def load_counts(path: Path) -> Counts:
-    """Read counts.json. raises: LavatubeError."""
+    """Read counts.json. raises: LavatubeError for one that `save_counts` cannot have written of any run."""
     value = read_json(path, kind="counts.json")
     try:
         if value["kind"] != KIND:
@@ -107,25 +117,39 @@ def load_counts(path: Path) -> Counts:
         per_sample = {term: tuple(map(_natural, value["per_sample"][term])) for term in value["per_sample"]}
         bits = {name: _natural(size) for name, size in value["weight_bits"].items()}
         counts = Counts(
-            layers, **numbers, weight_bits=bits, program_sha256=str(value["program_sha256"]),
-            graded_input=bool(value["graded_input"]), traffic=traffic, per_sample=per_sample,
+            layers, **numbers, weight_bits=bits, program_sha256=value["program_sha256"],
+            graded_input=value["graded_input"], traffic=traffic, per_sample=per_sample,
         )  # fmt: skip
         _check_sums(counts)
+        _check_same(counts.to_json(), value)
         return counts
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise LavatubeError("malformed counts", where=str(path), got=str(error)) from error
 
 
 def _natural(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"expected a count, got {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= COUNT_MAX:
+        raise ValueError(f"expected a count up to {COUNT_MAX}, got {str(value)[:40]}")
     return value
 
 
 def _check_sums(counts: Counts) -> None:
-    """raises: ValueError where samples do not sum to the total, or an update has no access."""
+    """raises: ValueError where samples do not sum to the total, or a part is larger than its whole."""
+    if counts.per_sample and set(counts.per_sample) != set(TERMS):
+        raise ValueError(f"per_sample has not all terms: {', '.join(sorted(set(counts.per_sample) ^ set(TERMS)))}")
     for term, values in counts.per_sample.items():
         if len(values) != counts.samples or sum(values) != getattr(counts.total, term):
             raise ValueError(f"per_sample {term} does not sum to the total")
-    if any(layer.idles < 0 for layer in counts.layers.values()):
-        raise ValueError("more updates than neuron accesses")
+    for name, layer in counts.layers.items():
+        for part, whole in PARTS:
+            if getattr(layer, part) > getattr(layer, whole):
+                raise ValueError(f"layer {name}: more {part} than {whole}")
+
+
+def _check_same(ours: Mapping[str, Any], value: Mapping[str, Any]) -> None:
+    """raises: ValueError where the file says something else than the counts that were read from it."""
+    if not isinstance(ours["graded_input"], bool) or not re.fullmatch("[0-9a-f]{64}", ours["program_sha256"]):
+        raise ValueError("graded_input is no truth value, or program_sha256 no hash")
+    odd = [key for key in sorted({*ours, *value}) if key not in ours or key not in value or ours[key] != value[key]]
+    if odd:
+        raise ValueError(f"contradicts itself or has unknown keys: {', '.join(odd)}")

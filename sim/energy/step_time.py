@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -47,10 +47,11 @@ def latency(activity: CoreActivity, table: PriceTable) -> Latency | None:
     if not terms or not table.barrier:
         return None
     barrier = barrier_time(table.barrier, activity.traffic.tiles)
-    times = {bound: _step_time(activity, table, bound, terms, barrier) for bound in BOUNDS}
+    exact = _exact(activity, table, terms)
+    times = {bound: _step_time(exact, table, bound, terms, barrier) for bound in BOUNDS}
     steps = {bound: None if value is None else value * activity.within for bound, value in times.items()}
     which = next((bound for bound in ("high", "nominal", "low") if times[bound] is not None), None)
-    busiest, limit, shares = ({}, {}, {}) if which is None else _who(activity, table, which, terms)
+    busiest, limit, shares = ({}, {}, {}) if which is None else _who(exact, table, which, terms)
     missing = [f"time of {name}" for name in (*FIELDS, "link") if name not in table.step_time]
     return Latency(
         Interval(*(None if value is None else int(value.sum()) for value in steps.values())),
@@ -71,9 +72,23 @@ def barrier_time(points: Mapping[int, tuple[int, int]], tiles: int) -> Interval:
     return Interval(ends[0], ends[0] if ends[0] == ends[1] else None, ends[1])
 
 
+def _exact(activity: CoreActivity, table: PriceTable, terms: Mapping[str, str]) -> CoreActivity:
+    """The activity as int64 where no sum can leave that, else as Python's integers: prices go up to 10^18."""
+    used = {**terms, "link": "link"} if "link" in table.step_time else dict(terms)
+    step = sum(
+        int(getattr(activity, field).max(initial=0)) * max(table.step_time[name].interval.known)
+        for name, field in used.items()
+    )
+    wait = max(high for _, high in table.barrier.values())
+    if (step + wait) * activity.within.size < 1 << 63:
+        return activity
+    fields = {field: getattr(activity, field).astype(object) for field in (*FIELDS.values(), "link")}
+    return replace(activity, **fields)
+
+
 def _core_time(activity: CoreActivity, table: PriceTable, bound: str, terms: Mapping[str, str]) -> np.ndarray | None:
     """[T, B, cores] ps; None if a price that is needed has no such bound."""
-    sums = np.zeros(activity.synops.shape, np.int64)
+    sums = np.zeros(activity.synops.shape, activity.synops.dtype)
     for name, field in terms.items():
         number, price = getattr(activity, field), getattr(table.step_time[name].interval, bound)
         if price is None and number.any():
@@ -84,7 +99,7 @@ def _core_time(activity: CoreActivity, table: PriceTable, bound: str, terms: Map
 
 def _link_time(activity: CoreActivity, table: PriceTable, bound: str) -> np.ndarray | None:
     if "link" not in table.step_time or not activity.link.any():
-        return np.zeros(activity.link.shape, np.int64)
+        return np.zeros(activity.link.shape, activity.link.dtype)
     price = getattr(table.step_time["link"].interval, bound)
     return None if price is None else activity.link * price
 

@@ -71,3 +71,36 @@ def test_what_cannot_be_done_is_said(files, capsys, options, words):
     words_at = [str(files / word) if "." in word else word for word in options.split()]
     assert invoke(["energy", str(files / "p.safetensors"), *words_at]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", ["--target loihi9 --input x.npz", "--input none.npz", "--input x.npz --prices none"])
+def test_what_is_refused_leaves_no_folder_behind(files, capsys, wrong):
+    words = [str(files / word) if word.endswith(".npz") else word for word in wrong.split()]
+    out = files / "new" / "out"
+    assert invoke(["energy", str(files / "p.safetensors"), *words, "--out", str(out)]) == 2
+    assert not out.parent.exists()
+    assert invoke(["map", str(files / "p.safetensors"), "--target", "loihi9", "--out", str(out / "m.json")]) == 2
+    assert not out.parent.exists()
+
+
+def test_the_limits_that_map_knows_are_targets_here_too(files, capsys):
+    run = ["energy", str(files / "p.safetensors"), "--input", str(files / "x.npz"), "--json", "--target"]
+    assert invoke([*run, "loihi2"]) == 0
+    new = json.loads(capsys.readouterr().out)
+    assert invoke([*run, "loihi2-2022"]) == 0
+    old = json.loads(capsys.readouterr().out)
+    assert old["counts"]["traffic"]["cores"] >= new["counts"]["traffic"]["cores"]
+    assert any("on a loihi2 program" in label for label in old["energy"]["labels"])
+    assert invoke([*run, "loihi9"]) == 2
+    assert "loihi1, loihi2, loihi2-2022, got loihi9" in capsys.readouterr().err
+
+
+def test_what_is_unpriced_is_said_of_the_table_that_leaves_it_out(files, capsys):
+    prices = ["--prices", "loihi1-davies2018", "--prices", "loihi1-sanafe2025", "--prices", "horowitz45-int8"]
+    assert invoke(["energy", str(files / "p.safetensors"), "--input", str(files / "x.npz"), *prices]) == 0
+    lines = " ".join(capsys.readouterr().out.split()).split(" unpriced in ")[1:]
+    (davies,) = (line for line in lines if line.startswith("loihi1-davies2018: "))
+    (sanafe,) = (line for line in lines if line.startswith("loihi1-sanafe2025: "))
+    assert "spike" in davies.partition("(no price in this table)")[0]
+    assert "spike" not in sanafe.partition("(no price in this table)")[0]
+    assert lines[-1].startswith("every table: ")

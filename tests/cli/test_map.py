@@ -102,3 +102,10 @@ def test_what_does_not_fit_is_one_line_and_exit_code_2_and_writes_nothing(path, 
 def test_a_graded_program_is_not_drawn_on_loihi_1(path, capsys):
     assert invoke(["map", str(path), "--target", "loihi1"]) == 2
     assert "the program needs graded input" in capsys.readouterr().err
+
+
+def test_the_map_and_its_drawing_do_not_go_to_one_file(path, tmp_path, capsys):
+    both = tmp_path / "m.json"
+    assert invoke(["map", str(path), "--out", str(both), "--svg", str(tmp_path / "x" / ".." / "m.json")]) == 2
+    assert "--out and --svg, expected two files" in capsys.readouterr().err
+    assert not both.exists()

@@ -97,3 +97,31 @@ def test_mistakes_are_one_line_and_exit_2(folder, capsys, command, words):
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert words in line
     assert {path.name for path in folder.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("path", "new", "words"),
+    [
+        (("program_sha256",), "zz", "program_sha256"),
+        (("num_steps",), 10**9, "num_steps"),
+        (("num_steps",), 0, "num_steps"),
+        (("input", "message_bits"), 99, "message_bits"),
+        (("input", "message_bits"), 0, "message_bits"),
+        (("spikes", 0, "layer"), "other", "names spikes/<layer>"),
+        (("spikes", 0, "event_range"), [0, 0], "events beyond what the description says, expected 0..0"),
+        (("readout", "name"), "t2", "no state"),
+    ],
+)
+def test_an_edited_description_of_a_step_is_refused(folder, capsys, path, new, words):
+    assert invoke("export program.safetensors --onnx step.onnx".split()) == 0
+    model = onnx.load("step.onnx")
+    (row,) = [row for row in model.metadata_props if row.key == "lavatube"]
+    value = json.loads(row.value)
+    at = value
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = new
+    row.value = json.dumps(value)
+    onnx.save(model, "edited.onnx")
+    assert invoke("run edited.onnx --input x.npz --backend onnx".split()) == 2
+    assert words in capsys.readouterr().err

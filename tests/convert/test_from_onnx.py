@@ -192,6 +192,10 @@ REFUSED = {
     "ceil_mode": ([node("MaxPool", "x", kernel_shape=[2, 2], ceil_mode=1)], {}, "ceil_mode"),
     "uneven pool": ([node("MaxPool", "x", kernel_shape=[2, 2], pads=[0, 0, 1, 1])], {}, "padding of a pool"),
     "padding beyond memory": ([node("Conv", "x", "w", pads=[60000] * 4)], {"w": W}, "pads"),
+    "two inputs of Relu": ([node("Relu", "x", "w")], {"w": W}, "Relu.*inputs, expected at most 1, got 2"),
+    "four inputs of Gemm": ([FLAT, node("Gemm", "flat", "w", "", "w")], MATRIX, "Gemm.*inputs, expected at most 3"),
+    "bounds of an old Clip": ([node("Clip", "x", "b")], {"b": np.float32(1)}, "Clip.*inputs, expected at most 1", 9),
+    "two inputs of Identity": ([node("Identity", "x", "w")], {"w": W}, "inputs, expected at most 1, got 2"),
     "a negative stride": ([node("Conv", "x", "w", strides=[-1, 1])], {"w": W}, "strides"),
     "unknown attribute": ([node("Relu", "x", slope=0.5)], {}, "attributes, expected none, got slope"),
     "training norm": ([node("BatchNormalization", "x", *NORM, training_mode=1)], NORM, "training_mode"),
@@ -223,9 +227,9 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_no_layer_can_be_is_refused_by_name(name, tmp_path):
-    nodes, constants, words = REFUSED[name]
+    nodes, constants, words, *opset = REFUSED[name]
     with pytest.raises(LavatubeError, match=words):
-        read_onnx(write(tmp_path / "m.onnx", nodes, constants))
+        read_onnx(write(tmp_path / "m.onnx", nodes, constants, opset=opset[0] if opset else 17))
 
 
 @pytest.mark.parametrize("shape", [("b", 4, "h", "w"), ("b",), ("b", 1 << 15, 1 << 14)])

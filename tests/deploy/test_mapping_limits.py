@@ -63,6 +63,18 @@ def change(value, path, new):
         (("formats", 0, "shared"), True, "shared"),
         (("formats", 0), [], "keys of a format"),
         (("output_axon_per",), "spike", "output_axon_per"),
+        (("output_axon_per",), ["core"], "output_axon_per"),
+        (("chip",), ["Loihi 2"], "chip"),
+        (("name",), 7, "name"),
+        (("limits", 0, "key"), ["neurons"], "key of a limit"),
+        (("limits", 0, "grade"), ["inferred"], "neurons: grade"),
+        (("limits", 0, "unit"), 5, "neurons: unit"),
+        (("limits", 0, "source"), None, "neurons: source"),
+        (("formats", 0, "name"), ["dense"], "a format's name"),
+        (("formats", 0, "nodes"), [["dense"]], "grade, nodes"),
+        (("formats", 0, "grade"), ["inferred"], "grade, nodes"),
+        (("formats", 0, "stores_zeros"), "no", "stores_zeros"),
+        (("formats", 0, "source"), 1, "a format's source"),
     ],
 )
 def test_a_wrong_entry_is_refused_by_name(path, new, said):
@@ -72,7 +84,17 @@ def test_a_wrong_entry_is_refused_by_name(path, new, said):
         parse_limits(change(shipped, path, new), where="f.json")
 
 
-@pytest.mark.parametrize(("key", "new"), [("extends", "loihi3"), ("limits", 3), ("limits", [7]), ("formats", [])])
+@pytest.mark.parametrize(
+    ("key", "new"),
+    [
+        ("extends", "loihi3"),
+        ("extends", ["loihi2"]),
+        ("limits", 3),
+        ("limits", [7]),
+        ("limits", [{"key": []}]),
+        ("formats", []),
+    ],
+)
 def test_a_wrong_extension_is_refused(key, new):
     shipped = json.loads((SHIPPED / "loihi2-2022.json").read_text())
     with pytest.raises(LavatubeError, match="limits of a chip"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 
@@ -181,6 +182,50 @@ def test_counts_survive_their_file_and_a_broken_one_is_refused(tmp_path):
         (tmp_path / "bad.json").write_text(text.replace(old, new, 1))
         with pytest.raises(LavatubeError, match=r"bad\.json"):
             load_counts(tmp_path / "bad.json")
+
+
+def without_a_term(value):
+    del value["per_sample"]["updates"]
+
+
+def with_more_graded_than_stored(value):
+    value["per_sample"] = {}
+    more = value["layers"][0]["synops_stored"] + 1 - value["layers"][0]["graded_stored"]
+    for row in (value["layers"][0], value["total"]):
+        row["graded_stored"] += more
+
+
+def with_too_large_a_count(value):
+    value["per_sample"] = {}
+    for row in (value["layers"][0], value["total"]):
+        row["synops_dense"] = 10**330
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (without_a_term, "not all terms: updates"),
+        (with_more_graded_than_stored, "more graded_stored than synops_stored"),
+        (with_too_large_a_count, "expected a count up to"),
+        (lambda value: value.update(samples=10**400), "expected a count up to"),
+        (lambda value: value["layers"].append(value["layers"][-1]), "layers"),
+        (lambda value: value["layers"][0].update(colour=1), "layers"),
+        (lambda value: value["layers"][0].update(idles=10**6), "layers"),
+        (lambda value: value["total"].update(resets=10**6), "total"),
+        (lambda value: value.update(barriers=10**6), "barriers"),
+        (lambda value: value.update(colour="red"), "colour"),
+        (lambda value: value.update(graded_input="no"), "graded_input"),
+        (lambda value: value.update(program_sha256=7), "malformed counts"),
+        (lambda value: value.update(program_sha256="zz"), "program_sha256"),
+    ],
+)
+def test_a_counts_file_that_contradicts_itself_is_refused(tmp_path, change, words):
+    save_counts(count(random_program(1), run_on(random_program(1), 1)), tmp_path / "counts.json")
+    value = json.loads((tmp_path / "counts.json").read_text())
+    change(value)
+    (tmp_path / "bad.json").write_text(json.dumps(value))
+    with pytest.raises(LavatubeError, match=rf"bad\.json.*{words}"):
+        load_counts(tmp_path / "bad.json")
 
 
 def test_a_trace_of_another_program_is_refused(small_program, random_inputs):

@@ -95,3 +95,14 @@ def test_a_table_without_times_has_no_latency_and_says_so():
     assert table.latency is None
     assert table.total is None
     assert "time (none in this table)" in table.unpriced
+
+
+def test_the_largest_prices_that_a_table_may_hold_give_exact_times_beyond_64_bits():
+    value = json.loads((SHIPPED / "loihi1-sanafe2025.json").read_text())
+    top = {"low": 10**18, "nominal": 10**18, "high": 10**18}
+    value["step_time"] = {name: {**value["step_time"]["synop"], **top} for name in ("synop", "link")}
+    seen = activity([{"synops": [100, 10]}, {"synops": [1, 50]}, {}], link=[1, 60, 0], within=[True, True, False])
+    time = latency(seen, parse_prices(value, where="x"))
+    assert time.total == Interval(*[160 * 10**18 + 2 * 600_000] * 3)
+    assert time.longest.high == 100 * 10**18 + 600_000
+    assert (time.busiest, time.limit) == ({0: 1, 1: 1}, {"core": 1, "link": 1})

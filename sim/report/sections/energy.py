@@ -37,8 +37,12 @@ def energy(found: Artifacts) -> Section:
     if priced:
         parts += [_by_table(priced, samples), _by_layer(priced[0], samples), _sensitivity(priced[0])]
         parts += [Folded(f"Terms of {table['name']}", [_terms(table, samples)]) for table in priced]
-    rows = [(item,) for item in estimate["unpriced"]]
-    parts.append(Table("Unpriced: not zero, but no price is known", ("what",), rows))
+    without = {
+        item: [table["name"] for table in estimate["tables"] if item in table["unpriced"]]
+        for item in estimate["unpriced"]
+    }
+    rows = [(item, ", ".join(names) or "every table") for item, names in without.items()]
+    parts.append(Table("Unpriced: not zero, but no price is known", ("what", "in"), rows))
     return Section("energy", "Counts and energy", parts)
 
 
