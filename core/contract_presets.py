@@ -154,7 +154,10 @@ def parse_contract(text: str) -> ExecutionContract:
 def with_timestep(
     contract: ExecutionContract, dt: float | None, asked: ExecutionContract | str | None
 ) -> ExecutionContract:
-    """The contract with another timestep, if any. asked: as said by the user, who may not say dt in it, too."""
+    """The contract with another timestep, if any. asked: as the user said it.
+
+    raises: LavatubeError if it says a dt, too.
+    """
     if dt is None:
         return contract
     if isinstance(asked, str) and any(part.partition("=")[0].strip() == "dt" for part in asked.split(",")):

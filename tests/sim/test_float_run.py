@@ -88,7 +88,7 @@ def test_a_contract_rides_in_the_metadata_and_another_is_noted(files):
 def test_a_file_is_read_once(files, monkeypatch):
     from lavatube.convert.float_graph import raw, read
 
-    path, inputs, folder = files
+    _, inputs, folder = files
     graph = small_graph()
     write_contract(graph, preset("snntorch"))
     nir.write(str(folder / "stated.nir"), graph)

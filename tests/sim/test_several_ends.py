@@ -65,7 +65,7 @@ def arrays(batch: int = 3, steps: int = STEPS) -> dict[str, np.ndarray]:
 
 def test_inputs_of_another_type_are_refused_by_name() -> None:
     program = two_senses()
-    with pytest.raises(LavatubeError, match="inputs, expected X.npz, an array.*, got list"):
+    with pytest.raises(LavatubeError, match=r"inputs, expected X\.npz, an array.*, got list"):
         run(program, [1, 2])  # type: ignore[arg-type]
     with pytest.raises(LavatubeError, match="expected a NumPy array of integers, got list"):
         run(program, {"eye": [[1]], "ear": [[1]]})  # type: ignore[dict-item]
