@@ -12,6 +12,7 @@ import pytest
 from lavatube.cli.app import invoke as main
 from lavatube.contract_presets import PRESETS, preset
 from lavatube.convert.float_graph.contract_metadata import CONTRACT_KEY, stated_contract, write_contract
+from lavatube.deploy.lower_float import lower_float
 from lavatube.errors import LavatubeError
 from lavatube.float_trace import load_float_trace
 from lavatube.sim.float_run import run_float
@@ -99,6 +100,13 @@ def test_a_file_is_read_once(files, monkeypatch):
     assert len(opened) == 1
     stated = run_float(read.read_float_graph(folder / "stated.nir"), inputs)  # read before, it still states its own
     assert stated.meta["contract"] == preset("snntorch").to_json()
+
+
+def test_a_timestep_said_twice_is_refused_by_all_who_take_one(files):
+    path, inputs, _ = files
+    for takes_dt, given in ((run_float, {"inputs": inputs}), (lower_float, {})):
+        with pytest.raises(LavatubeError, match=r"dt given twice, expected in --contract or as --dt"):
+            takes_dt(path, contract="norse, dt=1e-4", dt=1e-4, **given)
 
 
 def test_the_page_says_how_a_contract_gets_into_a_file():
