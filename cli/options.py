@@ -7,21 +7,11 @@ from typing import Annotated
 
 import typer
 
-from lavatube.contract_presets import PRESETS
-
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a finished result.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, ...")]
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", envvar="LAVATUBE_DATA", help="Folder with data sets (also LAVATUBE_DATA).")
-]
-Contract = Annotated[
-    str | None,
-    typer.Option(
-        "--contract",
-        metavar="NAME[,FIELD=VALUE]",
-        help=f"How a float NIR file is stepped in time; default: as it states. NAME: {', '.join(PRESETS)}.",
-    ),
 ]
 Timeout = Annotated[float | None, typer.Option("--timeout", help="Seconds before the Lava worker is stopped.")]
 Conv = Annotated[

@@ -7,7 +7,12 @@ from typing import Annotated
 
 import typer
 
-from lavatube.cli.options import Contract, Conv, DataDir, Device, Json, StockOnly, Timeout
+from lavatube.cli.options import Conv, DataDir, Device, Json, StockOnly, Timeout
+
+AGAINST_HELP = (
+    "Engines to compare with the reference, by commas: fast, lava, onnx, torch (a run folder's checkpoint); default "
+    "fast,lava, and torch for a run folder. Or float alone, see --float."
+)
 
 
 def parity(
@@ -16,15 +21,7 @@ def parity(
         Path | None, typer.Argument(metavar="[B.npz]", help="A second trace to compare with the first.")
     ] = None,
     data: Annotated[str | None, typer.Option("--data", help="Data set name (its test split) or X.npz.")] = None,
-    against: Annotated[
-        str,
-        typer.Option(
-            "--against",
-            metavar="ENGINE,...",
-            help="fast, lava, torch (of a run folder), onnx, reference; default: fast,lava, and torch for a run "
-            "folder. Or float: the float file, see --float.",
-        ),
-    ] = "",
+    against: Annotated[str, typer.Option("--against", help=AGAINST_HELP)] = "",
     samples: Annotated[int | None, typer.Option("--samples", help="Only the first N samples.")] = None,
     out: Annotated[
         Path | None,
@@ -39,8 +36,10 @@ def parity(
         Path | None,
         typer.Option("--float", help="With --against float: the .nir file of the program; default: the folder's."),
     ] = None,
-    contract: Contract = None,
-    dt: Annotated[float | None, typer.Option("--dt", help="Timestep of the float file in seconds.")] = None,
+    contract: Annotated[
+        str | None, typer.Option("--contract", help="How that file is stepped; default: as it was quantized.")
+    ] = None,
+    dt: Annotated[float | None, typer.Option("--dt", help="Its timestep in seconds.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Timesteps of static data, for float.")] = None,
     max_count_error: Annotated[
         float, typer.Option("--max-count-error", help="Gate of --against float, for each layer's spike counts.")

@@ -7,8 +7,13 @@ from typing import Annotated
 
 import typer
 
-from lavatube.cli.options import Contract, Conv, Device, Json, StockOnly, Timeout
+from lavatube.cli.options import Conv, Device, Json, StockOnly, Timeout
 
+CONTRACT_HELP = (
+    "How a NIR file is stepped in time: a preset, and fields that differ (docs/contract.md). Presets: loihi, lava, "
+    "norse, norse-subtract, snntorch, snntorch-subtract, snntorch-delay, snntorch-delay-zero, spikingjelly, sinabs, "
+    "spyx, spyx-1.0, nengo, rockpool, spinnaker2."
+)
 ENGINES = ("reference", "fast", "lava", "onnx", "torch", "float")
 USED_BY = {  # options that not every engine has a use for
     "--overflow": ("reference", "fast", "lava", "onnx"),
@@ -40,7 +45,9 @@ def run(
         str | None, typer.Option("--overflow", help="strict or hardware; default: the program's.")
     ] = None,
     packed: Annotated[bool, typer.Option("--packed", help="Write binary spikes with one bit each.")] = False,
-    contract: Contract = None,
+    contract: Annotated[
+        str | None, typer.Option("--contract", metavar="NAME[,FIELD=VALUE]", help=CONTRACT_HELP)
+    ] = None,
     dt: Annotated[float | None, typer.Option("--dt", help="Timestep of a NIR file, instead of the contract's.")] = None,
     conv: Conv = "auto",
     stock_only: StockOnly = False,

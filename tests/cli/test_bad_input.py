@@ -122,20 +122,10 @@ def test_every_command_has_help_that_names_its_options(capsys):
         assert command.__doc__.split(".")[0].split(":")[0][:30] in capsys.readouterr().out
 
 
-def test_help_lists_what_an_option_takes(capsys, monkeypatch):
+def test_export_and_run_know_all_that_they_take(capsys):
     from lavatube.cli.run import ENGINES
-    from lavatube.contract_presets import PRESETS
-    from lavatube.sim.parity_report import INDEPENDENCE
     from lavatube.sim.run import BACKENDS
 
-    monkeypatch.setenv("COLUMNS", "200")
     assert {*BACKENDS, "float"} == set(ENGINES)
-    for command in ("run", "parity"):
-        assert invoke([command, "--help"]) == 0
-        shown = capsys.readouterr().out
-        assert ",".join(PRESETS) in "".join(shown.split())  # lines break at hyphens, too
-    shown = " ".join(shown.split())
-    assert all(engine in shown.split("--against")[1].split("--samples")[0] for engine in INDEPENDENCE)
-    assert "default: fast,lava, and torch for a run folder" in shown
     assert invoke(["export", "--help"]) == 0
     assert "run folder with quantized.safetensors, or a program" in " ".join(capsys.readouterr().out.split())
