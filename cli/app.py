@@ -26,6 +26,7 @@ from lavatube.errors import LavatubeError
 
 COMMANDS = (demo, doctor, train, quantize, export, inspect, lower, run, parity, energy, map_cores, report, diff)
 INTERRUPTED = 130
+UNREAD = 141  # as a shell says of one that SIGPIPE ended: the gate may have failed, which 0 would hide
 
 app = typer.Typer(
     name="lavatube",
@@ -66,7 +67,11 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         result = INTERRUPTED
     except BrokenPipeError:
-        return 0
+        return UNREAD
+    except SystemExit as stop:  # what typer and rich make of it
+        if not isinstance(stop.__context__, BrokenPipeError):
+            raise
+        return UNREAD
     except MemoryError as error:
         return _fail(f"not enough memory: {error}")
     except OSError as error:

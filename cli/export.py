@@ -32,6 +32,7 @@ def export(
     from lavatube.deploy.net_file.write import write_net
     from lavatube.errors import LavatubeError
     from lavatube.program_file import load_program
+    from lavatube.sim.run import program_path
 
     given = [name for name, value in (("--nir", nir), ("--net", net), ("--onnx", onnx)) if value is not None]
     if len(given) > 1:
@@ -40,7 +41,7 @@ def export(
         _onnx(source, onnx, json)
         return 0
     if net is not None:
-        arguments = write_net(load_program(source / "program.safetensors" if source.is_dir() else source), net)
+        arguments = write_net(load_program(program_path(source)), net)
         if json:
             print_json({"net": str(net), "netx_arguments": list(arguments)})
         else:
@@ -69,8 +70,9 @@ def _onnx(source: Path, path: Path, json: bool) -> None:
     from lavatube.cli.output import print_json
     from lavatube.deploy.onnx_file.write import write_onnx
     from lavatube.program_file import load_program
+    from lavatube.sim.run import program_path
 
-    said = write_onnx(load_program(source / "program.safetensors" if source.is_dir() else source), path)
+    said = write_onnx(load_program(program_path(source)), path)
     if json:
         print_json({"onnx": str(path), "description": said.model_dump(mode="json")})
     else:

@@ -117,8 +117,11 @@ def _tensors(file: Path) -> dict[str, Any]:
 
 
 def _trace(file: Path) -> dict[str, Any]:
+    from lavatube.float_trace import is_float_trace
     from lavatube.trace import load_trace
 
+    if is_float_trace(file):
+        return _float_trace(file)
     trace = load_trace(file)
     return {
         **trace.meta,
@@ -128,4 +131,19 @@ def _trace(file: Path) -> dict[str, Any]:
         "readouts": {name: list(value.shape) for name, value in trace.readouts.items()},
         "spikes": {name: int(value.sum()) for name, value in trace.spikes.items()},
         "recorded": sorted(kind for kind in ("u", "v") if getattr(trace, kind)),
+    }
+
+
+def _float_trace(file: Path) -> dict[str, Any]:
+    from lavatube.float_trace import load_float_trace
+
+    trace = load_float_trace(file)
+    return {
+        **trace.meta,
+        "steps": trace.num_steps,
+        "samples": trace.batch,
+        "inputs": {name: list(value.shape) for name, value in trace.input.items()},
+        "outputs": {name: list(value.shape) for name, value in trace.output.items()},
+        "spikes": {name: int(value.sum()) for name, value in trace.spikes.items()},
+        "recorded": ["v"] if trace.v else [],
     }

@@ -14,6 +14,15 @@ CONTRACT_HELP = (
     "norse, norse-subtract, snntorch, snntorch-subtract, snntorch-delay, snntorch-delay-zero, spikingjelly, sinabs, "
     "spyx, spyx-1.0, nengo, rockpool, spinnaker2."
 )
+ENGINES = ("reference", "fast", "lava", "onnx", "torch", "float")
+USED_BY = {  # options that not every engine has a use for
+    "--overflow": ("reference", "fast", "lava", "onnx"),
+    "--packed": ("reference", "fast", "lava", "onnx", "torch"),
+    "--device": ("fast", "torch"),
+    "--conv": ("lava",),
+    "--stock-only": ("lava",),
+    "--timeout": ("lava",),
+}
 
 
 def run(
@@ -55,11 +64,12 @@ def run(
     if overflow not in (None, "strict", "hardware"):
         raise LavatubeError("--overflow", expected="strict or hardware", got=str(overflow))
     kept = [name.strip() for name in record.split(",") if name.strip()]
+    given = {"--packed": packed, "--overflow": overflow, "--stock-only": stock_only, "--conv": conv != "auto",
+             "--timeout": timeout is not None, "--device": device != "cpu"}  # fmt: skip
+    _refuse_unused([option for option, value in given.items() if value], backend, source)
     if backend == "float":
         if counts is not None or no_trace:
             raise LavatubeError("--counts and --no-trace are about programs", got="--backend float")
-        if packed or overflow or stock_only:
-            raise LavatubeError("--packed, --overflow and --stock-only are about programs", got="--backend float")
         return _run_float(source, inputs, out, steps, kept, contract, dt, json)
     if contract is not None or dt is not None or source.suffix == ".nir":
         remedy = "add --backend float, or lower the file to a program first"
@@ -95,6 +105,18 @@ def run(
     if overflowed:
         print("  overflow: " + ", ".join(f"{count:,} {kind}" for kind, count in overflowed.items()))
     return 0
+
+
+def _refuse_unused(given: list[str], backend: str, source: Path) -> None:
+    from lavatube.errors import LavatubeError
+
+    for option in given:
+        meant = USED_BY[option]
+        if backend in ENGINES and backend not in meant:
+            expected = f"--backend {' or '.join(meant)}"
+            raise LavatubeError(f"{option} would not be used", expected=expected, got=f"--backend {backend}")
+        if option == "--overflow" and source.suffix == ".onnx":
+            raise LavatubeError(f"{option} would not be used", where=str(source), expected="a program")
 
 
 def _run_float(

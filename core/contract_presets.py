@@ -136,7 +136,7 @@ def preset(name: str) -> ExecutionContract:
 def parse_contract(text: str) -> ExecutionContract:
     """A contract as said on a command line: NAME, or NAME,FIELD=VALUE,... with the fields that differ.
 
-    raises: LavatubeError for an unknown name, field or value.
+    raises: LavatubeError for an unknown name, field or value, or a field given twice.
     """
     name, *changes = text.split(",")
     contract = preset(name.strip())
@@ -145,5 +145,21 @@ def parse_contract(text: str) -> ExecutionContract:
         field, separator, value = change.partition("=")
         if not separator:
             raise LavatubeError("contract", expected="NAME,FIELD=VALUE,...", got=repr(text))
+        if field.strip() in values:
+            raise LavatubeError("a contract field given twice", expected="once", got=field.strip())
         values[field.strip()] = field_value(field.strip(), value.strip())
     return contract.with_overrides(**values) if values else contract
+
+
+def with_timestep(
+    contract: ExecutionContract, dt: float | None, asked: ExecutionContract | str | None
+) -> ExecutionContract:
+    """The contract with another timestep, if any. asked: as the user said it.
+
+    raises: LavatubeError if it says a dt, too.
+    """
+    if dt is None:
+        return contract
+    if isinstance(asked, str) and any(part.partition("=")[0].strip() == "dt" for part in asked.split(",")):
+        raise LavatubeError("dt given twice", expected="in --contract or as --dt", got=f"{asked!r} and --dt {dt:g}")
+    return contract.with_overrides(dt=dt)

@@ -12,7 +12,7 @@ import numpy as np
 
 from lavatube.errors import LavatubeError
 from lavatube.files import whole_file
-from lavatube.trace import read_npz
+from lavatube.trace import FLOAT_TRACE, NPZ_ERRORS, read_npz
 
 GROUPS = ("input", "spikes", "output", "v")
 
@@ -70,9 +70,18 @@ def save_float_trace(trace: FloatTrace, path: Path) -> None:
     for kind in GROUPS:
         arrays |= {f"{kind}/{name}": value for name, value in getattr(trace, kind).items()}
     arrays |= {f"readout/{name}": value for name, value in trace.readout.items()}
-    arrays["meta"] = np.array(json.dumps({**trace.meta, "order": order}, sort_keys=True))
+    arrays["meta"] = np.array(json.dumps({**trace.meta, "kind": FLOAT_TRACE, "order": order}, sort_keys=True))
     with whole_file(path) as temporary, temporary.open("wb") as handle:
         np.savez_compressed(handle, **arrays)
+
+
+def is_float_trace(path: Path) -> bool:
+    """Whether `save_float_trace` wrote a file, by its meta alone."""
+    try:
+        with np.load(path, allow_pickle=False) as opened:
+            return bool(json.loads(str(opened["meta"]))["kind"] == FLOAT_TRACE)
+    except NPZ_ERRORS:
+        return False
 
 
 def load_float_trace(path: Path) -> FloatTrace:
@@ -80,6 +89,8 @@ def load_float_trace(path: Path) -> FloatTrace:
     arrays = read_npz(path, kind="a float trace (trace.npz)")
     try:
         meta = json.loads(str(arrays["meta"]))
+        if meta.pop("kind") != FLOAT_TRACE:
+            raise ValueError("another kind")
         order = meta.pop("order")
         groups = {kind: {str(name): arrays[f"{kind}/{name}"] for name in order[kind]} for kind in GROUPS}
         return FloatTrace(length=arrays["length"], meta=meta, **groups)

@@ -53,8 +53,8 @@ def load_inputs(path: Path, nodes: Nodes, *, default_steps: int, steps: int | No
     The file holds `input` [T, B, ...] or static [B, ...] (presented every step), or sparse events `t`, `index`
     (flat), `sample`; for a program with several inputs each of these as `input/<name>`, `t/<name>` and so on.
     Optionally `length` [B] and `label` [B].
-    raises: LavatubeError for a missing or unknown input, a wrong shape, NaN, fractions, values outside the encoding,
-    inputs of different T or B, or steps < 1.
+    raises: LavatubeError for a missing or unknown input, a key that is none of these or would not be used, a wrong
+    shape, NaN, fractions, values outside the encoding, inputs of different T or B, or steps < 1.
     """
     nodes, where = _nodes(nodes), str(path)
     arrays = read_npz(path, kind="X.npz")
@@ -72,6 +72,10 @@ def load_inputs(path: Path, nodes: Nodes, *, default_steps: int, steps: int | No
     kinds = ("input", *SPARSE) if len(nodes) > 1 else ()
     given = {key.split("/", 1)[1] for key in arrays if key.split("/", 1)[0] in kinds and "/" in key}
     refuse_other_names((given - set(names)) | set(dense) | set(sparse), nodes, where)
+    used = [file_keys("input", names)[name] for name in dense] + [key for name in sparse for key in keys[name]]
+    if unused := sorted(set(arrays) - {*used, "length", "label"}):
+        expected = ", ".join((*used, "length", "label"))
+        raise LavatubeError("keys that would not be used", where=where, expected=expected, got=", ".join(unused))
     values = dense | _from_events(arrays, sparse, dense, nodes, steps or default_steps, where)
     return make_inputs(
         values, nodes, default_steps=default_steps, steps=steps, length=arrays.get("length"), label=arrays.get("label"),
@@ -172,6 +176,8 @@ def within_encoding(value: np.ndarray, node: InputNode, where: str) -> np.ndarra
 
 
 def _integers(value: np.ndarray, where: str) -> np.ndarray:
+    if not isinstance(value, np.ndarray):
+        raise LavatubeError("input", where=where, expected="a NumPy array of integers", got=type(value).__name__)
     if value.dtype.kind == "f":
         if not np.isfinite(value).all():
             raise LavatubeError("input holds NaN or infinity", where=where, expected="integers", got=str(value.dtype))
@@ -191,10 +197,12 @@ def _integers(value: np.ndarray, where: str) -> np.ndarray:
 def lengths_of(length: np.ndarray | None, steps: int, batch: int, where: str) -> np.ndarray:
     if length is None:
         return np.full(batch, steps, np.int64)
-    if length.shape != (batch,) or length.dtype.kind not in "iu" or length.min() < 0 or length.max() > steps:
-        raise LavatubeError(
-            "length", where=where, expected=f"[{batch}] integers >= 0", got=f"{length.dtype} {length.shape}"
-        )
+    if length.shape != (batch,) or length.dtype.kind not in "iu":
+        got = f"{length.dtype} {length.shape}"
+        raise LavatubeError("length", where=where, expected=f"[{batch}] integers 0..{steps}", got=got)
+    if length.min() < 0 or length.max() > steps:
+        got = f"{length.min()}..{length.max()}"
+        raise LavatubeError("length", where=where, expected=f"[{batch}] integers 0..{steps}", got=got)
     return length.astype(np.int64)
 
 

@@ -19,6 +19,8 @@ from lavatube.errors import LavatubeError
 from lavatube.files import require_file, whole_file
 from lavatube.program import only
 
+FLOAT_TRACE = "float_trace"  # `kind` in the meta of one, see float_trace.py
+
 
 @dataclass(frozen=True)
 class SpikeTrace:
@@ -142,6 +144,9 @@ def load_trace(path: Path) -> SpikeTrace:
         raise LavatubeError("not a trace", where=str(path), expected="keys " + ", ".join(sorted(missing)), got="none")
     try:
         meta = json.loads(str(arrays["meta"]))
+        if meta.get("kind") == FLOAT_TRACE:
+            what, remedy = "a trace of a float network", "`lavatube inspect` shows it"
+            raise LavatubeError(what, expected="a trace of a program", remedy=remedy)
         layers = _layers(meta.pop("layers"), arrays)
         for name in layers:
             if f"bits/{name}" in arrays:

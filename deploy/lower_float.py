@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lavatube.contract import ExecutionContract
+from lavatube.contract_presets import with_timestep
 from lavatube.convert.float_graph.given import choose_contract, read_float_inputs, shaped
 from lavatube.convert.float_graph.raw import RawGraph, raw_from_file
 from lavatube.convert.float_graph.read import read_float_graph
@@ -50,8 +51,8 @@ def lower_float(
     raises:   UnsupportedError for what no program computes, LavatubeError for bad input, or what the target lacks.
     """
     graph = read_float_graph(path)
-    chosen, noted = choose_contract(path, contract)
-    chosen = chosen if dt is None else chosen.with_overrides(dt=dt)
+    chosen, noted = choose_contract(graph, contract)
+    chosen = with_timestep(chosen, dt, contract)
     values: dict[str, np.ndarray] | None = None
     length = None
     if data is not None:

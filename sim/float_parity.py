@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from lavatube.contract import ExecutionContract
+from lavatube.contract_presets import with_timestep
 from lavatube.convert.float_graph.given import choose_contract, read_float_inputs, shaped
+from lavatube.convert.float_graph.graph import FloatGraph
 from lavatube.convert.float_graph.read import read_float_graph
 from lavatube.convert.float_graph.simulate import simulate
 from lavatube.deploy.lower_float import encoded
@@ -118,8 +120,7 @@ def float_parity(
     if graph.sha256 != program.source.get("sha256"):
         remedy = "give the file that it was quantized from"
         raise LavatubeError("the program was not made from this file", where=str(path), remedy=remedy)
-    chosen = _contract(program, path, contract)
-    chosen = chosen if dt is None else chosen.with_overrides(dt=dt)
+    chosen = with_timestep(_contract(program, graph, contract), dt, contract)
     given, length = read_float_inputs(graph, data)
     values = {name: shaped(graph, name, value, steps)[:, :samples] for name, value in given.items()}
     total = len(next(iter(values.values())))
@@ -139,10 +140,10 @@ def float_parity(
     return report
 
 
-def _contract(program: LoihiProgram, path: Path, asked: ExecutionContract | str | None) -> ExecutionContract:
+def _contract(program: LoihiProgram, graph: FloatGraph, asked: ExecutionContract | str | None) -> ExecutionContract:
     if asked is None and "contract" in program.source:
         return ExecutionContract.read(json.loads(program.source["contract"]), where="program")
-    return choose_contract(path, asked)[0]
+    return choose_contract(graph, asked)[0]
 
 
 def _layer(name: str, trace: FloatTrace, made: SpikeTrace, lag: int, limit: float) -> LayerAgreement:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lavatube.contract import ExecutionContract
+from lavatube.contract_presets import with_timestep
 from lavatube.convert.float_graph.given import choose_contract, read_float_inputs, shaped
 from lavatube.convert.float_graph.graph import FloatGraph
 from lavatube.convert.float_graph.read import read_float_graph
@@ -38,9 +39,8 @@ def run_float(
     if out is not None:
         require_writable_file(Path(out))
     graph = source if isinstance(source, FloatGraph) else read_float_graph(source)
-    chosen, noted = choose_contract(source, contract)
-    if dt is not None:
-        chosen = chosen.with_overrides(dt=dt)
+    chosen, noted = choose_contract(graph, contract)
+    chosen = with_timestep(chosen, dt, contract)
     values, length = read_float_inputs(graph, inputs)
     given = {name: shaped(graph, name, value, steps) for name, value in values.items()}
     if length is not None and steps is not None:

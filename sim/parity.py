@@ -67,6 +67,9 @@ def parity(
     unknown = [name for name in engines if name not in INDEPENDENCE]
     if unknown:
         raise LavatubeError("unknown engine", expected=", ".join(INDEPENDENCE), got=", ".join(unknown))
+    if "torch" in engines and folder is None:
+        expected = "a run folder: this engine runs the quantized checkpoint itself"
+        raise LavatubeError("--against torch", where=str(source), expected=expected, got="a program")
     if out is not None:
         require_writable_file(Path(out))
     batch = samples_for(program, folder, data, data_dir, samples)

@@ -104,6 +104,9 @@ def as_batch(inputs: Inputs, nodes: Nodes, default_steps: int, steps: int | None
         return make_inputs(events, nodes, default_steps=default_steps, steps=steps, length=length, label=label)
     if isinstance(inputs, (np.ndarray, Mapping)):
         return make_inputs(inputs, nodes, default_steps=default_steps, steps=steps)
+    if not isinstance(inputs, (str, Path)):
+        expected = "X.npz, an array, {input name: array} or an InputBatch"
+        raise LavatubeError("inputs", expected=expected, got=type(inputs).__name__)
     return load_inputs(Path(inputs), nodes, default_steps=default_steps, steps=steps)
 
 

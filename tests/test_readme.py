@@ -25,3 +25,9 @@ def test_every_command_of_the_readme_exists(command):
     from lavatube.cli.app import COMMANDS
 
     assert command in [known.__name__ for known in COMMANDS]
+
+
+def test_the_table_of_commands_has_both_kinds_of_runs() -> None:
+    rows = [line for line in README.read_text(encoding="utf-8").splitlines() if line.startswith("| `lavatube run ")]
+    assert any("FILE.nir --contract" in row and "--backend float" in row for row in rows)
+    assert any("PROGRAM" in row for row in rows)

@@ -12,28 +12,23 @@ from lavatube.contract import ExecutionContract
 from lavatube.contract_presets import PRESETS, parse_contract
 from lavatube.convert.float_graph.contract_metadata import stated_contract
 from lavatube.convert.float_graph.graph import FloatGraph
-from lavatube.convert.float_graph.raw import RawGraph, raw_from_file
 from lavatube.errors import LavatubeError
 from lavatube.inputs import EVENTS_MAX
 from lavatube.trace import read_npz
 
 
 def choose_contract(
-    source: FloatGraph | Path | str, asked: ExecutionContract | str | None
+    graph: FloatGraph, asked: ExecutionContract | str | None
 ) -> tuple[ExecutionContract, list[dict[str, Any]]]:
     """The contract asked for, else the one that the file states; and a record where the two differ.
 
     raises: LavatubeError that lists the presets if neither says one.
     """
-    stated = None
-    if not isinstance(source, FloatGraph):
-        raw = raw_from_file(Path(source))
-        stated = stated_contract(raw.metadata, where=str(source)) if isinstance(raw, RawGraph) else None
+    stated = stated_contract(graph.metadata, where=graph.path)
     if asked is None:
         if stated is None:
-            where = source.path if isinstance(source, FloatGraph) else str(source)
             raise LavatubeError(
-                "this file does not say how it is to be stepped in time", where=where,
+                "this file does not say how it is to be stepped in time", where=graph.path,
                 expected=f"--contract with one of {', '.join(PRESETS)}", got="none",
                 remedy="name the platform that it was made for",
             )  # fmt: skip
@@ -48,28 +43,48 @@ def choose_contract(
 def read_float_inputs(
     graph: FloatGraph, inputs: Mapping[str, np.ndarray] | np.ndarray | Path | str
 ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-    """(arrays by input node, length or None). raises: LavatubeError for a file without the graph's inputs."""
+    """(arrays by input node, length or None).
+
+    raises: LavatubeError for a file without the graph's inputs, or with a key that would not be used.
+    """
     if isinstance(inputs, Mapping):
-        return dict(inputs), None
+        return {name: np.asarray(value) for name, value in inputs.items()}, None
     arrays = {"input": inputs} if isinstance(inputs, np.ndarray) else read_npz(Path(inputs), kind="X.npz")
     where = "input" if isinstance(inputs, np.ndarray) else str(inputs)
+    names = ["input"] if "input" in arrays else [f"input/{name}" for name in graph.inputs]
+    foreign = [key for key in arrays if key not in (*names, "length", "label")]
+    if foreign and any(key.split("/", 1)[0] == "input" for key in arrays):
+        got = ", ".join(foreign)
+        raise LavatubeError("unknown keys", where=where, expected=", ".join((*names, "length", "label")), got=got)
+    length = arrays.get("length")
+    if length is not None and (length.ndim != 1 or length.dtype.kind not in "iu"):
+        raise LavatubeError("length", where=where, expected="[B] integers", got=f"{length.dtype} {length.shape}")
     if "input" in arrays:
         if len(graph.inputs) != 1:
             expected = ", ".join(f"input/{name}" for name in graph.inputs)
             raise LavatubeError("this graph has several inputs", where=where, expected=expected, got="input")
-        return {graph.inputs[0]: arrays["input"]}, arrays.get("length")
+        return {graph.inputs[0]: arrays["input"]}, length
     named = {name[6:]: value for name, value in arrays.items() if name.startswith("input/")}
     if not named:
         got = ", ".join(arrays)
         raise LavatubeError("no input in this file", where=where, expected="`input`, or `input/<node>`", got=got)
-    return named, arrays.get("length")
+    return named, length
 
 
 def shaped(graph: FloatGraph, name: str, value: np.ndarray, steps: int | None) -> np.ndarray:
-    """[T, B, ...]: a static input at every timestep, a long one cut. raises: LavatubeError if it is too short."""
+    """[T, B, ...]: a static input at every timestep, a long one cut.
+
+    raises: LavatubeError if it is too short, not of the graph, or of another rank.
+    """
     if steps is not None and steps < 1:
         raise LavatubeError("steps", expected="at least 1", got=str(steps))
-    rank = len(graph.shapes[name]) if name in graph.shapes else value.ndim - 2
+    if name not in graph.inputs:
+        raise LavatubeError("inputs", where=graph.path, expected=", ".join(graph.inputs), got=name)
+    rank = len(graph.shapes[name])
+    if value.ndim not in (rank + 1, rank + 2):
+        sizes = ", ".join(map(str, graph.shapes[name]))
+        expected = f"numbers [T, B, {sizes}] or [B, {sizes}]"
+        raise LavatubeError(f"input {name}", where=graph.path, expected=expected, got=f"{value.dtype} {value.shape}")
     if value.ndim == rank + 1:
         if steps is None:
             raise LavatubeError(

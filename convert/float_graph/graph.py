@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import nir
@@ -26,6 +26,7 @@ class FloatGraph:
     shapes:      {name: shape of what the node puts out}, without time and batch.
     assumptions: one record for each thing that the file does not say and that was filled in: {"node", "what", "why"}.
     path:        of the file, for errors; sha256: its digest ("" for a graph that was given).
+    metadata:    of the outermost graph.
     """
 
     nodes: Mapping[str, nir.NIRNode]
@@ -35,6 +36,7 @@ class FloatGraph:
     assumptions: tuple[Mapping[str, Any], ...]
     path: str
     sha256: str
+    metadata: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -95,6 +95,7 @@ def _float_graph(raw: RawGraph | RawNode, path: str, sha256: str) -> FloatGraph:
         assumptions=tuple(sorted(records, key=lambda each: (each["node"], each["what"]))),
         path=path,
         sha256=sha256,
+        metadata=dict(raw.metadata),
     )
 
 

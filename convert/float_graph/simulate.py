@@ -50,6 +50,11 @@ def simulate(
     if not kept <= {"v"}:
         raise LavatubeError("record", expected="v", got=", ".join(sorted(kept - {"v"})))
     given = checked_inputs(graph, inputs)
+    limit = float(np.finfo(contract.precision).max)
+    for name, value in given.items():
+        if (largest := max(abs(float(value.min())), abs(float(value.max())))) > limit:
+            expected = f"at most {limit:g}, as {contract.precision} holds"
+            raise LavatubeError(f"input {name}", where=graph.path, expected=expected, got=f"{largest:g}")
     steps, batch = next(iter(given.values())).shape[:2]
     lengths = checked_length(length, steps, batch)
     check_cost(graph, contract, steps, batch, "v" in kept, limits or Limits())

@@ -38,6 +38,15 @@ CASES = [
     ("run {d}/p.safetensors --input {d}/x.npz --device tpu", "device"),
     ("run {d}/p.safetensors --input {d}/x.npz --overflow maybe", "--overflow, expected strict or hardware"),
     ("run {d}/p.safetensors --input {d}/x.npz --out /proc/x/t.npz", "/proc/x"),
+    ("run {d}/p.safetensors --input {d}/x.npz --backend reference --device foo", "--device would not be used"),
+    ("run {d}/p.safetensors --input {d}/x.npz --backend onnx --stock-only", "--stock-only would not be used"),
+    ("run {d}/p.safetensors --input {d}/x.npz --conv own", "--conv would not be used, expected --backend lava"),
+    ("run {d}/p.safetensors --input {d}/x.npz --backend onnx --timeout 3", "--timeout would not be used"),
+    ("run {d}/step.onnx --input {d}/x.npz --backend onnx --overflow hardware", "--overflow would not be used"),
+    ("run {d} --input {d}/x.npz --backend torch --overflow hardware", "--overflow would not be used"),
+    ("run {d}/text.nir --input {d}/x.npz --backend float --timeout -1", "--timeout would not be used"),
+    ("run {d}/text.nir --input {d}/x.npz --backend float --device cuda", "--device would not be used"),
+    ("run {d}/text.nir --input {d}/x.npz --backend float --packed", "--packed would not be used"),
     ("run {d}/cut.safetensors --input {d}/x.npz", "damaged or foreign file"),
     ("run {d}/p.safetensors", "--input"),
     ("lower {d}/text.nir", "damaged or foreign file"),
@@ -54,6 +63,7 @@ CASES = [
     ("parity {d}/p.safetensors", "no samples"),
     ("parity {d}/p.safetensors --data nowhere", "unknown data set"),
     ("parity {d}/p.safetensors --data {d}/x.npz --against gpu", "unknown engine"),
+    ("parity {d}/p.safetensors --data {d}/x.npz --against torch", "--against torch, expected a run folder"),
     ("parity {d}/x.npz {d}/x.npz", "not a trace"),
     ("parity {d}/x.npz", "one trace"),
     ("energy {d}/p.safetensors", "exactly one of --input, --trace and --counts"),
@@ -110,3 +120,12 @@ def test_every_command_has_help_that_names_its_options(capsys):
     for command in COMMANDS:
         assert invoke([command.__name__, "--help"]) == 0
         assert command.__doc__.split(".")[0].split(":")[0][:30] in capsys.readouterr().out
+
+
+def test_export_and_run_know_all_that_they_take(capsys):
+    from lavatube.cli.run import ENGINES
+    from lavatube.sim.run import BACKENDS
+
+    assert {*BACKENDS, "float"} == set(ENGINES)
+    assert invoke(["export", "--help"]) == 0
+    assert "run folder with quantized.safetensors, or a program" in " ".join(capsys.readouterr().out.split())

@@ -78,6 +78,7 @@ def test_a_contract_is_said_in_one_line_of_text():
         ("norse,colour=red", "unknown contract field"),
         ("norse,name=mine", "unknown contract field"),
         ("norse,dt", "NAME,FIELD=VALUE"),
+        ("norse,comparator=>, comparator=>=", "a contract field given twice, expected once, got comparator"),
         ("norse,dt=fast", "expected a number"),
     ):
         with pytest.raises(LavatubeError, match=error):

@@ -13,6 +13,7 @@ from lavatube.program import InputNode
 
 NODE = InputNode("input", (1, 2, 2), 4)
 TWO = (InputNode("eye", (1, 2, 2), 4), InputNode("ear", (3,), 1))
+EYE, EAR = np.zeros((5, 2, 1, 2, 2), int), np.zeros((5, 2, 3), int)
 
 
 def test_a_static_input_is_presented_every_step():
@@ -68,6 +69,36 @@ def test_wrong_lengths_labels_and_steps_are_refused():
         make_inputs(value, NODE, default_steps=3, steps=0)
 
 
+def test_a_wrong_length_is_told_by_its_values_and_a_list_is_not_taken_for_an_array():
+    value = np.zeros((4, 3, 1, 2, 2), int)
+    with pytest.raises(LavatubeError, match=r"length, expected \[3\] integers 0..4, got 1..9"):
+        make_inputs(value, NODE, default_steps=3, length=np.array([9, 1, 1]))
+    with pytest.raises(LavatubeError, match="expected a NumPy array of integers, got list"):
+        make_inputs({"input": [[1]]}, NODE, default_steps=3)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "extra", "words"),
+    [
+        (NODE, {"lenght": [1]}, "keys that would not be used, expected input, length, label, got lenght"),
+        (NODE, {"t": [0], "index": [0], "sample": [0]}, "got index, sample, t"),
+        (NODE, {"input/input": [0]}, "got input/input"),
+        (TWO, {"t/ear": [0], "index/ear": [0], "sample/ear": [0]}, "got index/ear, sample/ear, t/ear"),
+        (TWO, {"lable": [0, 1]}, "got lable"),
+    ],
+)
+def test_a_key_that_would_not_be_used_and_a_second_form_of_an_input_are_refused(tmp_path, nodes, extra, words):
+    arrays = {"input": EYE} if nodes is NODE else {"input/eye": EYE, "input/ear": EAR}
+    load_inputs(saved(tmp_path, arrays), nodes, default_steps=5)
+    with pytest.raises(LavatubeError, match=words):
+        load_inputs(saved(tmp_path, {**arrays, **extra}), nodes, default_steps=5)
+
+
+def saved(folder, arrays):
+    np.savez(folder / "x.npz", **arrays)
+    return folder / "x.npz"
+
+
 def test_a_truncated_a_foreign_and_a_pickled_file_are_refused(tmp_path):
     np.savez(tmp_path / "x.npz", input=np.zeros((2, 1, 2, 2)))
     raw = (tmp_path / "x.npz").read_bytes()
@@ -118,9 +149,6 @@ def test_sparse_events_of_one_input_fit_the_dense_ones_of_another(tmp_path):
     np.savez(tmp_path / "x.npz", **{"input/eye": eye[:4]}, **sparse)
     with pytest.raises(LavatubeError, match=r"sparse event t/ear, expected 0..3, got 0..4"):
         load_inputs(tmp_path / "x.npz", TWO, default_steps=9)
-
-
-EYE, EAR = np.zeros((5, 2, 1, 2, 2), int), np.zeros((5, 2, 3), int)
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,14 @@ def arrays(batch: int = 3, steps: int = STEPS) -> dict[str, np.ndarray]:
     return {"ear": rng.integers(0, 2, (steps, batch, 6)), "eye": rng.integers(0, 16, (batch, 2, 4, 5))}
 
 
+def test_inputs_of_another_type_are_refused_by_name() -> None:
+    program = two_senses()
+    with pytest.raises(LavatubeError, match=r"inputs, expected X\.npz, an array.*, got list"):
+        run(program, [1, 2])  # type: ignore[arg-type]
+    with pytest.raises(LavatubeError, match="expected a NumPy array of integers, got list"):
+        run(program, {"eye": [[1]], "ear": [[1]]})  # type: ignore[dict-item]
+
+
 def test_the_fast_engine_equals_the_reference_in_blocks_of_every_size() -> None:
     program, length = two_senses(), np.array([6, 2, 0])
     inputs = make_inputs(arrays(), program.inputs, default_steps=STEPS, length=length)
