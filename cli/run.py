@@ -14,15 +14,6 @@ CONTRACT_HELP = (
     "norse, norse-subtract, snntorch, snntorch-subtract, snntorch-delay, snntorch-delay-zero, spikingjelly, sinabs, "
     "spyx, spyx-1.0, nengo, rockpool, spinnaker2."
 )
-ENGINES = ("reference", "fast", "lava", "onnx", "torch", "float")
-USED_BY = {  # options that not every engine has a use for
-    "--overflow": ("reference", "fast", "lava", "onnx"),
-    "--packed": ("reference", "fast", "lava", "onnx", "torch"),
-    "--device": ("fast", "torch"),
-    "--conv": ("lava",),
-    "--stock-only": ("lava",),
-    "--timeout": ("lava",),
-}
 
 
 def run(
@@ -105,6 +96,17 @@ def run(
     if overflowed:
         print("  overflow: " + ", ".join(f"{count:,} {kind}" for kind, count in overflowed.items()))
     return 0
+
+
+ENGINES = ("reference", "fast", "lava", "onnx", "torch", "float")
+USED_BY = {  # options that not every engine has a use for
+    "--overflow": ("reference", "fast", "lava", "onnx"),
+    "--packed": ("reference", "fast", "lava", "onnx", "torch"),
+    "--device": ("fast", "torch"),
+    "--conv": ("lava",),
+    "--stock-only": ("lava",),
+    "--timeout": ("lava",),
+}
 
 
 def _refuse_unused(given: list[str], backend: str, source: Path) -> None:
