@@ -124,8 +124,9 @@ def watch(parent: int) -> None:
         try:
             os.kill(parent, 0)
         except OSError:
-            # nobody else removes the run folder now; not before its processes have ended, which write into it
-            subprocess.Popen(["sh", "-c", 'sleep 1; rm -rf "$0"', os.getcwd()], start_new_session=True)
+            # nobody else removes the run folder now; again while processes that end still write into it
+            again = 'for n in 1 2 3 4 5 6 7 8 9; do sleep $n; rm -rf "$0" && exit; done'
+            subprocess.Popen(["sh", "-c", again, os.getcwd()], start_new_session=True)
             # Python's resource tracker ignores SIGTERM and unlinks the shared memory of those that it ends
             os.killpg(os.getpgrp(), signal.SIGTERM)
 
