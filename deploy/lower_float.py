@@ -11,7 +11,7 @@ import numpy as np
 
 from lavatube.contract import ExecutionContract
 from lavatube.contract_presets import with_timestep
-from lavatube.convert.float_graph.given import choose_contract, read_float_inputs, shaped
+from lavatube.convert.float_graph.given import choose_contract, float_inputs
 from lavatube.convert.float_graph.raw import RawGraph, raw_from_file
 from lavatube.convert.float_graph.read import read_float_graph
 from lavatube.convert.post_training.quantize_graph import quantize_graph
@@ -56,9 +56,7 @@ def lower_float(
     values: dict[str, np.ndarray] | None = None
     length = None
     if data is not None:
-        given, length = read_float_inputs(graph, data)
-        values = {name: shaped(graph, name, value, steps) for name, value in given.items()}
-        length = length if length is None or steps is None else np.minimum(length, steps)
+        values, length = float_inputs(graph, data, steps)
     program = quantize_graph(
         graph, chosen, data=values, length=length, weight_bits=weight_bits, target=target, overflow=overflow,
         num_steps=num_steps, input_bits=input_bits, stage=stage,

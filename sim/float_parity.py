@@ -13,7 +13,7 @@ import numpy as np
 
 from lavatube.contract import ExecutionContract
 from lavatube.contract_presets import with_timestep
-from lavatube.convert.float_graph.given import choose_contract, read_float_inputs, shaped
+from lavatube.convert.float_graph.given import choose_contract, float_inputs
 from lavatube.convert.float_graph.graph import FloatGraph
 from lavatube.convert.float_graph.read import read_float_graph
 from lavatube.convert.float_graph.simulate import simulate
@@ -121,10 +121,9 @@ def float_parity(
         remedy = "give the file that it was quantized from"
         raise LavatubeError("the program was not made from this file", where=str(path), remedy=remedy)
     chosen = with_timestep(_contract(program, graph, contract), dt, contract)
-    given, length = read_float_inputs(graph, data)
-    values = {name: shaped(graph, name, value, steps)[:, :samples] for name, value in given.items()}
-    total = len(next(iter(values.values())))
-    length = None if length is None else np.minimum(length, total)[:samples]
+    given, length = float_inputs(graph, data, steps)
+    values = {name: value[:, :samples] for name, value in given.items()}
+    length = None if length is None else length[:samples]
     trace = simulate(graph, chosen, values, length=length, record=["v"])
     made = run(program, encoded(program, values, length), backend=backend, record=["v"])
     report = FloatParity(

@@ -9,7 +9,7 @@ import numpy as np
 
 from lavatube.contract import ExecutionContract
 from lavatube.contract_presets import with_timestep
-from lavatube.convert.float_graph.given import choose_contract, read_float_inputs, shaped
+from lavatube.convert.float_graph.given import choose_contract, float_inputs
 from lavatube.convert.float_graph.graph import FloatGraph
 from lavatube.convert.float_graph.read import read_float_graph
 from lavatube.convert.float_graph.simulate import simulate
@@ -41,10 +41,7 @@ def run_float(
     graph = source if isinstance(source, FloatGraph) else read_float_graph(source)
     chosen, noted = choose_contract(graph, contract)
     chosen = with_timestep(chosen, dt, contract)
-    values, length = read_float_inputs(graph, inputs)
-    given = {name: shaped(graph, name, value, steps) for name, value in values.items()}
-    if length is not None and steps is not None:
-        length = np.minimum(length, steps)
+    given, length = float_inputs(graph, inputs, steps)
     trace = simulate(graph, chosen, given, length=length, record=record, progress=progress)
     trace = FloatTrace(
         trace.input, trace.spikes, trace.output, trace.length,

@@ -81,9 +81,9 @@ def open_parts(
         yield _parts({nodes[0].name: _mapped(path)}, nodes, None, None, default_steps, steps, str(path))
     elif path.suffix in HDF5:
         with opened_hdf5(path, kind="X.h5") as opened:
-            found = {
-                name: dataset(opened, key) for name, key in file_keys("input", names(nodes)).items() if key in opened
-            }
+            keys = file_keys("input", names(nodes))
+            _refuse_unused(opened, {*keys.values(), "length", "label"}, str(path))
+            found = {name: dataset(opened, key) for name, key in keys.items() if key in opened}
             length, label = (
                 np.asarray(dataset(opened, key)[()]) if key in opened else None for key in ("length", "label")
             )
@@ -91,6 +91,23 @@ def open_parts(
     else:
         batch = load_inputs(path, nodes, default_steps=default_steps, steps=steps)
         yield _parts(dict(batch.by_name), nodes, batch.length, batch.label, default_steps, steps, str(path))
+
+
+def _refuse_unused(opened: h5py.File, used: set[str], where: str) -> None:
+    """As X.npz: a key that would not be used is refused."""
+    groups = {key.split("/", 1)[0] for key in used if "/" in key}
+    found = {name for name in opened if name not in groups}
+    found |= {f"{group}/{name}" for group in groups & set(opened) for name in _members(opened, group)}
+    if unused := sorted(found - used):
+        expected = ", ".join(sorted(used))
+        raise LavatubeError("keys that would not be used", where=where, expected=expected, got=", ".join(unused))
+
+
+def _members(opened: h5py.File, group: str) -> list[str]:
+    import h5py
+
+    is_group = isinstance(opened.get(group, getlink=True), h5py.HardLink) and isinstance(opened[group], h5py.Group)
+    return list(opened[group]) if is_group else []
 
 
 def names(nodes: tuple[InputNode, ...]) -> tuple[str, ...]:

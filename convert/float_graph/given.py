@@ -13,7 +13,7 @@ from lavatube.contract_presets import PRESETS, parse_contract
 from lavatube.convert.float_graph.contract_metadata import stated_contract
 from lavatube.convert.float_graph.graph import FloatGraph
 from lavatube.errors import LavatubeError
-from lavatube.inputs import EVENTS_MAX
+from lavatube.inputs import EVENTS_MAX, lengths_of
 from lavatube.trace import read_npz
 
 
@@ -40,13 +40,30 @@ def choose_contract(
     return contract, [{"node": "", "what": "another contract than the file's", "why": why}]
 
 
-def read_float_inputs(
-    graph: FloatGraph, inputs: Mapping[str, np.ndarray] | np.ndarray | Path | str
-) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-    """(arrays by input node, length or None).
+FloatInputs = Mapping[str, np.ndarray] | np.ndarray | Path | str
 
-    raises: LavatubeError for a file without the graph's inputs, or with a key that would not be used.
+
+def float_inputs(
+    graph: FloatGraph, inputs: FloatInputs, steps: int | None
+) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """({input node: [T, B, ...]}, length [B] or None). inputs: X.npz or arrays; steps: see `_shaped`.
+
+    raises: LavatubeError for a file without the graph's inputs or with a key that would not be used, for an input that
+            is too short or of another rank, and for a length beyond the timesteps that the input has.
     """
+    arrays, length = _read(graph, inputs)
+    given = {name: _shaped(graph, name, value, steps) for name, value in arrays.items()}
+    if length is None or not given:
+        return given, None
+    name, value = next(iter(arrays.items()))
+    timed = value.ndim == len(graph.shapes[name]) + 2
+    total, batch = len(value) if timed else len(given[name]), given[name].shape[1]
+    lengths = lengths_of(length, total, batch, graph.path if isinstance(inputs, Mapping) else str(inputs)[:80])
+    return given, np.minimum(lengths, len(given[name]))
+
+
+def _read(graph: FloatGraph, inputs: FloatInputs) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """(arrays by input node, length or None)."""
     if isinstance(inputs, Mapping):
         return {name: np.asarray(value) for name, value in inputs.items()}, None
     arrays = {"input": inputs} if isinstance(inputs, np.ndarray) else read_npz(Path(inputs), kind="X.npz")
@@ -71,7 +88,7 @@ def read_float_inputs(
     return named, length
 
 
-def shaped(graph: FloatGraph, name: str, value: np.ndarray, steps: int | None) -> np.ndarray:
+def _shaped(graph: FloatGraph, name: str, value: np.ndarray, steps: int | None) -> np.ndarray:
     """[T, B, ...]: a static input at every timestep, a long one cut.
 
     raises: LavatubeError if it is too short, not of the graph, or of another rank.

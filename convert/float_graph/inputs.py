@@ -38,14 +38,3 @@ def checked_inputs(graph: FloatGraph, inputs: Mapping[str, np.ndarray] | np.ndar
         got = ", ".join(f"{name} {value.shape[:2]}" for name, value in checked.items())
         raise LavatubeError("inputs differ in T or B", where=graph.path, got=got)
     return checked
-
-
-def checked_length(length: np.ndarray | None, steps: int, batch: int) -> np.ndarray:
-    """[B] int64; all steps where none is given. raises: LavatubeError if it does not fit."""
-    if length is None:
-        return np.full(batch, steps, np.int64)
-    length = np.asarray(length)
-    if length.shape != (batch,) or length.dtype.kind not in "iu" or length.min() < 0 or length.max() > steps:
-        got = f"{length.dtype} {length.shape}"
-        raise LavatubeError("length", expected=f"[{batch}] integers 0..{steps}", got=got)
-    return length.astype(np.int64)

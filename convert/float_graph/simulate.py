@@ -13,11 +13,12 @@ from lavatube.contract import ExecutionContract
 from lavatube.convert.float_graph.check_contract import check_contract, ignored, silent_at_first
 from lavatube.convert.float_graph.cost import Limits, check_cost
 from lavatube.convert.float_graph.graph import FloatGraph
-from lavatube.convert.float_graph.inputs import checked_inputs, checked_length
+from lavatube.convert.float_graph.inputs import checked_inputs
 from lavatube.convert.float_graph.linear_maps import bias_of, linear_map
 from lavatube.convert.float_graph.population import POPULATIONS, SPIKING, Crossing, DelayLine, Population
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.float_trace import FloatTrace
+from lavatube.inputs import lengths_of
 from lavatube.trace import versions, within_length
 
 Progress = Callable[[int, int], None]
@@ -56,7 +57,7 @@ def simulate(
             expected = f"at most {limit:g}, as {contract.precision} holds"
             raise LavatubeError(f"input {name}", where=graph.path, expected=expected, got=f"{largest:g}")
     steps, batch = next(iter(given.values())).shape[:2]
-    lengths = checked_length(length, steps, batch)
+    lengths = lengths_of(None if length is None else np.asarray(length), steps, batch, graph.path)
     check_cost(graph, contract, steps, batch, "v" in kept, limits or Limits())
     run = _Run(graph, contract, steps, batch, "v" in kept)
     for t in range(steps):

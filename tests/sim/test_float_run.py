@@ -141,6 +141,7 @@ def test_a_static_input_is_presented_for_as_many_steps_as_asked(files):
         ({"input": np.zeros(3)}, r"input input, expected numbers \[T, B, 3\] or \[B, 3\]"),
         ({"input": np.zeros((4, 1, 3)), "length": np.array(["3"])}, r"length, expected \[B\] integers, got <U1"),
         ({"input": np.zeros((4, 1, 3)), "length": np.int64(3)}, r"length, expected \[B\] integers, got int64 \(\)"),
+        ({"input": np.zeros((4, 1, 3)), "length": np.array([9])}, r"length, expected .*0..4, got 9"),
         ({"input": np.zeros((4, 1, 3)), "lenght": np.array([3])}, "unknown keys, expected input, length, label, got"),
         ({"input": np.zeros((4, 1, 3)), "input/zz": np.zeros((4, 1, 3))}, "unknown keys.*got input/zz"),
         ({"input/zz": np.zeros((4, 1, 3))}, "unknown keys, expected input/input"),
