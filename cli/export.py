@@ -13,7 +13,10 @@ from lavatube.cli.options import Json
 def export(
     source: Annotated[
         Path,
-        typer.Argument(metavar="DIR|PROGRAM", help="A run folder with quantized.safetensors, or a program."),
+        typer.Argument(
+            metavar="DIR|PROGRAM",
+            help="A run folder with quantized.safetensors, a folder of `quantize FILE.nir`, or a program.",
+        ),
     ],
     nir: Annotated[Path | None, typer.Option("--nir", help="File to write; default DIR/model.nir.")] = None,
     net: Annotated[
@@ -28,7 +31,6 @@ def export(
     from lavatube.cli.output import print_json
     from lavatube.convert.export import export as export_network
     from lavatube.convert.program_to_nir import program_to_nir
-    from lavatube.convert.to_nir import METADATA_KEY
     from lavatube.deploy.net_file.write import write_net
     from lavatube.errors import LavatubeError
     from lavatube.program_file import load_program
@@ -51,18 +53,21 @@ def export(
     if not source.is_dir():
         if nir is None:
             raise LavatubeError("no file to write to", where="export", remedy="give --nir, --net or --onnx FILE")
-        graph = program_to_nir(load_program(source), nir)
+        written = program_to_nir(load_program(source), nir)
+        graph, unsaid = written.graph, written.unsaid
+    elif (source / "float.nir").is_file() and not (source / "quantized.safetensors").is_file():
+        written = program_to_nir(load_program(program_path(source)), nir or source / "model.nir", partly=True)
+        graph, unsaid = written.graph, written.unsaid
     else:
-        graph = export_network(source, nir_path=nir)
+        graph, unsaid = export_network(source, nir_path=nir), ()
     path = nir or source / "model.nir"
     kinds = {name: type(node).__name__ for name, node in graph.nodes.items()}
-    integers = METADATA_KEY in graph.metadata
     if json:
-        print_json({"nir": str(path), "nodes": kinds, "integers": integers})
+        print_json({"nir": str(path), "nodes": kinds, "unsaid": list(unsaid)})
     else:
         print(f"wrote {path}: " + ", ".join(f"{name} ({kind})" for name, kind in kinds.items()))
-        if not integers:
-            print("a float file under contract loihi: not all of its nodes have a form that keeps integers")
+        for text in unsaid:
+            print(f"only its integers have this, for `lavatube lower`: {text}")
     return 0
 
 

@@ -22,6 +22,7 @@ def summarize_nir(file: Path, contract: str | None = None, dt: float | None = No
     from lavatube.convert.float_graph.contract_metadata import stated_contract
     from lavatube.convert.float_graph.raw import RawGraph, raw_from_file
     from lavatube.convert.float_graph.read import read_float_graph
+    from lavatube.convert.program_metadata import PROGRAM_KEY
     from lavatube.convert.to_nir import METADATA_KEY
     from lavatube.deploy.lower import lower
     from lavatube.deploy.program_picture import program_memory
@@ -34,7 +35,9 @@ def summarize_nir(file: Path, contract: str | None = None, dt: float | None = No
     count = sum(row.get("parameters", 0) for row in rows.values())
     summary: dict[str, Any] = {
         "nir": str(file),
-        "is": "quantized by lavatube: integers in its metadata" if METADATA_KEY in metadata else "a float network",
+        "is": "quantized by lavatube: integers in its metadata"
+        if {METADATA_KEY, PROGRAM_KEY} & set(metadata)
+        else "a float network",
         "nodes": rows,
         "edges": [[a, b, *(["a timestep late"] if (a, b) in graph.feedback else [])] for a, b in graph.edges],
         "assumptions": [dict(record) for record in graph.assumptions],

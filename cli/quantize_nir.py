@@ -11,8 +11,9 @@ def quantize_nir(source: Path, out: Path | None, overwrite: bool, json: bool, **
     from lavatube.bounds import bound_program
     from lavatube.cli.output import console, print_json, say
     from lavatube.cli.program_tables import bounds_table
-    from lavatube.deploy.lower_float import is_float_nir, quantize_float, report
+    from lavatube.deploy.lower_float import REPORT, is_float_nir, quantize_float
     from lavatube.errors import LavatubeError
+    from lavatube.files import read_json
 
     if settings["overflow"] not in ("strict", "hardware"):
         raise LavatubeError("--overflow", expected="strict or hardware", got=settings["overflow"])
@@ -24,7 +25,7 @@ def quantize_nir(source: Path, out: Path | None, overwrite: bool, json: bool, **
         raise LavatubeError("a finished folder", where=str(out), remedy="choose another, or --overwrite")
     program = quantize_float(source, out=out, **settings)
     if json:
-        print_json({"folder": str(out), **report(program)})
+        print_json({"folder": str(out), **read_json(out / REPORT, kind=REPORT)})
         return 0
     console().print(bounds_table(bound_program(program)))
     for node in program.inputs:
@@ -32,5 +33,10 @@ def quantize_nir(source: Path, out: Path | None, overwrite: bool, json: bool, **
         print(f"input {node.name}: {kind}, each worth {program.scales[node.name]:g}")
     for record in program.lossy:
         print(f"{record['stage']}: " + ", ".join(f"{key} {value}" for key, value in record.items() if key != "stage"))
-    say(f"wrote {out / 'program.safetensors'}")
+    made = read_json(out / REPORT, kind=REPORT)
+    if made["no_model_nir"]:
+        print(f"no model.nir: {made['no_model_nir']}")
+    for text in made["unsaid_in_model_nir"]:
+        print(f"model.nir: only its integers have this, for `lavatube lower`: {text}")
+    say(f"wrote {out / 'program.safetensors'}" + ("" if made["no_model_nir"] else " and model.nir"))
     return 0

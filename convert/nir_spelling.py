@@ -18,8 +18,8 @@ DENSE_MAX = 1 << 27  # weights of a node that is written out with zeros: 1 GiB
 Edge = tuple[str, str]
 
 
-def portable_names(order: Sequence[str], edges: Iterable[Edge]) -> dict[str, str]:
-    """{name: name in the file} of nodes in order of execution, the input first and the output last.
+def portable_names(order: Sequence[str], edges: Iterable[Edge], *, ends: bool = True) -> dict[str, str]:
+    """{name: name in the file} of nodes in order of execution; ends: one input, which is first, one output, the last.
 
     HDF5 and nirtorch go by the alphabet, so no edge but a recurrent one may lead back in it; `.` becomes `_` there, and
     Python's own words change. Where that is not so, the names get their place in the order in front. The ends are
@@ -28,21 +28,21 @@ def portable_names(order: Sequence[str], edges: Iterable[Edge]) -> dict[str, str
     place = {name: index for index, name in enumerate(order)}
     rises = all(a < b for a, b in edges if place[a] < place[b])
     plain = all(re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) and not keyword.iskeyword(name) for name in order)
-    if rises and plain and (order[0], order[-1]) == ("input", "output"):
+    if rises and plain and (not ends or (order[0], order[-1]) == ("input", "output")):
         return {name: name for name in order}
     width = len(str(len(order)))
     numbered = {name: f"n{index:0{width}d}_{re.sub(r'[^0-9A-Za-z]', '_', name)}" for name, index in place.items()}
-    return {**numbered, order[0]: "input", order[-1]: "output"}
+    return {**numbered, order[0]: "input", order[-1]: "output"} if ends else numbered
 
 
-def cuba_lif(shape: Shape, du: int, dv: int, threshold: float) -> nir.CubaLIF | nir.IF:
-    """Neurons with a reset to zero. threshold: as a float, in the unit of the weights.
+def cuba_lif(shape: Shape, du: int, dv: int, threshold: float, dt: float = LOIHI.dt) -> nir.CubaLIF | nir.IF:
+    """Neurons of one threshold, as a float in the unit of the weights. dt: a timestep in seconds.
 
     A plain LIF is a CubaLIF with tau_syn = dt, w_in = 1, r = tau_mem / dt: what Norse, snnTorch and SpikingJelly read
     alike. One without leak is an IF with r = 1 / dt, which snnTorch does not read.
     raises: UnsupportedError for a stored current without leak, which would need an infinite time constant.
     """
-    dt, full, keeps = LOIHI.dt, np.ones(shape), DECAY_ONE - CURRENT_DECAY_OFFSET - du
+    full, keeps = np.ones(shape), DECAY_ONE - CURRENT_DECAY_OFFSET - du
     if dv == 0 and keeps:
         what, remedy = "a stored current and no leak", "NIR would need an infinite tau_mem"
         raise UnsupportedError(what, expected="du = 4095, or dv > 0", got=f"du = {du}, dv = 0", remedy=remedy)
@@ -93,11 +93,15 @@ def ungrouped(weight: np.ndarray, groups: int, *, where: str = "") -> np.ndarray
     return full
 
 
-def per_channel(factors: np.ndarray, shape: Shape) -> nir.Conv2d | nir.Affine:
-    """One factor per channel, as weights on a diagonal: nobody reads nir.Scale. factors: [C] float64."""
-    weight, bias = np.diag(factors), np.zeros(len(factors))
+def per_channel(
+    factors: np.ndarray, shape: Shape, bias: np.ndarray | None = None
+) -> nir.Conv1d | nir.Conv2d | nir.Affine:
+    """One factor per channel, as weights on a diagonal: nobody reads nir.Scale. factors, bias: [C] float64."""
+    weight, bias = np.diag(factors), np.zeros(len(factors)) if bias is None else bias
     if len(shape) == 1:
         return nir.Affine(weight=weight, bias=bias)
+    if len(shape) == 2:
+        return nir.Conv1d(shape[1], weight[:, :, None], 1, 0, 1, 1, bias)
     return conv2d(shape, weight[:, :, None, None], bias, (1, 1), (0, 0))
 
 

@@ -1,10 +1,10 @@
-"""A program -> .nir, where NIR can say it: its integers as floats, and in the metadata where `lower` reads them."""
+"""A program -> .nir: floats that others read, and in the metadata the program itself, which `lower` takes up again."""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,61 +12,89 @@ import nir
 import numpy as np
 
 from lavatube.bounds import prove_no_overflow
-from lavatube.contract import LOIHI
+from lavatube.contract import LOIHI, ExecutionContract
 from lavatube.convert.float_graph.contract_metadata import CONTRACT_KEY
-from lavatube.convert.float_graph.read import flat_graph
-from lavatube.convert.nir_spelling import conv2d, cuba_lif, per_channel, portable_names, ungrouped
-from lavatube.convert.to_nir import add_flatten, write_checked, write_quantized
+from lavatube.convert.float_graph.read import flat_graph, read_nested_graph
+from lavatube.convert.nir_spelling import conv2d, cuba_lif, known_keys, per_channel, portable_names, ungrouped
+from lavatube.convert.program_metadata import PROGRAM_KEY, program_text, stated_program
+from lavatube.convert.to_nir import add_flatten, write_checked
 from lavatube.errors import LavatubeError, UnsupportedError
-from lavatube.fixed_point import ACTIVATION_SHIFT, CURRENT_DECAY_OFFSET, DECAY_MAX, DECAY_ONE, WEIGHT_BITS_MAX
+from lavatube.files import whole_file
+from lavatube.fixed_point import ACTIVATION_SHIFT, CURRENT_DECAY_OFFSET, DECAY_MAX, DECAY_ONE, weight_range
 from lavatube.program import Conv2dNode, LoihiProgram, NeuronNode, ReadoutNode, SparseNode, Synapse, Target
 from lavatube.program_file import program_sha256
 
 Edge = tuple[str, str]
-Rows = dict[str, dict[str, Any]]
 ONE_READOUT = "an Output is summed over the timesteps"
+NO_LEAK = 2.0**40  # timesteps of tau_mem, where NIR has no neuron without one
+RESET_OF = {nir.IF: "if_reset", nir.CubaLIF: "cuba_reset"}
 
 
-def program_to_nir(program: LoihiProgram, path: Path | str) -> nir.NIRGraph:
-    """Write `path` and return the graph as read back.
+@dataclass(frozen=True)
+class Written:
+    """A graph as read back, and what of the program its floats do not say."""
 
-    Where the program has what quantized files have (plain leaky neurons, mixed signs, no delays), `lower` makes the
-    same program of it again; else it is a float file that states the contract loihi.
-    raises: UnsupportedError naming the node, for what NIR cannot say.
+    graph: nir.NIRGraph
+    unsaid: tuple[str, ...]
+
+
+def program_to_nir(program: LoihiProgram, path: Path | str, *, partly: bool = False) -> Written:
+    """Write `path`, of which `lower` makes the same program again.
+
+    The floats are integers times a power of two, to be stepped by the contract that the file states (loihi, with the
+    program's resets and dt).
+    partly: where NIR has no word for something, write the rest: the file then states no contract, and lists under
+            `unsaid` what only its integers have.
+    raises: UnsupportedError naming the node, for what NIR cannot say; with `partly` only where no graph could be drawn.
     """
-    path, writer = Path(path), _Writer(program)
+    path, writer = Path(path), _Writer(program, partly)
     for target in program.targets:
         writer.add(target)
     nodes, edges = writer.finished()
-    if writer.restorable:
-        said = {"num_steps": program.num_steps, "lossy": program.lossy, "source_sha256": program_sha256(program)}
-        return write_quantized(nodes, edges, writer.rows, program.input, path, method="program", **said)  # type: ignore[arg-type]
-    names = portable_names(list(nodes), edges)
+    names = portable_names(list(nodes), edges, ends=(len(program.inputs), len(program.readouts)) == (1, 1))
     spelled = {names[name]: node for name, node in nodes.items()}
-    metadata = {CONTRACT_KEY: json.dumps(LOIHI.to_json())}
-    return write_checked(spelled, [(names[a], names[b]) for a, b in edges], metadata, path)
+    renamed = [(names[a], names[b]) for a, b in edges]
+    metadata = {PROGRAM_KEY: program_text(program, spelled, renamed, writer.unsaid)}
+    if not writer.unsaid:
+        metadata[CONTRACT_KEY] = json.dumps(writer.contract().to_json(), sort_keys=True)
+    with whole_file(path) as temporary:
+        graph = write_checked(spelled, renamed, metadata, temporary)
+        back = stated_program(read_nested_graph(temporary), where=str(path)).program
+        if program_sha256(back) != program_sha256(program):
+            raise LavatubeError("the program does not read back as it was written", where=str(path))
+    return Written(graph, tuple(writer.unsaid))
 
 
 class _Writer:
     """The nodes so far, by their place in the program."""
 
-    def __init__(self, program: LoihiProgram) -> None:
-        self.program = program
-        self.nodes: dict[str, nir.NIRNode] = {program.input.name: nir.Input(np.array(program.input.shape))}
-        self.readout = program.readout
+    def __init__(self, program: LoihiProgram, partly: bool) -> None:
+        self.program, self.partly = program, partly
+        self.nodes: dict[str, nir.NIRNode] = {node.name: nir.Input(np.array(node.shape)) for node in program.inputs}
         self.edges: list[Edge] = []
-        self.rows: Rows = {}
         self.late: set[Edge] = set()
-        self.restorable = self.readout.reads == "current"
+        self.unsaid: list[str] = []
+        self.resets: dict[str, set[str]] = {}
+
+    def contract(self) -> ExecutionContract:
+        """Under which the floats spike as the integers, as far as no state has to be rounded."""
+        resets = {field: kinds.copy().pop() for field, kinds in self.resets.items()}
+        return LOIHI.with_overrides(dt=self.program.contract.dt, **resets)
+
+    def lacks(self, what: str, where: str, expected: str = "", got: str = "") -> None:
+        """raises: UnsupportedError, unless the file may say a part."""
+        if not self.partly:
+            raise UnsupportedError(what, where=where, expected=expected, got=got)
+        self.unsaid.append(f"{where}: {what}" + (f" ({got})" if got else ""))
 
     def add(self, target: Target) -> None:
-        """A population or the read-out, behind its synapses."""
+        """A population or a read-out, behind its synapses."""
         inbound = self.program.inbound(target)
         if isinstance(target, ReadoutNode):
             self._readout(target)
         unit = self._unit(inbound)
-        carrier = next((node for node in inbound if not _is_scale(node)), inbound[0] if inbound else None)
         bias = _bias(target, unit)
+        carrier = _carrier(inbound, bias)
         for synapse in inbound:
             self._synapse(synapse, target, unit, bias if synapse is carrier else bias * 0, synapse is carrier)
         if isinstance(target, NeuronNode):
@@ -80,112 +108,144 @@ class _Writer:
         try:
             prove_no_overflow(replace(self.program, overflow="strict"))
         except LavatubeError as error:
-            raise UnsupportedError(
-                "a register can overflow, and floats do not", where="program", got=error.what
-            ) from error
-        shape = self.program.read_by(self.readout).shape if self.readout.reads == "spikes" else self.readout.shape
-        self.nodes[self.readout.name] = nir.Output(np.array(shape))
+            self.lacks("a register can overflow, and floats do not", "program", got=error.what)
+        for node in self.program.readouts:
+            shape = self.program.read_by(node).shape if node.reads != "current" else node.shape
+            self.nodes[node.name] = nir.Output(np.array(shape))
         place = {node.name: index for index, node in enumerate(self.program.nodes)}
         for name in self.nodes:  # Flatten and Delay stand behind what leads into them
             before = next((a for a, b in self.edges if b == name), name)
             place.setdefault(name, place.get(before, len(place)))
-        ends = {self.program.input.name: -1, self.readout.name: len(self.nodes) + len(place)}
+        ends = {node.name: -1 for node in self.program.inputs}
+        ends |= {node.name: len(self.nodes) + len(place) for node in self.program.readouts}
         order = sorted(self.nodes, key=lambda name: ends.get(name, place[name]))
         self.nodes = {name: self.nodes[name] for name in order}
         graph = nir.NIRGraph(dict(self.nodes), list(self.edges), type_check=False)
         found = set(flat_graph(graph).feedback)
         if odd := sorted(found ^ self.late):
             expected = "late edges to be those that close a cycle"
-            raise UnsupportedError("NIR does not say which edge is late", where=" -> ".join(odd[0]), expected=expected)
+            self.lacks("NIR does not say which edge is late", " -> ".join(odd[0]), expected)
+        for field, kinds in self.resets.items():
+            if len(kinds) > 1:
+                self.lacks("neurons of one kind with two kinds of reset", "program", "one", field)
         return self.nodes, self.edges
 
     def _unit(self, inbound: tuple[Synapse, ...]) -> float:
-        """Float value of one activation unit: as the program says it, if floats then stay exact."""
+        """Float value of one activation unit: the power of two that is nearest to what the program says."""
         unit = self.program.scales.get(inbound[0].name, 1.0) if inbound else 1.0
-        return unit if unit > 0 and math.frexp(unit)[0] == 0.5 else 1.0
+        return 2.0 ** round(math.log2(unit)) if 2.0**-500 < unit < 2.0**500 else 1.0
 
     def _readout(self, readout: ReadoutNode) -> None:
-        if readout.reads == "voltage":
-            raise UnsupportedError("a read-out of voltages", where=readout.name, expected=ONE_READOUT)
-        if readout.reads == "spikes":
+        if readout.reads != "current":
             if readout.bias.any():
-                raise UnsupportedError("a bias on a read-out of spikes", where=readout.name, expected=ONE_READOUT)
+                self.lacks(f"a bias on a read-out of {readout.reads}", readout.name, ONE_READOUT)
             self.edges.append((self.program.read_by(readout).name, readout.name))
 
     def _neuron(self, node: NeuronNode, unit: float) -> None:
-        lacking = [*sorted(node.needs()), *(["periodic reset"] if node.reset_interval else [])]
+        lacking = [*sorted(node.needs() - {"soft reset", "voltage read-out"})]
         if lacking:
-            expected = "binary spikes, a reset to zero, a start from rest"
-            raise UnsupportedError(f"NIR's neurons have no {lacking[0]}", where=node.name, expected=expected)
+            expected = "binary spikes, a reset that the contract says, a start from rest"
+            self.lacks(f"NIR's neurons have no {lacking[0]}", node.name, expected)
+        momentary = node.reset_interval == 1 and node.du == DECAY_MAX and node.output == "binary"
+        if node.reset_interval and not momentary:
+            self.lacks("NIR's neurons have no periodic reset", node.name)
+        if momentary:
+            self.nodes[node.name] = nir.Threshold(np.full(node.shape, node.vth * unit))
+            return
+        self.nodes[node.name] = made = self._leaky(node, unit)
+        if type(made) in RESET_OF:
+            self.resets.setdefault(RESET_OF[type(made)], set()).add(node.reset)
+
+    def _leaky(self, node: NeuronNode, unit: float) -> nir.NIRNode:
+        dt = self.program.contract.dt
         try:
-            self.nodes[node.name] = cuba_lif(node.shape, node.du, node.dv, node.vth * unit)
+            made = cuba_lif(node.shape, node.du, node.dv, node.vth * unit, dt)
         except UnsupportedError as error:
-            raise UnsupportedError(str(error), where=node.name) from error
-        self.restorable &= node.du == DECAY_MAX and node.dv > 0 and node.vth > 0
-        self.rows[node.name] = {
-            "du": node.du, "dv": node.dv, "vth": node.vth, "bias_exp": node.bias_exp, "scale": unit,
-        }  # fmt: skip
+            self.lacks(str(error), node.name)
+            made = cuba_lif(node.shape, node.du, 1, node.vth * unit, dt)
+            made.tau_mem, made.r = made.tau_mem * 0 + dt * NO_LEAK, made.r * 0 + NO_LEAK
+        if node.output != "none":
+            return made
+        if isinstance(made, nir.IF):
+            return nir.I(made.r)
+        return nir.CubaLI(made.tau_syn, made.tau_mem, made.r, made.v_leak, made.w_in)
 
     def _synapse(self, node: Synapse, target: Target, unit: float, bias: np.ndarray, carries: bool) -> None:
         """bias: of the population's shape, as floats."""
-        source = self.program.source_of(node)
+        source, scale = self.program.source_of(node), _is_scale(node)
         if node.weight_exp < 0 and (node.weight % (1 << -node.weight_exp)).any():
-            raise UnsupportedError("a weight exponent that drops bits of single weights", where=node.name)
-        scale = _is_scale(node) and not (carries and bias.any())
+            self.lacks("a weight exponent that drops bits of single weights", node.name)
         way = [source.name]
         if node.delay:
-            way.append(f"{node.name}_delay")
-            self.nodes[way[-1]] = nir.Delay(np.full(source.shape, node.delay * LOIHI.dt))
+            way.append(self._unused(f"{node.name}_delay"))
+            self.nodes[way[-1]] = nir.Delay(np.full(source.shape, node.delay * self.program.contract.dt))
             self.edges.append((way[-2], way[-1]))
         if not isinstance(node, Conv2dNode) and len(source.shape) > 1:
             way.append(add_flatten(self.nodes, self.edges, way[-1], source.shape))
-        elif isinstance(node, Conv2dNode) and node.in_shape != source.shape and not scale:
+        elif isinstance(node, Conv2dNode) and not scale and node.in_shape != _image(source.shape):
             expected = f"events of shape {node.in_shape}"
             raise UnsupportedError("NIR cannot reshape", where=node.name, expected=expected, got=str(source.shape))
         way.append(node.name)
         if self.program.lag(node) > node.delay:
             self.late.add((way[0], way[1]))
         weight = node.weight.astype(np.float64) * (2.0**node.weight_exp * unit)
-        self.nodes[node.name] = self._map(node, weight, bias, scale, source.shape)
+        self.nodes[node.name] = self._map(node, weight, bias, source.shape)
         self.edges.append((way[-2], node.name))
-        out = source.shape if scale else node.out_shape if isinstance(node, Conv2dNode) else (_size(node.out_shape),)
+        out = source.shape if scale else (_size(node.out_shape),)
+        if isinstance(node, Conv2dNode) and not scale:
+            out = (node.out_shape[0], *node.out_shape[4 - len(source.shape) :])
         if out != target.shape:
             if len(target.shape) > 1:
                 raise UnsupportedError("NIR cannot reshape", where=node.name, expected=str(target.shape), got=str(out))
             self.edges.append((add_flatten(self.nodes, self.edges, node.name, out), target.name))
         else:
             self.edges.append((node.name, target.name))
-        self._row(node, target, unit, scale)
+        self.nodes[node.name].metadata = known_keys(_row(node, target, unit))
 
-    def _map(self, node: Synapse, weight: np.ndarray, bias: np.ndarray, scale: bool, shape: Any) -> nir.NIRNode:
-        if scale:
-            return per_channel(weight.ravel(), shape)
+    def _map(self, node: Synapse, weight: np.ndarray, bias: np.ndarray, shape: tuple[int, ...]) -> nir.NIRNode:
         if isinstance(node, Conv2dNode):
-            channels = bias.reshape(node.out_shape[0], -1)
+            channels = bias.reshape(len(weight), -1)
             if np.any(channels != channels[:, :1]):
-                raise UnsupportedError("a bias that differs within a channel", where=node.name)
+                self.lacks("a bias that differs within a channel", node.name)
+            one = channels[:, 0].copy()
+            if _is_scale(node):
+                return per_channel(weight.ravel(), shape, one)
             full = ungrouped(weight, node.groups, where=node.name)
-            per_channel_bias = channels[:, 0].copy()
-            return conv2d(
-                node.in_shape, full, per_channel_bias, node.stride, node.padding, node.dilation, where=node.name
-            )
+            if len(shape) == 2:
+                return nir.Conv1d(shape[1], full[:, :, 0], node.stride[1], node.padding[1], node.dilation[1], 1, one)
+            return conv2d(node.in_shape, full, one, node.stride, node.padding, node.dilation, where=node.name)
         if isinstance(node, SparseNode):
             dense = np.zeros((_size(node.out_shape), _size(node.in_shape)))
             dense[np.repeat(np.arange(len(dense)), np.diff(node.indptr)), node.index] = weight
             weight = dense
         return nir.Affine(weight=weight, bias=bias.ravel().copy())
 
-    def _row(self, node: Synapse, target: Target, unit: float, scale: bool) -> None:
-        headroom = node.weight_exp + WEIGHT_BITS_MAX + 1 - node.num_weight_bits
-        plain = not isinstance(node, Conv2dNode) or (node.groups == 1 and node.dilation == (1, 1)) or scale
-        self.restorable &= plain and node.sign == "mixed" and not node.delay and headroom >= 0
-        self.restorable &= not isinstance(node, SparseNode) and node.num_weight_bits > 1
-        exponent = target.bias_exp - ACTIVATION_SHIFT if isinstance(target, NeuronNode) else 0
-        self.rows[node.name] = {
-            "scale": unit * 2.0**headroom, "bits": node.num_weight_bits, "signed": True, "zero_point": 0, "axis": None,
-            "rounding": "half to even", "headroom": headroom, "bias_scale": unit * 2.0**exponent,
-            "stands_for": "scale" if scale else None,
-        }  # fmt: skip
+    def _unused(self, name: str) -> str:
+        while name in self.nodes or name in self.program.by_name:
+            name += "_"
+        return name
+
+
+def _row(node: Synapse, target: Target, unit: float) -> dict[str, Any]:
+    """Of the float: weight = integer * scale, bias = integer * bias_scale."""
+    grid = weight_range(node.num_weight_bits, node.sign)[2]
+    exponent = target.bias_exp - ACTIVATION_SHIFT if isinstance(target, NeuronNode) else 0
+    return {
+        "scale": unit * 2.0**node.weight_exp * grid, "bits": node.num_weight_bits, "signed": node.sign != "excitatory",
+        "zero_point": 0, "rounding": "half to even", "bias_scale": unit * 2.0**exponent,
+    }  # fmt: skip
+
+
+def _carrier(inbound: tuple[Synapse, ...], bias: np.ndarray) -> Synapse | None:
+    """The synapse that says the bias: one for each value where its values differ within a channel."""
+    channels = bias.reshape(len(bias), -1)
+    if np.any(channels != channels[:, :1]):
+        return next((node for node in inbound if not isinstance(node, Conv2dNode)), inbound[0] if inbound else None)
+    return next((node for node in inbound if not _is_scale(node)), inbound[0] if inbound else None)
+
+
+def _image(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (shape[0], 1, shape[1]) if len(shape) == 2 else shape
 
 
 def _size(shape: tuple[int, ...]) -> int:

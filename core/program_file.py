@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -82,19 +83,22 @@ def load_program(path: Path) -> LoihiProgram:
     raises: LavatubeError naming the file, the node and the rule when anything is missing, unknown or out of range.
     """
     tensors, header = read_tensors(path, kind=KIND)
+    return program_from(tensors, header, where=str(path))
+
+
+def program_from(tensors: Mapping[str, np.ndarray], header: Mapping[str, Any], *, where: str) -> LoihiProgram:
+    """The program of what `describe` gives, checked. raises: as `load_program`."""
     if header.get("schema") != SCHEMA:
         got = repr(header.get("schema"))
-        raise LavatubeError(
-            "unknown program schema", where=str(path), expected=SCHEMA, got=got, remedy="lower it again"
-        )
+        raise LavatubeError("unknown program schema", where=where, expected=SCHEMA, got=got, remedy="lower it again")
     if set(header) != HEADER_KEYS:
         odd = ", ".join(sorted(set(header) ^ HEADER_KEYS))
-        raise LavatubeError("header has missing or unknown keys", where=str(path), got=odd)
+        raise LavatubeError("header has missing or unknown keys", where=where, got=odd)
     if sha256_of_arrays(tensors) != header["tensors_sha256"]:
-        raise LavatubeError("tensors do not match their checksum", where=str(path), remedy="lower it again")
+        raise LavatubeError("tensors do not match their checksum", where=where, remedy="lower it again")
     try:
         return LoihiProgram(
-            nodes=tuple(_node(row, tensors, str(path)) for row in header["nodes"]),
+            nodes=tuple(_node(row, tensors, where) for row in header["nodes"]),
             edges=tuple((str(a), str(b)) for a, b in header["edges"]),
             num_steps=header["num_steps"],
             source=dict(header["source"]),
@@ -102,15 +106,15 @@ def load_program(path: Path) -> LoihiProgram:
             lossy=tuple(dict(record) for record in header["lossy"]),
             overflow=header["overflow"],
             target=str(header["target"]),
-            contract=ExecutionContract.from_json(header["contract"], where=str(path)),
+            contract=ExecutionContract.from_json(header["contract"], where=where),
         )
     except LavatubeError as error:
-        raise type(error)(str(error), where=str(path)) from error
+        raise type(error)(str(error), where=where) from error
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise LavatubeError("malformed description", where=str(path), got=str(error)) from error
+        raise LavatubeError("malformed description", where=where, got=str(error)) from error
 
 
-def _node(row: dict[str, Any], tensors: dict[str, np.ndarray], path: str) -> Node:
+def _node(row: Mapping[str, Any], tensors: Mapping[str, np.ndarray], path: str) -> Node:
     kind, name = row.get("kind"), row.get("name")
     if kind not in NODE_TYPES or not isinstance(name, str):
         known = ", ".join(NODE_TYPES)

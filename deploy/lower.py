@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import nir
 import numpy as np
 
 from lavatube.contract import ExecutionContract
+from lavatube.convert.float_graph.read import read_nested_graph
 from lavatube.convert.from_nir import QuantizedGraph, integers_of, read_quantized_nir
+from lavatube.convert.program_metadata import PROGRAM_KEY, source_of, stated_program
 from lavatube.deploy.accept import accept
 from lavatube.deploy.lower_float import is_float_nir, lower_float
 from lavatube.deploy.lower_nodes import lower_affine, lower_conv2d, lower_cuba_lif, lower_scale
 from lavatube.deploy.net_file.read import lower_net
 from lavatube.errors import LavatubeError, UnsupportedError
+from lavatube.files import sha256_of_file
 from lavatube.program import InputNode, LoihiProgram, NeuronNode, Node, Overflow, ReadoutNode, Shape, Synapse
 
 SYNAPSES: Mapping[type, Callable[..., Synapse]] = {
@@ -57,6 +61,9 @@ def lower(
             raise LavatubeError(what, where=str(path), remedy="leave --contract and --dt out")
         if path.suffix == ".net":
             return lower_net(path, out=out, target=target, overflow=overflow, strict=strict, **net)
+        graph = read_nested_graph(path)
+        if PROGRAM_KEY in graph.metadata:
+            return _lower_program(path, graph, net, out=out, target=target, overflow=overflow, strict=strict)
         model = read_quantized_nir(path)
     quantized = model
     if net:
@@ -78,6 +85,19 @@ def lower(
         contract=quantized.contract,
     )
     return accept(program, where=quantized.path, strict=strict, out=out)
+
+
+def _lower_program(
+    path: Path, graph: nir.NIRGraph, net: dict[str, Any], *, out: Path | str | None, target: str, overflow: Overflow,
+    strict: bool,
+) -> LoihiProgram:  # fmt: skip
+    """What `program_to_nir` wrote: the program as it was, of this file."""
+    if net:
+        what = f"{', '.join(sorted(net))}: for .net files only"
+        raise LavatubeError(what, where=str(path), remedy="leave it out: a NIR file says it itself")
+    program = stated_program(graph, where=str(path)).program
+    program = replace(program, target=target, overflow=overflow, source=source_of(program, sha256_of_file(path)))
+    return accept(program, where=str(path), strict=strict, out=out)
 
 
 def _lower_float(path: Path, net: dict[str, Any], contract: Any, dt: float | None, **settings: Any) -> LoihiProgram:

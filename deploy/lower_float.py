@@ -15,15 +15,19 @@ from lavatube.convert.float_graph.given import choose_contract, float_inputs
 from lavatube.convert.float_graph.raw import RawGraph, raw_from_file
 from lavatube.convert.float_graph.read import read_float_graph
 from lavatube.convert.post_training.quantize_graph import quantize_graph
+from lavatube.convert.program_metadata import PROGRAM_KEY, source_of
+from lavatube.convert.program_to_nir import program_to_nir
 from lavatube.convert.to_nir import METADATA_KEY
 from lavatube.deploy.accept import accept
 from lavatube.errors import LavatubeError
-from lavatube.files import require_writable, whole_file, write_json
-from lavatube.inputs import InputBatch
+from lavatube.files import require_writable, sha256_of_file, whole_file, write_json
+from lavatube.inputs import InputBatch, save_inputs
 from lavatube.program import LoihiProgram, Overflow
 from lavatube.program_file import save_program
+from lavatube.trace import read_npz
 
 REPORT = "quantization.json"
+EVENTS = "input.npz"
 
 
 def lower_float(
@@ -66,19 +70,39 @@ def lower_float(
     return accept(program, where=str(path), strict=strict, out=out)
 
 
-def quantize_float(path: Path | str, *, out: Path | str, **settings: Any) -> LoihiProgram:
-    """Quantize a float NIR file into a folder: program.safetensors, float.nir (the file itself), quantization.json.
+def quantize_float(
+    path: Path | str,
+    *,
+    out: Path | str,
+    data: Mapping[str, np.ndarray] | np.ndarray | Path | str | None = None,
+    steps: int | None = None,
+    **settings: Any,
+) -> LoihiProgram:
+    """Quantize a float NIR file into a folder.
 
+    There: program.safetensors; model.nir, of which `lower` makes the same program, where NIR can draw it; float.nir,
+    the file itself; quantization.json; and with data input.npz, the same samples as events of the program.
     settings: as for `lower_float`.
     raises:   as `lower_float`.
     """
     folder = Path(out)
     require_writable(folder)
-    program = lower_float(path, stage="quantize", **settings)
+    program = lower_float(path, data=data, steps=steps, stage="quantize", **settings)
     if Path(path).resolve() != (folder / "float.nir").resolve():
         with whole_file(folder / "float.nir") as temporary:
             temporary.write_bytes(Path(path).read_bytes())
-    write_json(folder / REPORT, report(program))
+    said: dict[str, Any] = {"unsaid_in_model_nir": [], "no_model_nir": ""}
+    try:
+        said["unsaid_in_model_nir"] = list(program_to_nir(program, folder / "model.nir", partly=True).unsaid)
+        program = replace(program, source=source_of(program, sha256_of_file(folder / "model.nir")))
+    except LavatubeError as error:
+        (folder / "model.nir").unlink(missing_ok=True)  # of another program
+        said["no_model_nir"] = str(error)
+    if data is not None:
+        values, length = float_inputs(read_float_graph(path), data, steps)
+        label = read_npz(Path(data), kind="X.npz").get("label") if isinstance(data, (str, Path)) else None
+        save_inputs(replace(encoded(program, values, length), label=label), folder / EVENTS)
+    write_json(folder / REPORT, report(program) | said)
     save_program(program, folder / "program.safetensors")
     return program
 
@@ -103,7 +127,7 @@ def report(program: LoihiProgram) -> dict[str, Any]:
 def is_float_nir(path: Path | str) -> bool:
     """Whether a .nir file carries no integers of ours. raises: LavatubeError if it is unsafe or no NIR."""
     raw = raw_from_file(Path(path))
-    return not isinstance(raw, RawGraph) or METADATA_KEY not in raw.metadata
+    return not isinstance(raw, RawGraph) or not {METADATA_KEY, PROGRAM_KEY} & set(raw.metadata)
 
 
 def encoded(program: LoihiProgram, values: Mapping[str, np.ndarray], length: np.ndarray | None) -> InputBatch:

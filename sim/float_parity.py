@@ -19,10 +19,11 @@ from lavatube.convert.float_graph.read import read_float_graph
 from lavatube.convert.float_graph.simulate import simulate
 from lavatube.deploy.lower_float import encoded
 from lavatube.errors import LavatubeError
-from lavatube.files import read_json, require_writable_file, write_json
+from lavatube.files import require_writable_file
 from lavatube.float_trace import FloatTrace
 from lavatube.program import LoihiProgram
 from lavatube.program_file import load_program, program_sha256
+from lavatube.sim.parity_report import save_parity
 from lavatube.sim.run import program_path, run
 from lavatube.trace import SpikeTrace, read_npz, within_length
 
@@ -117,7 +118,7 @@ def float_parity(
     if path is None:
         raise LavatubeError("the float network", where=str(source), expected="--float FILE.nir", got="none")
     graph = read_float_graph(path)
-    if graph.sha256 != program.source.get("sha256"):
+    if graph.sha256 != program.source.get("float_sha256", program.source.get("sha256")):
         remedy = "give the file that it was quantized from"
         raise LavatubeError("the program was not made from this file", where=str(path), remedy=remedy)
     chosen = with_timestep(_contract(program, graph, contract), dt, contract)
@@ -135,7 +136,7 @@ def float_parity(
     if out is None and folder is not None and samples is None:
         out = folder / "parity.json"
     if out is not None:
-        _write(report, Path(out))
+        save_parity(report.to_json(), Path(out))
     return report
 
 
@@ -202,13 +203,3 @@ def wilson(successes: int, trials: int) -> Share:
 def _labels(data: object, samples: int | None) -> np.ndarray | None:
     label = read_npz(Path(data), kind="X.npz").get("label") if isinstance(data, (str, Path)) else None
     return None if label is None else label[:samples]
-
-
-def _write(report: FloatParity, path: Path) -> None:
-    """Into a level 0 report that is there, under `float`; else alone."""
-    value = report.to_json()
-    if path.is_file():
-        before = read_json(path, kind="parity.json")
-        if before.get("kind") == "parity" and before.get("level") == 0:
-            value = {**before, "float": value}
-    write_json(path, value)

@@ -20,7 +20,7 @@ from lavatube.sim.compare import TraceComparison, compare, joined
 from lavatube.sim.counts import Counts, count
 from lavatube.sim.explain.again import explain_traces, explained
 from lavatube.sim.parity_report import INDEPENDENCE, EngineParity, ParityReport, save_parity
-from lavatube.sim.parity_samples import samples_for
+from lavatube.sim.parity_samples import is_post_training, samples_for
 from lavatube.sim.parity_tally import Tally, energy_parity, independence_of
 from lavatube.sim.run import program_path, run
 from lavatube.sim.trace_file import OpenTrace, open_trace, read_trace
@@ -50,7 +50,8 @@ def parity(
     A run folder's parity.json is written when all engines and samples were compared; else give `out`.
 
     source:  a program file or a run folder.  data: a data set name (its test split) or X.npz; by default the data
-             that the run folder was trained on.  against: by default fast, lava, and torch for a run folder.
+             that the run folder was trained on, or, of `quantize FILE.nir`, was calibrated on.  against: by default
+             fast, lava, and torch for a run folder with a checkpoint.
     samples: only the first so many.
     explain: say why, where an engine differs (its samples are run again).
     conv, stock_only: for Lava, see `choose_processes`.
@@ -61,9 +62,10 @@ def parity(
     if folder is not None:
         refuse_stale(folder)
     program = load_program(program_path(source))
+    after_training = folder is not None and is_post_training(folder)
     if samples is not None and samples < 1:
         raise LavatubeError("--samples", expected="at least 1", got=str(samples))
-    engines = list(against) if against else ["fast", "lava", *(["torch"] if folder else [])]
+    engines = list(against) if against else ["fast", "lava", *(["torch"] if folder and not after_training else [])]
     unknown = [name for name in engines if name not in INDEPENDENCE]
     if unknown:
         raise LavatubeError("unknown engine", expected=", ".join(INDEPENDENCE), got=", ".join(unknown))
@@ -135,7 +137,7 @@ def parity(
     if out is None and folder is not None and samples is None and against is None:
         out = folder / "parity.json"  # a partial comparison does not replace the full one
     if out is not None:
-        save_parity(report, Path(out))
+        save_parity(report.to_json(), Path(out))
     return report
 
 
@@ -174,7 +176,7 @@ def parity_of_traces(
     reference = str(left.meta.get("engine", Path(a).name))
     report = ParityReport(reference, (engine,), left.batch, left.num_steps, hashes[0] if hashes else "")
     if out is not None:
-        save_parity(report, Path(out))
+        save_parity(report.to_json(), Path(out))
     return report
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lavatube.files import write_json
+from lavatube.errors import LavatubeError
+from lavatube.files import read_json, write_json
 from lavatube.sim.compare import Mismatch, TraceComparison
 
 KIND = "parity"
@@ -100,6 +102,18 @@ class ParityReport:
         }
 
 
-def save_parity(report: ParityReport, path: Path) -> None:
-    """Write parity.json."""
-    write_json(path, report.to_json())
+def save_parity(value: Mapping[str, Any], path: Path) -> None:
+    """Write a report of level 0, or of level 1, which lies under `float` in one of level 0.
+
+    What the file has of the other level stays, if it is about the same program.
+    """
+    before: Mapping[str, Any] = {}
+    with suppress(LavatubeError):  # nothing there, or no report
+        before = read_json(path, kind="parity.json")
+    parts = [part for part in (before, before.get("float")) if isinstance(part, Mapping)]
+    same = [part for part in parts if part.get("program_sha256") == value["program_sha256"]]
+    other = next((part for part in same if part.get("level") == 1 - value["level"]), None)
+    if other is not None:
+        zero, one = (value, other) if value["level"] == 0 else (other, value)
+        value = {**zero, "float": dict(one)}
+    write_json(path, dict(value))

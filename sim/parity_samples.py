@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lavatube.deploy.lower_float import EVENTS
 from lavatube.errors import LavatubeError
 from lavatube.inputs import InputBatch, load_inputs, make_inputs
 from lavatube.program import LoihiProgram
 from lavatube.trained import load_quantized
+
+
+def is_post_training(folder: Path) -> bool:
+    """Whether `quantize FILE.nir` made a folder: it has no checkpoint."""
+    return (folder / "float.nir").is_file() and not (folder / "quantized.safetensors").is_file()
 
 
 def samples_for(
@@ -19,9 +25,15 @@ def samples_for(
 ) -> InputBatch:
     """Samples to compare on: X.npz, a data set's test split, or the test split that a run folder was trained beside.
 
+    By default for a folder of `quantize FILE.nir` its calibration data.
     count: only the first so many. A data set goes through the encoder of the run folder's recipe; a program alone does
     not know its encoder, so there it is `direct`.
     """
+    if data is None and folder is not None and is_post_training(folder):
+        data = folder / EVENTS
+        if not data.is_file():
+            remedy = "give --data X.npz with events of the program, or quantize with --data"
+            raise LavatubeError("no samples", where=str(folder), expected=EVENTS, remedy=remedy)
     if data is not None and (str(data).endswith(".npz") or Path(data).is_file()):
         batch = load_inputs(Path(data), program.inputs, default_steps=program.num_steps)
         return batch if count is None else batch.samples(count)

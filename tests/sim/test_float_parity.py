@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nir
@@ -14,9 +15,11 @@ from lavatube.cli.app import invoke
 from lavatube.convert.float_graph.read import flat_graph
 from lavatube.convert.post_training.quantize_graph import quantize_graph
 from lavatube.errors import LavatubeError
-from lavatube.program_file import load_program
+from lavatube.files import sha256_of_file
+from lavatube.program_file import load_program, program_sha256
 from lavatube.sim.compare import compare
 from lavatube.sim.float_parity import float_parity, wilson
+from lavatube.sim.parity_report import save_parity
 from lavatube.sim.run import run
 
 NIR = Path(__file__).parents[1] / "data" / "nir"
@@ -40,7 +43,9 @@ def braille(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_a_float_file_becomes_a_folder_whose_program_is_within_the_gates(braille, capsys):
     folder, data = braille
-    assert {path.name for path in folder.iterdir()} == {"program.safetensors", "float.nir", "quantization.json"}
+    assert {path.name for path in folder.iterdir()} == {
+        "program.safetensors", "model.nir", "float.nir", "quantization.json", "input.npz",
+    }  # fmt: skip
     assert (folder / "float.nir").read_bytes() == BRAILLE.read_bytes()
     capsys.readouterr()
     assert invoke(["parity", str(folder), "--against", "float", "--data", str(data), "--max-count-error", "0.15"]) == 0
@@ -52,6 +57,50 @@ def test_a_float_file_becomes_a_folder_whose_program_is_within_the_gates(braille
     first = report["layers"][0]
     assert first["spikes_float"] > 50
     assert first["count_error"]["low"] <= first["count_error"]["value"] <= first["count_error"]["high"]
+
+
+def test_the_nir_file_of_the_integers_is_exported_and_lowered_to_the_same_program(braille, capsys, tmp_path):
+    folder, data = braille
+    assert invoke(["parity", str(folder), "--against", "fast,onnx", "--record", "v,u"]) == 0  # on the calibration data
+    first = load_program(folder / "program.safetensors")
+    assert invoke(["export", str(folder), "--nir", str(tmp_path / "a.nir")]) == 0
+    assert invoke(["lower", str(tmp_path / "a.nir"), "--out", str(tmp_path / "a.safetensors")]) == 0
+    assert invoke(["lower", str(folder)]) == 0
+    again, other = load_program(folder / "program.safetensors"), load_program(tmp_path / "a.safetensors")
+    assert program_sha256(first) == program_sha256(again)
+    assert program_sha256(replace(first, source={})) == program_sha256(replace(other, source={}))
+    assert other.source["float_sha256"] == first.source["float_sha256"] == sha256_of_file(BRAILLE)
+    assert other.source["sha256"] == sha256_of_file(tmp_path / "a.nir")
+    events = folder / "input.npz"
+    assert compare(run(first, events, backend="reference"), run(other, events, backend="fast")).equal
+    assert float_parity(tmp_path / "a.safetensors", float_file=BRAILLE, data=data).layers
+    assert invoke(["inspect", str(folder / "model.nir")]) == 0
+    assert "quantized by lavatube" in capsys.readouterr().out
+
+
+def test_a_folder_whose_nir_file_was_made_again_is_refused_until_it_is_lowered(braille, capsys):
+    folder, _ = braille
+    assert invoke(["export", str(folder)]) == 0
+    assert invoke(["parity", str(folder), "--against", "fast"]) == 2
+    assert "lavatube lower" in capsys.readouterr().err
+    assert invoke(["lower", str(folder)]) == 0
+    assert invoke(["parity", str(folder), "--against", "fast"]) == 0
+
+
+def test_neither_level_of_the_report_overwrites_the_other(braille):
+    folder, data = braille
+    zero = ["parity", str(folder), "--against", "fast", "--out", str(folder / "parity.json")]
+    one = ["parity", str(folder), "--against", "float", "--data", str(data), "--max-count-error", "0.15"]
+    seen = []
+    for command in (one, zero, one, zero):
+        assert invoke(command) == 0
+        seen.append(json.loads((folder / "parity.json").read_text()))
+    assert seen[0]["level"] == 1
+    for report in seen[1:]:
+        assert (report["level"], report["float"]) == (0, seen[0])
+        assert [row["engine"] for row in report["engines"]] == ["fast"]
+    save_parity({"level": 0, "program_sha256": "another"}, folder / "parity.json")
+    assert json.loads((folder / "parity.json").read_text()) == {"level": 0, "program_sha256": "another"}
 
 
 def test_a_gate_that_fails_is_exit_1_and_says_which(braille, capsys):
