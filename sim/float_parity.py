@@ -17,6 +17,8 @@ from lavatube.convert.float_graph.given import choose_contract, float_inputs
 from lavatube.convert.float_graph.graph import FloatGraph
 from lavatube.convert.float_graph.read import read_float_graph
 from lavatube.convert.float_graph.simulate import simulate
+from lavatube.convert.post_training.network import float_network
+from lavatube.convert.post_training.split import joined, split
 from lavatube.deploy.lower_float import encoded
 from lavatube.errors import LavatubeError
 from lavatube.files import require_writable_file
@@ -127,9 +129,14 @@ def float_parity(
     length = None if length is None else length[:samples]
     trace = simulate(graph, chosen, values, length=length, record=["v"])
     made = run(program, encoded(program, values, length), backend=backend, record=["v"])
+    parts = split(float_network(graph, _contract(program, graph, None)), graph.path)[1]
+    spikes = dict(made.spikes) | {
+        name: joined(made.spikes, found, tuple(graph.shapes[name]))
+        for name, found in parts.items() if all(part.name in made.spikes for part in found)
+    }  # fmt: skip
     report = FloatParity(
-        tuple(_layer(name, trace, made, chosen.output_lag, max_count_error) for name in trace.spikes
-              if name in made.spikes),
+        tuple(_layer(name, trace, spikes[name], chosen.output_lag, max_count_error) for name in trace.spikes
+              if name in spikes),
         tuple(_readout(name, program, trace, made, _labels(data, samples), min_agreement) for name in trace.output),
         max_count_error, min_agreement, chosen.name, trace.batch, trace.num_steps, program_sha256(program),
     )  # fmt: skip
@@ -146,9 +153,9 @@ def _contract(program: LoihiProgram, graph: FloatGraph, asked: ExecutionContract
     return choose_contract(graph, asked)[0]
 
 
-def _layer(name: str, trace: FloatTrace, made: SpikeTrace, lag: int, limit: float) -> LayerAgreement:
+def _layer(name: str, trace: FloatTrace, made: np.ndarray, lag: int, limit: float) -> LayerAgreement:
     there = trace.spikes[name].astype(np.int64)
-    here = made.spikes[name].astype(np.int64).reshape(there.shape)
+    here = made.astype(np.int64).reshape(there.shape)
     if lag:  # what leaves a timestep after it was decided
         here = within_length(np.concatenate([np.zeros_like(here[:1]), here[:-1]]), trace.length)
     wrong = np.abs(there.sum(0) - here.sum(0)).reshape(len(trace.length), -1).sum(1)

@@ -63,7 +63,7 @@ def _decay_records(made: Made, node: NeuronNode, stage: str) -> list[dict[str, A
     used_u, used_v = 1 - (node.du + 1) / fp.DECAY_ONE, 1 - node.dv / fp.DECAY_ONE
     found = []
     for what, asked, used in (("u", population.keep_u, used_u), ("v", population.keep_v, used_v)):
-        worst = max(asked, key=lambda keep: abs(keep - used))
+        worst = float(asked.flat[int(np.argmax(np.abs(asked - used)))])
         if worst != used and not (what == "v" and population.memoryless):
             leak = max(1 - worst, 1 / fp.DECAY_ONE)
             found.append({

@@ -13,7 +13,7 @@ from lavatube.bounds import bound_layer
 from lavatube.contract import ExecutionContract
 from lavatube.convert.post_training.network import Driven
 from lavatube.convert.post_training.operators import Operator
-from lavatube.convert.post_training.population import Deviation, decay_register
+from lavatube.convert.post_training.population import Deviation
 from lavatube.integer_layer import mantissas
 from lavatube.program import Conv2dNode, DenseNode, NeuronNode, ReadoutNode, SparseNode, Synapse
 
@@ -108,7 +108,7 @@ def make(
     ]  # fmt: skip
     population = driven.population
     now = [fixed.value for fixed in driven.constants if fixed.lag == 0]
-    stored = population is not None and population.keep_u[1] > 0
+    stored = population is not None and population.stores_current
     for fixed in driven.constants:
         if fixed.lag or stored:
             weights += _pulses(driven, fixed.value * unit, fixed.lag, limit, len(weights))
@@ -138,12 +138,14 @@ def _neuron(
     """(the node, deviations, the start in exact units of v, why it cannot be)"""
     population = driven.population
     assert population is not None
-    du, dv = decay_register(population.keep_u, 1, where), decay_register(population.keep_v, 0, where)
+    (du, dv, begin), *others = np.unique(population.registers(), axis=0)
+    assert not others  # `split` has been there
+    du, dv = int(du), min(int(dv), fp.DECAY_MAX)
     threshold = 0 if population.threshold is None else round(population.threshold * unit)
     problem = ""
     if threshold > fp.THRESHOLD_MAX or (population.threshold and threshold < 1):
         problem, threshold = f"vth {threshold}", min(max(threshold, 1), fp.THRESHOLD_MAX)
-    exact_start = population.start * unit * (1 << fp.ACTIVATION_SHIFT)
+    exact_start = float(begin) * unit * (1 << fp.ACTIVATION_SHIFT)
     start = min(max(round(exact_start), -fp.VOLTAGE_MAX), fp.VOLTAGE_MAX)
     deviations = list(population.deviations)
     vth = threshold
@@ -155,7 +157,7 @@ def _neuron(
         elif population.reset == "zero" and du == fp.DECAY_MAX and whole and (dv == 0 or population.memoryless):
             vth -= 1
         else:
-            deviations.append(Deviation(driven.name, "spikes where v > threshold, not where v equals it",
+            deviations.append(Deviation(population.name, "spikes where v > threshold, not where v equals it",
                                         {"comparator": ">", "spikes_per_step": "one"}))  # fmt: skip
     if vth < 0:
         problem, vth = problem or "a threshold of 0 that v may equal", 0

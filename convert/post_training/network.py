@@ -76,7 +76,7 @@ def float_network(graph: FloatGraph, contract: ExecutionContract) -> FloatNetwor
                     name, node, contract, shape, offset=offsets.get(name), where=where,
                     recurrent=any(source == name for source, _ in graph.feedback),
                 )  # fmt: skip
-            if contract.current_order == "old" and population.keep_u[1] > 0:
+            if contract.current_order == "old" and population.stores_current:
                 found = [Way(way.source, way.lag + 1, way.path) for way in found]
                 constants = [Constant(fixed.value, fixed.lag + 1) for fixed in constants]
             driven.append(_driven(graph, name, shape, population, found, constants, used))

@@ -22,6 +22,16 @@ CONVS = (nir.Conv1d, nir.Conv2d)
 
 
 @dataclass(frozen=True)
+class Part:
+    """Some neurons of a population. index: flat; channels: along its first axis, if they are whole ones of an image."""
+
+    name: str
+    index: np.ndarray
+    shape: Shape
+    channels: np.ndarray | None
+
+
+@dataclass(frozen=True)
 class Operator:
     """y = weight * x of events that are flat in C order.
 
@@ -61,6 +71,24 @@ class Operator:
                 return replace(self, weight=self.weight * per_channel[:, 0].reshape(-1, 1, 1, 1))
             return self.as_dense().scaled(factor, shape)
         return replace(self, weight=self.weight * factor.reshape(-1, 1))
+
+    def part(self, rows: Part | None, columns: Part | None) -> Operator:
+        """From some inputs to some outputs; None: all of them."""
+        if rows is None and columns is None:
+            return self
+        if self.kind == "conv2d" and all(each is None or each.channels is not None for each in (rows, columns)):
+            weight = _ungrouped(self)
+            outputs = np.arange(len(weight)) if rows is None or rows.channels is None else rows.channels
+            inputs = np.arange(weight.shape[1]) if columns is None or columns.channels is None else columns.channels
+            return replace(
+                self, weight=weight[outputs][:, inputs], groups=1, composed=True,
+                in_shape=(len(inputs), *self.in_shape[1:]), out_shape=(len(outputs), *self.out_shape[1:]),
+            )  # fmt: skip
+        dense = self.as_dense()
+        weight = dense.weight if rows is None else dense.weight[rows.index]
+        weight = weight if columns is None else weight[:, columns.index]
+        in_shape = self.in_shape if columns is None else columns.shape
+        return Operator("dense", weight, in_shape, (len(weight),), composed=True)
 
     def as_dense(self) -> Operator:
         if self.kind == "dense":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import nir
@@ -34,25 +34,47 @@ class FloatPopulation:
     """u <- keep_u u + drive; v <- keep_v v + u + bias; a spike where v > threshold, in the unit of one neuron's drive.
 
     gain:       (shape) what a unit of the node's input counts in that unit; per-neuron thresholds are in it too.
-    keep_u:     0: no stored current. keep_v: 1: no leak; both (lowest, highest) over the neurons.
-    threshold:  None: never spikes, its voltage is read. bias: (shape), on v itself. start: v before the first step.
-    at_least:   spikes where v >= threshold. memoryless: v is of this timestep alone.
+    keep_u:     (shape) 0: no stored current. keep_v: (shape) 1: no leak.
+    threshold:  None: never spikes, its voltage is read.
+    bias:       (shape) on v itself. start: (shape) v before the first step.
+    at_least:   spikes where v >= threshold. has_current: its input passes through a current, be it of one timestep.
     refractory: timesteps after a spike whose input is lost to v.
     """
 
     name: str
     shape: Shape
     gain: np.ndarray
-    keep_u: tuple[float, float]
-    keep_v: tuple[float, float]
+    keep_u: np.ndarray
+    keep_v: np.ndarray
     threshold: float | None
     bias: np.ndarray
-    start: float
+    start: np.ndarray
     reset: str
     at_least: bool
-    memoryless: bool
+    has_current: bool
     refractory: int
     deviations: tuple[Deviation, ...] = field(default=())
+
+    @property
+    def stores_current(self) -> bool:
+        return bool(self.keep_u.max() > 0)
+
+    @property
+    def memoryless(self) -> bool:
+        """v is of this timestep alone."""
+        return not self.has_current and bool(self.keep_v.max() == 0)
+
+    def registers(self) -> np.ndarray:
+        """[neurons, 3]: du, dv (4096: keeps nothing) and the start; a population of a program has one row."""
+        du, dv = decay_registers(self.keep_u, 1), decay_registers(self.keep_v, 0)
+        dv = np.where(self.keep_v > 0, dv, DECAY_ONE)
+        return np.stack([du.ravel(), dv.ravel(), self.start.ravel()], 1)
+
+    def part(self, index: np.ndarray, shape: Shape) -> FloatPopulation:
+        """Some of the neurons, by flat index."""
+        names = ("gain", "keep_u", "keep_v", "bias", "start")
+        values = {name: getattr(self, name).ravel()[index].reshape(shape) for name in names}
+        return replace(self, shape=shape, **values)
 
 
 def threshold_population(
@@ -66,7 +88,7 @@ def threshold_population(
     gain = limit / limits if limit else np.ones(shape)
     zero = np.zeros(shape)
     return FloatPopulation(
-        name, shape, gain, (0.0, 0.0), (0.0, 0.0), limit, zero, 0.0, "zero", contract.comparator == ">=", True, 0
+        name, shape, gain, zero, zero, limit, zero, zero, "zero", contract.comparator == ">=", False, 0
     )
 
 
@@ -105,9 +127,6 @@ def float_population(
             raise _refusal(what, where, "above 0", f"{limits.min():g}", "raise v_threshold or lower v_reset")
         each = float(limits.flat[0]) / limits
         gain, bias, start = gain * each, bias * each, start * each
-    if np.ptp(start) > 0:
-        got = f"{start.min():g}..{start.max():g}"
-        raise _refusal("initial potentials that differ", where, "one for the population", got, "split the node")
     reset, deviations = _reset(name, node, contract, stepper, float(keep_v.min()), where)
     clip = contract.if_lower_clip if isinstance(node, nir.IF) else contract.lower_clip
     if limits is not None and clip != "none":
@@ -119,8 +138,8 @@ def float_population(
         change = {"spikes_per_step": "one", "comparator": ">="}
         deviations.append(Deviation(name, "one spike in a timestep, where the contract allows several", change))
     return FloatPopulation(
-        name, shape, gain, _ends(keep_u), _ends(keep_v), None if limits is None else float(limits.flat[0]), bias,
-        float(start.flat[0]), reset, at_least, parts.current is None and float(keep_v.max()) == 0,
+        name, shape, gain, keep_u, keep_v, None if limits is None else float(limits.flat[0]), bias,
+        start, reset, at_least, parts.current is not None,
         1 if stepper.when == "instead" and reset == "zero" else 0, tuple(deviations),
     )  # fmt: skip
 
@@ -157,22 +176,9 @@ def _one_form(leaky: Leaky, shape: Shape) -> tuple[np.ndarray, np.ndarray, np.nd
     return np.broadcast_to(keep, shape), np.broadcast_to(gain, shape), np.broadcast_to(pull, shape)
 
 
-def decay_register(ends: tuple[float, float], offset: int, where: str) -> int:
-    """The decay in 1/4096 that is nearest to what is kept; offset: what the chip adds to it.
-
-    raises: UnsupportedError if the neurons' decays are not one register.
-    """
-    found = {min(max(round((1 - keep) * DECAY_ONE) - offset, 0), DECAY_ONE - 1) for keep in ends}
-    if len(found) > 1:
-        raise _refusal(
-            "time constants that differ within a population", where, "one decay for the population",
-            f"{min(found)}..{max(found)} / {DECAY_ONE}", "split the node into one for each time constant",
-        )  # fmt: skip
-    return found.pop()
-
-
-def _ends(value: np.ndarray) -> tuple[float, float]:
-    return float(value.min()), float(value.max())
+def decay_registers(keep: np.ndarray, offset: int) -> np.ndarray:
+    """The decays in 1/4096 that are nearest to what is kept; offset: what the chip adds to them."""
+    return np.asarray(np.clip(np.rint((1 - keep) * DECAY_ONE) - offset, 0, DECAY_ONE - 1), np.int64)
 
 
 def _refusal(what: str, where: str, expected: str, got: str, remedy: str) -> LavatubeError:

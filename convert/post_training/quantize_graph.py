@@ -19,6 +19,7 @@ from lavatube.convert.post_training.encoding import Encoding, encoding_of
 from lavatube.convert.post_training.integers import CLOCK, Made, units_of
 from lavatube.convert.post_training.network import FloatNetwork, float_network
 from lavatube.convert.post_training.population import Deviation
+from lavatube.convert.post_training.split import Parts, split
 from lavatube.errors import LavatubeError
 from lavatube.float_trace import FloatTrace
 from lavatube.program import LoihiProgram, NeuronNode, Overflow
@@ -51,7 +52,7 @@ def quantize_graph(
     """
     if not BITS[0] <= weight_bits <= BITS[1]:
         raise LavatubeError("--weight-bits", expected=f"{BITS[0]}..{BITS[1]}", got=str(weight_bits))
-    network = float_network(graph, contract)
+    network, parts = split(float_network(graph, contract), graph.path)
     encodings = {
         name: encoding_of(name, None if data is None else data[name], input_bits, graph.path) for name in network.inputs
     }
@@ -61,10 +62,15 @@ def quantize_graph(
     settings = Settings(
         weight_bits, steps, overflow, target, scales, _ranges(network, encodings), contract, graph.path
     )  # fmt: skip
-    calibration = None if trace is None else _calibration(network, trace, encodings)
+    calibration = None if trace is None else _calibration(network, parts, trace, encodings)
     made = [choose(driven, settings, calibration) for driven in network.driven]
     nodes, edges = assembled(network, made, encodings, graph.path)
     lossy = [*_assumed(graph, contract, network, num_steps is None and trace is None, steps)]
+    lossy += [
+        {"stage": "read", "node": name, "what": f"{len(found)} populations, {', '.join(part.name for part in found)}",
+         "why": "its neurons need different registers; no neuron changes"}
+        for name, found in parts.items()
+    ]  # fmt: skip
     lossy += [record for name, each in encodings.items() if (record := each.record(name, stage)) is not None]
     lossy += [record for one in made for record in records(one, stage)]
     lossy += _deviations(graph, contract, made, trace, data, length)
@@ -81,10 +87,19 @@ def _ranges(network: FloatNetwork, encodings: Mapping[str, Encoding]) -> dict[st
     return found | {CLOCK: (0, 1)} | {each.name: (0, 1) for each in network.driven if each.population is not None}
 
 
-def _calibration(network: FloatNetwork, trace: FloatTrace, encodings: Mapping[str, Encoding]) -> Calibration:
+def _calibration(
+    network: FloatNetwork, parts: Parts, trace: FloatTrace, encodings: Mapping[str, Encoding]
+) -> Calibration:
+    def by_part(found: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        made = dict(found)
+        for name in set(found) & set(parts):
+            value = found[name].reshape(*found[name].shape[:2], -1)
+            made |= {each.name: value[:, :, each.index].reshape(*value.shape[:2], *each.shape) for each in parts[name]}
+        return made
+
     events = {name: each.events(trace.input[name]) for name, each in encodings.items()}
     names = {each.name for each in network.driven}
-    spikes = {name: value for name, value in trace.spikes.items() if name in names}
+    spikes = {name: value for name, value in by_part(trace.spikes).items() if name in names}
     voltages = {name: value for name, value in trace.v.items() if name in names and name not in spikes}
     return Calibration({**events, **spikes}, {**spikes, **voltages})
 
@@ -118,6 +133,7 @@ def _deviations(
     if contract.output_lag:
         found += [Deviation(name, "counts the spikes decided in the last timestep, which leave after it", {})
                   for one in made if (name := one.node.name) and isinstance(one.node, NeuronNode)]  # fmt: skip
+    found = list({(each.layer, each.what): each for each in found}.values())  # parts of one population
     damage: dict[str, dict[str, float]] = {}
     for each in found:
         key = json.dumps(each.change, sort_keys=True)

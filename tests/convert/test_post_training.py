@@ -213,19 +213,6 @@ def test_thresholds_that_differ_between_neurons_are_scaled_into_their_weights():
     assert differences(graph, PLAIN, program, 8) == {"n": 0}
 
 
-@pytest.mark.parametrize(
-    ("neuron", "word"),
-    [
-        (lif(2, tau=np.array([10.0, 20.0])), "time constants that differ"),
-        (lif(2, v_leak=np.array([0.5, 0.1])), "initial potentials that differ"),
-    ],
-)
-def test_what_a_population_cannot_hold_is_refused_with_the_remedy(neuron, word):
-    contract = PLAIN.with_overrides(initial_v="v_leak")
-    with pytest.raises(UnsupportedError, match=rf"{word}.*split the node"):
-        quantize_graph(one_layer(neuron, np.ones((2, 2))), contract)
-
-
 def test_a_voltage_that_drives_a_node_is_refused():
     full = np.ones(2)
     nodes = {"input": nir.Input(np.array([2])), "li": nir.LI(full * 9, full, full * 0), "n": lif(2),
