@@ -19,6 +19,7 @@ from lavatube.program import NeuronNode
 OCTAVE = 8  # candidates in each factor of 2 below the largest unit that fits
 OCTAVES = 2
 TRIED = 8  # candidates whose spikes are counted
+WORTH_MORE_SYNAPSES = 0.9  # of the squared error of the weights that several powers of two must leave, at most
 VALUES_MAX = 1 << 24  # events x neurons of a population that is stepped for a score
 Ends = tuple[int, int]
 
@@ -53,8 +54,9 @@ def choose(driven: Driven, settings: Settings, calibration: Calibration | None) 
     raises: LavatubeError if no unit keeps it within the registers.
     """
 
-    def made(unit: float, clip: int = 0) -> Made:
-        return make(driven, unit, settings.bits, settings.scales, settings.contract, settings.where, clip)
+    def made(unit: float, clip: int = 0, by_channel: bool = False) -> Made:
+        given = settings.bits, settings.scales, settings.contract, settings.where
+        return make(driven, unit, *given, clip, by_channel)
 
     def fits(one: Made) -> bool:
         return not one.problem and not one.violations(*settings.limits)
@@ -64,12 +66,23 @@ def choose(driven: Driven, settings: Settings, calibration: Calibration | None) 
         one = made(unit)
         if one.is_exact and fits(one):
             return one
+    if any(_uneven(synapse.operator.weight) for synapse in driven.synapses):
+        for unit in _dyadic(driven, settings.contract, top):
+            one = made(unit, by_channel=True)
+            if one.is_exact and fits(one):
+                return one
     clips = (0, 1) if settings.bits <= 4 else (0,)
     found = [one for unit in _candidates(driven, settings, top) for clip in clips if fits(one := made(unit, clip))]
     found.sort(key=lambda one: (one.error, -one.unit))
+    split = [one for each in found[:TRIED] for clip in clips if fits(one := made(each.unit, clip, by_channel=True))]
+    best = found[0].error * WORTH_MORE_SYNAPSES
+    split = [one for one in split if len(one.weights) > len(found[0].weights) and one.error < best]
+    found = found[:TRIED] + sorted(split, key=lambda one: (one.error, -one.unit))[: TRIED // 2]
+    if calibration is None:
+        found.sort(key=lambda one: (one.error, -one.unit))
     if calibration is None or driven.population is None or driven.name not in calibration.output:
         return found[0]
-    scored = [(score(one, calibration), rank, one) for rank, one in enumerate(found[:TRIED])]
+    scored = [(score(one, calibration), rank, one) for rank, one in enumerate(found)]
     return min(scored, key=lambda each: each[:2])[2]
 
 
@@ -146,6 +159,12 @@ def _candidates(driven: Driven, settings: Settings, top: float) -> Iterator[floa
             octave = math.floor(math.log2(top / full))
             units += [full * 2.0 ** (octave - part) for part in range(OCTAVES)]
     yield from dict.fromkeys([top, *(_whole(driven, unit) for unit in units)])
+
+
+def _uneven(weight: np.ndarray) -> bool:
+    """Whether an output channel could have a smaller power of two than another."""
+    rows = np.abs(weight.reshape(len(weight), -1)).max(1)
+    return bool(rows.any()) and float(rows.max()) >= 2 * float(rows[rows > 0].min())
 
 
 def _dyadic(driven: Driven, contract: ExecutionContract, top: float) -> Iterator[float]:

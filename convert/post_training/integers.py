@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from lavatube.program import Conv2dNode, DenseNode, NeuronNode, ReadoutNode, Spa
 CLOCK = "clock"  # the neuron that fires at every timestep: its synapses are biases that go through the current
 SPARSE_BELOW = 0.4  # share of weights that are not 0, for matrices that stand for other nodes
 SPARSE_SIZE = 1 << 14
+CHANNEL_SHIFTS = 4  # powers of two that the output channels of one synapse may have
 UNBOUNDED_VTH = 1 << 12  # in mode hardware: v may go so far as 32 thresholds
 Ends = tuple[int, int]
 
@@ -94,11 +95,12 @@ class Made:
 
 def make(
     driven: Driven, unit: float, bits: int, scales: Mapping[str, float], contract: ExecutionContract, where: str,
-    clip: int = 0,
+    clip: int = 0, by_channel: bool = False,
 ) -> Made:  # fmt: skip
     """A population in the given unit.
 
     scales: float value of one event, by source (1 for spikes). clip: bits by which the largest weights may be clamped.
+    by_channel: a synapse becomes several, each of the output channels that have one power of two.
     """
     limit = (1 << (bits - 1)) - 1
     weights = [
@@ -106,6 +108,8 @@ def make(
                  each.operator.weight * (unit * scales.get(each.source, 1.0)), limit, clip)
         for each in driven.synapses
     ]  # fmt: skip
+    if by_channel:
+        weights = [part for each in weights for part in _by_channel(each, limit, clip)]
     population = driven.population
     now = [fixed.value for fixed in driven.constants if fixed.lag == 0]
     stored = population is not None and population.stores_current
@@ -171,16 +175,36 @@ def _neuron(
     return node, tuple(deviations), exact_start, problem
 
 
-def _weights(
-    name: str, source: str, lag: int, operator: Operator, exact: np.ndarray, limit: int, clip: int = 0
-) -> Weights:
-    largest = float(np.abs(exact).max())
+def _by_channel(weights: Weights, limit: int, clip: int) -> list[Weights]:
+    """The same weights as several synapses: each output channel with the smallest power of two that its own need."""
+    rows = np.abs(weights.exact.reshape(len(weights.exact), -1)).max(1)
+    shifts = np.array([max(0, _shift(float(row), limit) - clip) if row else weights.shift for row in rows])
+    shifts = np.maximum(shifts, weights.shift - CHANNEL_SHIFTS + 1)
+    found: list[Weights] = []
+    for shift in np.unique(shifts)[::-1].tolist():
+        mine = (shifts == shift).reshape(-1, *(1,) * (weights.exact.ndim - 1))
+        name = weights.name if not found else f"{weights.name[:88]}.by{weights.shift - shift}"
+        exact = weights.exact * mine
+        integers = np.clip(np.rint(exact / 2**shift), -limit, limit).astype(np.int64)
+        operator = replace(weights.operator, composed=True) if len(np.unique(shifts)) > 1 else weights.operator
+        found.append(Weights(name, weights.source, weights.lag, operator, integers, int(shift), exact))
+    return found
+
+
+def _shift(largest: float, limit: int) -> int:
+    """The smallest power of two at which a weight rounds into the range."""
     shift = max(0, math.ceil(math.log2(largest / limit)) if largest else 0)
     while round(largest / 2**shift) > limit:
         shift += 1
     if shift and round(largest / 2 ** (shift - 1)) <= limit:
-        shift -= 1  # the largest rounds into the range
-    shift = max(0, shift - clip)
+        shift -= 1
+    return shift
+
+
+def _weights(
+    name: str, source: str, lag: int, operator: Operator, exact: np.ndarray, limit: int, clip: int = 0
+) -> Weights:
+    shift = max(0, _shift(float(np.abs(exact).max()), limit) - clip)
     integers = np.clip(np.rint(exact / 2**shift), -limit, limit).astype(np.int64)
     return Weights(name, source, lag, operator, integers, shift, exact)
 

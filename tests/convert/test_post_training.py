@@ -205,6 +205,44 @@ def test_the_units_are_chosen_by_the_spikes_of_the_calibration_data():
     assert count_error(shown) < count_error(blind)
 
 
+def test_channels_of_different_size_get_powers_of_two_of_their_own_and_stay_exact():
+    rng = np.random.default_rng(0)
+    rows = 2.0 ** -np.arange(4)
+    for weight, shape in (
+        (rng.integers(-127, 128, (4, 12)), (12,)),
+        (rng.integers(-127, 128, (4, 3, 2, 2)), (3, 2, 2)),
+    ):
+        weight[:, 0] = 127  # each needs all of its 8 bits
+        each = weight * rows.reshape(-1, *(1,) * (weight.ndim - 1)) / 64
+        node = nir.Linear(each) if each.ndim == 2 else nir.Conv2d(shape[1:], each, 1, 0, 1, 1, np.zeros(4))
+        out = (4,) if each.ndim == 2 else (4, 1, 1)
+        nodes = {"input": nir.Input(np.array(shape)), "w": node, "o": nir.Output(np.array(out)),
+                 "n": nir.IF(np.ones(out), np.full(out, 2.0), np.zeros(out))}  # fmt: skip
+        graph = flat_graph(nir.NIRGraph(nodes, [("input", "w"), ("w", "n"), ("n", "o")], type_check=False))
+        program = quantize_graph(graph, PLAIN, num_steps=8)
+        assert [synapse.name for synapse in program.synapses] == ["w", "w.by1", "w.by2", "w.by3"]
+        assert not lossy(program)
+        assert differences(graph, PLAIN, program, 8) == {"n": 0}
+
+
+@pytest.mark.parametrize("bits", [3, 6])
+def test_powers_of_two_by_channel_keep_more_spike_counts(bits, monkeypatch):
+    rng = np.random.default_rng(0)
+    rows = 2.0 ** rng.uniform(-3, 0, (16, 1))
+    graph = one_layer(lif(16), (rng.normal(size=(16, 40)) * 0.5 + 0.08) * rows)
+    data, held = spikes_of(graph, 40, seed=5, batch=4), spikes_of(graph, 60, seed=9, batch=16)
+    there = simulate(graph, PLAIN, held).spikes["n"].sum(0).astype(int)
+
+    def count_error() -> int:
+        program = quantize_graph(graph, PLAIN, weight_bits=bits, data=data)
+        here = run(program, held["input"].astype(int), backend="reference").spikes["n"].sum(0)
+        return int(np.abs(there - here).sum())
+
+    by_channel = count_error()
+    monkeypatch.setattr("lavatube.convert.post_training.choose.WORTH_MORE_SYNAPSES", 0)
+    assert by_channel < 0.9 * count_error()
+
+
 def test_thresholds_that_differ_between_neurons_are_scaled_into_their_weights():
     weight = np.array([[0.5, 0.25], [1.0, -0.5], [0.25, 0.75]])
     graph = one_layer(lif(3, v_threshold=np.array([1.0, 2.0, 0.5]), tau=2.0, r=2.0), weight)
