@@ -14,6 +14,7 @@ from lavatube.contract_presets import with_timestep
 from lavatube.convert.float_graph.given import choose_contract, float_inputs
 from lavatube.convert.float_graph.raw import RawGraph, raw_from_file
 from lavatube.convert.float_graph.read import read_float_graph
+from lavatube.convert.post_training.encoding import events_of, negative_of
 from lavatube.convert.post_training.quantize_graph import quantize_graph
 from lavatube.convert.program_metadata import PROGRAM_KEY, source_of
 from lavatube.convert.program_to_nir import program_to_nir
@@ -134,10 +135,13 @@ def encoded(program: LoihiProgram, values: Mapping[str, np.ndarray], length: np.
     """Real inputs [T, B, ...] as the events of a program that was quantized from a float file."""
     first = next(iter(values.values()))
     events = {}
+    scales = {node.name: program.scales.get(node.name, 1.0) for node in program.inputs}
+    for name, value in values.items():
+        if np.min(value, initial=0) < 0 and scales.get(negative_of(name), 1.0) > 0:
+            remedy = "quantize with data that has negative numbers"
+            raise LavatubeError("a negative input", where=name, expected="numbers of at least 0", remedy=remedy)
     for node in program.inputs:
-        scaled = np.rint(np.asarray(values[node.name], np.float64) / program.scales.get(node.name, 1.0))
-        if scaled.min(initial=0) < 0:
-            raise LavatubeError("a negative input", where=node.name, expected="numbers of at least 0")
-        events[node.name] = np.minimum(scaled, node.max_value).astype(np.int64)
+        name = next((name for name in values if scales[node.name] < 0 and negative_of(name) == node.name), node.name)
+        events[node.name] = events_of(values[name], scales[node.name], node.message_bits)
     lengths = np.full(first.shape[1], len(first), np.int64) if length is None else np.asarray(length, np.int64)
     return InputBatch(events, lengths)

@@ -21,7 +21,8 @@ def assembled(
     network: FloatNetwork, made: Sequence[Made], encodings: Mapping[str, Encoding], where: str
 ) -> tuple[tuple[Node, ...], Edges]:
     """raises: UnsupportedError for a delay beyond the register."""
-    nodes: list[Node] = [InputNode(name, image(shape), encodings[name].bits) for name, shape in network.inputs.items()]
+    bits = {node: each.bits for name, each in encodings.items() for node in each.inputs(name)}
+    nodes: list[Node] = [InputNode(name, image(shape), bits[name]) for name, shape in network.inputs.items()]
     edges: list[tuple[str, str]] = []
     if any(each.source == CLOCK for one in made for each in one.weights):
         first = nodes[0]

@@ -123,7 +123,9 @@ def _largest(driven: Driven, settings: Settings, made: Callable[[float], Made], 
     """The largest unit that fits, to an eighth of an octave; halves until one does."""
     limit = (1 << (settings.bits - 1)) - 1
     shift = fp.WEIGHT_EXPONENT_MAX + fp.WEIGHT_BITS_MAX + 1 - settings.bits
-    weights = [float(np.abs(s.operator.weight).max()) * settings.scales.get(s.source, 1.0) for s in driven.synapses]
+    weights = [
+        float(np.abs(s.operator.weight).max()) * abs(settings.scales.get(s.source, 1.0)) for s in driven.synapses
+    ]
     largest = max(weights, default=0.0)
     threshold = _threshold(driven)
     tops = ([fp.THRESHOLD_MAX / threshold] if threshold else []) + ([limit * 2.0**shift / largest] if largest else [])
@@ -153,7 +155,7 @@ def _candidates(driven: Driven, settings: Settings, top: float) -> Iterator[floa
     limit = (1 << (settings.bits - 1)) - 1
     units = [top * 2 ** (-part / OCTAVE) for part in range(OCTAVE * OCTAVES)]
     for synapse in driven.synapses:
-        largest = float(np.abs(synapse.operator.weight).max()) * settings.scales.get(synapse.source, 1.0)
+        largest = float(np.abs(synapse.operator.weight).max()) * abs(settings.scales.get(synapse.source, 1.0))
         if largest:
             full = limit / largest
             octave = math.floor(math.log2(top / full))

@@ -1,4 +1,8 @@
-"""How the real numbers of a file's input become a program's events: non-negative integers of n bits times a scale."""
+"""How the real numbers of a file's input become a program's events: non-negative integers of n bits times a scale.
+
+Events are not negative, so numbers of both signs become two inputs: one of what is above 0, one of what is below, whose
+events are worth minus the scale. Exact: at most one of the two has an event at a time, and their synapses add up.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +21,16 @@ CLOSE = 1e-6
 
 @dataclass(frozen=True)
 class Encoding:
-    """float input = event * scale. error: largest difference on the data, None without data."""
+    """float input = event * scale, for each input of the program. error: largest on the data, None without data."""
 
     bits: int
     scale: float
     error: float | None
+    signed: bool = False
 
-    def events(self, value: np.ndarray) -> np.ndarray:
-        """int64 of the same shape."""
-        return np.asarray(
-            np.clip(np.rint(np.asarray(value, np.float64) / self.scale), 0, (1 << self.bits) - 1), np.int64
-        )
+    def inputs(self, name: str) -> dict[str, float]:
+        """{input of the program: what one of its events is worth}"""
+        return {name: self.scale} | ({negative_of(name): -self.scale} if self.signed else {})
 
     def record(self, name: str, stage: str) -> dict[str, Any] | None:
         """What rounding the input does, if it does."""
@@ -37,20 +40,26 @@ class Encoding:
         return {"stage": stage, "layer": name, "what": what, "scale": self.scale, "largest_error": self.error}
 
 
+def negative_of(name: str) -> str:
+    """The program's input of what is below 0."""
+    return f"{name[:95]}.neg"
+
+
+def events_of(value: np.ndarray, scale: float, bits: int) -> np.ndarray:
+    """int64 events of one input of a program: what of the numbers has the sign of `scale`."""
+    rounded = np.rint(np.asarray(value, np.float64) / scale)
+    return np.asarray(np.clip(rounded, 0, (1 << bits) - 1), np.int64)
+
+
 def encoding_of(name: str, value: np.ndarray | None, bits: int | None, where: str) -> Encoding:
     """Chosen from data; without any, integers of `bits` bits (binary spikes by default) as they are.
 
-    raises: UnsupportedError for negative inputs or integers that are too large.
+    raises: UnsupportedError for integers that are too large.
     """
     if value is None or not np.any(value):
         return Encoding(bits or 1, 1.0, None if value is None else 0.0)
     value = np.asarray(value, np.float64)
-    if value.min() < 0:
-        raise UnsupportedError(
-            "a negative input; events are not negative", where=f"{where}:{name}", expected="numbers of at least 0",
-            got=f"{value.min():g}", remedy="give what is above and below 0 to two inputs, the second with its weights "
-            "negated, or let a first population encode it",
-        )  # fmt: skip
+    signed, value = bool(value.min() < 0), np.abs(value)
     scale = _grid(value)
     largest = float(value.max())
     if scale is None or (bits is not None and largest / scale > (1 << bits) - 1):
@@ -59,9 +68,8 @@ def encoding_of(name: str, value: np.ndarray | None, bits: int | None, where: st
     if (bits or needed) > MESSAGE_BITS_MAX:
         expected = f"integers of {MESSAGE_BITS_MAX} bits"
         raise UnsupportedError("input values", where=f"{where}:{name}", expected=expected, got=f"{largest:g}")
-    found = Encoding(bits or needed, scale, None)
-    error = float(np.abs(found.events(value) * scale - value).max())
-    return Encoding(found.bits, scale, error if error > CLOSE * scale else 0.0)
+    error = float(np.abs(events_of(value, scale, bits or needed) * scale - value).max())
+    return Encoding(bits or needed, scale, error if error > CLOSE * scale else 0.0, signed)
 
 
 def _grid(value: np.ndarray) -> float | None:

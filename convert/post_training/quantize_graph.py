@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,11 @@ from lavatube.convert.float_graph.simulate import simulate
 from lavatube.convert.post_training.assemble import assembled
 from lavatube.convert.post_training.choose import Calibration, Settings, choose
 from lavatube.convert.post_training.damage import records
-from lavatube.convert.post_training.encoding import Encoding, encoding_of
+from lavatube.convert.post_training.encoding import Encoding, encoding_of, events_of, negative_of
 from lavatube.convert.post_training.integers import CLOCK, Made, units_of
 from lavatube.convert.post_training.network import FloatNetwork, float_network
 from lavatube.convert.post_training.population import Deviation
-from lavatube.convert.post_training.split import Parts, split
+from lavatube.convert.post_training.split import Parts, split, unused
 from lavatube.errors import LavatubeError
 from lavatube.float_trace import FloatTrace
 from lavatube.program import LoihiProgram, NeuronNode, Overflow
@@ -58,7 +59,8 @@ def quantize_graph(
     }
     trace = None if data is None else simulate(graph, contract, dict(data), length=length, record=["v"])
     steps = num_steps or (STEPS_DEFAULT if trace is None else trace.num_steps)
-    scales = {name: each.scale for name, each in encodings.items()}
+    network = _with_negatives(network, encodings, graph.path)
+    scales = {node: scale for name, each in encodings.items() for node, scale in each.inputs(name).items()}
     settings = Settings(
         weight_bits, steps, overflow, target, scales, _ranges(network, encodings), contract, graph.path
     )  # fmt: skip
@@ -82,8 +84,29 @@ def quantize_graph(
     )  # fmt: skip
 
 
+def _with_negatives(network: FloatNetwork, encodings: Mapping[str, Encoding], where: str) -> FloatNetwork:
+    """The same with a second input, and its synapses, beside each input that has negative numbers."""
+    signed = {name for name, each in encodings.items() if each.signed}
+    used = {*network.inputs, *network.reads, *(each.name for each in network.driven)}
+    used |= {synapse.name for each in network.driven for synapse in each.synapses}
+    inputs, driven = dict(network.inputs), []
+    for name in signed:
+        if (taken := negative_of(name)) in used:
+            remedy = "give that node another name"
+            raise LavatubeError("no name for the negative part of an input", where=where, got=taken, remedy=remedy)
+        inputs[negative_of(name)] = network.inputs[name]
+    used |= set(inputs)
+    for each in network.driven:
+        more = [
+            replace(synapse, name=unused(f"{synapse.name[:85]}.neg", used), source=negative_of(synapse.source))
+            for synapse in each.synapses if synapse.source in signed
+        ]  # fmt: skip
+        driven.append(replace(each, synapses=(*each.synapses, *more)))
+    return replace(network, inputs=inputs, driven=tuple(driven))
+
+
 def _ranges(network: FloatNetwork, encodings: Mapping[str, Encoding]) -> dict[str, tuple[int, int]]:
-    found = {name: (0, (1 << each.bits) - 1) for name, each in encodings.items()}
+    found = {node: (0, (1 << each.bits) - 1) for name, each in encodings.items() for node in each.inputs(name)}
     return found | {CLOCK: (0, 1)} | {each.name: (0, 1) for each in network.driven if each.population is not None}
 
 
@@ -97,7 +120,10 @@ def _calibration(
             made |= {each.name: value[:, :, each.index].reshape(*value.shape[:2], *each.shape) for each in parts[name]}
         return made
 
-    events = {name: each.events(trace.input[name]) for name, each in encodings.items()}
+    events = {
+        node: events_of(trace.input[name], scale, each.bits)
+        for name, each in encodings.items() for node, scale in each.inputs(name).items()
+    }  # fmt: skip
     names = {each.name for each in network.driven}
     spikes = {name: value for name, value in by_part(trace.spikes).items() if name in names}
     voltages = {name: value for name, value in trace.v.items() if name in names and name not in spikes}

@@ -78,7 +78,7 @@ def _parts(driven: Driven, used: set[str], where: str) -> tuple[Part, ...]:
         if whole:
             chosen = np.flatnonzero(channels[:, 0] == number)
             shape = (len(chosen), *driven.shape[1:])
-        found.append(Part(_unused(f"{driven.name}.{len(found)}", used), index, shape, chosen))
+        found.append(Part(unused(f"{driven.name}.{len(found)}", used), index, shape, chosen))
     return tuple(found)
 
 
@@ -97,7 +97,7 @@ def _split(driven: Driven, parts: Parts, used: set[str]) -> list[Driven]:
                 synapses.append(FloatSynapse(synapse.name, name, operator, synapse.lag))
         synapses = [each for each in synapses if each.operator.weight.any()] or synapses[:1]
         if part is not None or any(each.source in parts for each in driven.synapses):
-            synapses = [replace(each, name=_unused(each.name, used)) for each in synapses]
+            synapses = [replace(each, name=unused(each.name, used)) for each in synapses]
         if part is None:
             made.append(replace(driven, synapses=tuple(synapses)))
             continue
@@ -118,12 +118,13 @@ def _gathered(readout: str, parts: tuple[Part, ...], used: set[str]) -> Driven:
         weight = np.zeros((size, len(part.index)))
         weight[part.index, np.arange(len(part.index))] = 1.0
         operator = Operator("dense", weight, part.shape, (size,), composed=True)
-        name = _unused(f"{part.name}.to.{readout}"[-90:].lstrip(".-"), used)
+        name = unused(f"{part.name}.to.{readout}"[-90:].lstrip(".-"), used)
         synapses.append(FloatSynapse(name, part.name, operator, 0))
     return Driven(readout, (size,), None, tuple(synapses), ())
 
 
-def _unused(name: str, used: set[str]) -> str:
+def unused(name: str, used: set[str]) -> str:
+    """A name that is not in `used`, and is then."""
     found, number = name[:90], 1
     while found in used:
         found, number = f"{name[:90]}.{number}", number + 1

@@ -17,9 +17,10 @@ from lavatube.convert.float_graph.graph import FloatGraph
 from lavatube.convert.float_graph.linear_maps import linear_map
 from lavatube.convert.float_graph.read import flat_graph, read_float_graph
 from lavatube.convert.float_graph.simulate import simulate
-from lavatube.convert.post_training.encoding import encoding_of
+from lavatube.convert.post_training.encoding import encoding_of, events_of
 from lavatube.convert.post_training.operators import operator_of
 from lavatube.convert.post_training.quantize_graph import quantize_graph
+from lavatube.deploy.lower_float import encoded
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.program import Conv2dNode, LoihiProgram
 from lavatube.sim.run import run
@@ -311,13 +312,35 @@ def test_what_the_contract_computes_and_the_program_does_not_is_recorded_with_it
 def test_inputs_become_integers_times_a_scale(values, bits, scale, error):
     found = encoding_of("x", np.array(values), None, "")
     assert (found.bits, found.scale) == (bits, pytest.approx(scale))
-    assert np.abs(found.events(np.array(values)) * found.scale - values).max() <= scale / 2
+    assert np.abs(events_of(np.array(values), found.scale, found.bits) * found.scale - values).max() <= scale / 2
     assert found.error == error if error is not None else found.error > 0
 
 
-def test_negative_inputs_are_refused():
-    with pytest.raises(UnsupportedError, match=r"negative input.*two inputs"):
-        encoding_of("x", np.array([-1.0, 1.0]), None, "f.nir")
+@pytest.mark.parametrize("seed", range(4))
+def test_negative_numbers_are_the_events_of_an_input_of_their_own(seed):
+    rng = np.random.default_rng(seed)
+    graph = one_layer(nir.IF(np.ones(4), np.ones(4), np.zeros(4)), rng.integers(-3, 5, (4, 6)) / 8)
+    data = {"input": rng.integers(-3, 4, (20, 3, 6)) / 4}
+    program = quantize_graph(graph, PLAIN, data=data)
+    assert {node.name: program.scales[node.name] for node in program.inputs} == {"input": 0.25, "input.neg": -0.25}
+    assert not lossy(program)
+    batch = encoded(program, data, None)
+    there, here = simulate(graph, PLAIN, data).spikes["n"], run(program, batch, backend="reference").spikes["n"]
+    assert there.any()
+    np.testing.assert_array_equal(here, there)
+    only_positive = quantize_graph(graph, PLAIN, data={"input": np.abs(data["input"])})
+    with pytest.raises(LavatubeError, match=r"a negative input.*quantize with data that has negative numbers"):
+        encoded(only_positive, data, None)
+
+
+def test_a_name_that_the_negative_part_needs_is_asked_for():
+    graph = one_layer(nir.IF(np.ones(2), np.ones(2), np.zeros(2)), np.eye(2))
+    other = flat_graph(nir.NIRGraph(
+        {"input": graph.nodes["input"], "input.neg": graph.nodes["w"], "n": graph.nodes["n"], "o": graph.nodes["o"]},
+        [("input", "input.neg"), ("input.neg", "n"), ("n", "o")], type_check=False,
+    ))  # fmt: skip
+    with pytest.raises(LavatubeError, match=r"no name for the negative part.*another name"):
+        quantize_graph(other, PLAIN, data={"input": -np.ones((3, 1, 2))})
 
 
 def test_a_population_that_no_unit_keeps_within_the_registers_is_refused_with_the_remedy():
