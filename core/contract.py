@@ -23,6 +23,9 @@ Requirement = Literal[
 ]  # fmt: skip
 
 
+VERSION = 2
+
+
 @dataclass(frozen=True)
 class ExecutionContract:
     """How a graph is stepped: each field is one discrete choice, with its formula in docs/contract.md.
@@ -111,6 +114,10 @@ class ExecutionContract:
     @classmethod
     def read(cls, value: Mapping[str, Any], *, where: str) -> ExecutionContract:
         """Any contract, as written by `to_json`. raises: LavatubeError for a missing, unknown or ill-typed field."""
+        if isinstance(value, Mapping) and value.get("version", VERSION) != VERSION:
+            what, got = "an execution contract of another version", f"version {str(value['version'])[:20]}"
+            remedy = "make the file again (a program: lower it again)"
+            raise LavatubeError(what, where=where, expected=f"version {VERSION}", got=got, remedy=remedy)
         known = {field.name for field in fields(cls)}
         if not isinstance(value, Mapping) or set(value) != known:
             odd = sorted(set(value) ^ known) if isinstance(value, Mapping) else [type(value).__name__]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from lavatube.contract import VERSION as CONTRACT_VERSION
 from lavatube.contract import ExecutionContract
 from lavatube.errors import LavatubeError
 from lavatube.files import read_tensors, sha256_of_arrays, write_tensors
@@ -94,6 +95,12 @@ def program_from(tensors: Mapping[str, np.ndarray], header: Mapping[str, Any], *
     if set(header) != HEADER_KEYS:
         odd = ", ".join(sorted(set(header) ^ HEADER_KEYS))
         raise LavatubeError("header has missing or unknown keys", where=where, got=odd)
+    if isinstance(header["contract"], Mapping) and header["contract"].get("version") != CONTRACT_VERSION:
+        got = f"version {str(header['contract'].get('version'))[:20]}"
+        raise LavatubeError(
+            "a program of another version of the execution contract", where=where,
+            expected=f"version {CONTRACT_VERSION}", got=got, remedy="lower it again",
+        )  # fmt: skip
     if sha256_of_arrays(tensors) != header["tensors_sha256"]:
         raise LavatubeError("tensors do not match their checksum", where=where, remedy="lower it again")
     try:

@@ -42,7 +42,7 @@ def test_no_two_presets_are_the_same_contract():
         ({"dt": float("nan")}, "dt must be positive"),
         ({"reset_lag": True}, "reset_lag is not known"),
         ({"nodes": ["LIF", "Izhikevich"]}, "nodes is not known"),
-        ({"version": 1}, "version is not known, expected 2"),
+        ({"version": 1}, "another version, expected version 2, got version 1; make the file again"),
         ({"feedback_delay": 0}, "known before the step"),
         ({"tau_unit": "steps"}, "tau in steps means dt = 1"),
         ({"mood": "good"}, "missing or unknown fields"),

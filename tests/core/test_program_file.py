@@ -58,6 +58,7 @@ def test_one_weight_bit_changes_the_hash(small_program):
         (lambda h: h["nodes"][1].pop("stride"), "field stride is missing"),
         (lambda h: h["nodes"][1].update(num_weight_bits=7.0), "num_weight_bits"),
         (lambda h: h["edges"].pop(), "edges of this node"),
+        (lambda h: h["contract"].update(version=1), "expected version 2, got version 1; lower it again"),
         (lambda h: h["contract"].update(comparator=">="), "comparator is not supported, expected '>', got '>='"),
         (lambda h: h.update(num_steps=0), "num_steps"),
         (lambda h: h.update(overflow="ignore"), "overflow"),
