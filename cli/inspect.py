@@ -9,6 +9,8 @@ import typer
 
 from lavatube.cli.options import Json
 
+SAMPLES = 64  # of a trace, held at once
+
 
 def inspect(
     file: Annotated[
@@ -45,7 +47,7 @@ def inspect(
         from lavatube.cli.inspect_onnx import summarize_onnx
 
         summary = summarize_onnx(file)
-    elif file.suffix == ".npz":
+    elif file.suffix in (".npz", ".h5", ".hdf5"):
         summary = _trace(file)
     elif file.suffix == ".json":
         from lavatube.files import read_json
@@ -118,20 +120,33 @@ def _tensors(file: Path) -> dict[str, Any]:
 
 def _trace(file: Path) -> dict[str, Any]:
     from lavatube.float_trace import is_float_trace
-    from lavatube.trace import load_trace
+    from lavatube.sim.trace_file import open_trace
 
-    if is_float_trace(file):
+    if file.suffix == ".npz" and is_float_trace(file):
         return _float_trace(file)
-    trace = load_trace(file)
-    return {
-        **trace.meta,
-        "steps": trace.num_steps,
-        "samples": trace.batch,
-        "inputs": {name: list(value.shape) for name, value in trace.inputs.items()},
-        "readouts": {name: list(value.shape) for name, value in trace.readouts.items()},
-        "spikes": {name: int(value.sum()) for name, value in trace.spikes.items()},
-        "recorded": sorted(kind for kind in ("u", "v") if getattr(trace, kind)),
-    }
+    with open_trace(file) as opened:
+        return {
+            **opened.meta,
+            "steps": opened.num_steps,
+            "samples": opened.batch,
+            **_totals(opened.part(slice(start, start + SAMPLES)) for start in range(0, max(opened.batch, 1), SAMPLES)),
+        }
+
+
+def _totals(parts: Any) -> dict[str, Any]:
+    """Of a trace, some samples at a time."""
+    spikes: dict[str, int] = {}
+    shapes: dict[str, dict[str, list[int]]] = {"inputs": {}, "readouts": {}}
+    recorded: set[str] = set()
+    for part in parts:
+        recorded |= {kind for kind in ("u", "v") if getattr(part, kind)}
+        for name, value in part.spikes.items():
+            spikes[name] = spikes.get(name, 0) + int(value.sum())
+        for kind, axis in (("inputs", 1), ("readouts", 0)):
+            for name, value in getattr(part, kind).items():
+                shape = shapes[kind].setdefault(name, [*value.shape[:axis], 0, *value.shape[axis + 1 :]])
+                shape[axis] += value.shape[axis]
+    return {**shapes, "spikes": spikes, "recorded": sorted(recorded)}
 
 
 def _float_trace(file: Path) -> dict[str, Any]:

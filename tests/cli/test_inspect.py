@@ -17,6 +17,7 @@ from lavatube.contract_presets import PRESETS
 from lavatube.deploy.onnx_file.write import write_onnx
 from lavatube.program import DenseNode
 from lavatube.program_file import save_program
+from lavatube.sim.run import run
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -79,6 +80,20 @@ def test_each_kind_of_file_is_said_and_drawn(kind, capsys, tmp_path):
     assert ElementTree.parse(tmp_path / "g.svg").getroot().tag.endswith("svg")
     assert invoke(["inspect", str(path)]) == 0
     assert "{" not in capsys.readouterr().out.replace("{}", "")
+
+
+def test_a_trace_of_parts_is_said_as_one_of_one_piece(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("lavatube.cli.inspect.SAMPLES", 2)
+    program = layered(DenseNode("d", (4,), full_weights(np.random.default_rng(0), (3, 4)), 8, 0))
+    x = np.random.default_rng(1).integers(0, 2, (6, 5, 4))
+    for name in ("t.npz", "t.h5"):
+        run(program, x, backend="reference", out=tmp_path / name, record=["v"])
+    whole, parts = (inspected(capsys, tmp_path / name) for name in ("t.npz", "t.h5"))
+    assert parts == whole
+    assert (whole["samples"], whole["steps"], whole["recorded"]) == (5, 6, ["v"])
+    assert whole["inputs"] == {"input": [6, 5, 4]}
+    (tmp_path / "t.h5").write_bytes(b"no trace")
+    assert invoke(["inspect", str(tmp_path / "t.h5")]) == 2
 
 
 def test_a_trace_has_no_picture(capsys, tmp_path):
