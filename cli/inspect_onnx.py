@@ -11,7 +11,7 @@ from typing import Any
 def summarize_onnx(file: Path) -> dict[str, Any]:
     """raises: LavatubeError for a damaged file."""
     from lavatube.convert.safe_onnx import load_onnx
-    from lavatube.deploy.onnx_file.description import METADATA_KEY, read_description
+    from lavatube.deploy.onnx_file.description import described
 
     model = load_onnx(file)
     summary: dict[str, Any] = {
@@ -19,9 +19,9 @@ def summarize_onnx(file: Path) -> dict[str, Any]:
         "made by": f"{model.producer_name or 'unknown'} {model.producer_version}".strip(),
         "opset": ", ".join(f"{row.domain or 'ai.onnx'} {row.version}" for row in model.opset_import),
     }
-    text = {row.key: row.value for row in model.metadata_props}.get(METADATA_KEY)
-    if text is not None:
-        return {**summary, **_step(model, read_description(text, where=str(file)))}
+    description = described(model, where=str(file))
+    if description is not None:
+        return {**summary, **_step(model, description)}
     return {**summary, **_network(model, file)}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lavatube.convert.safe_onnx import load_onnx
-from lavatube.deploy.onnx_file.description import METADATA_KEY, StepDescription, read_description
+from lavatube.deploy.onnx_file.description import StepDescription, described
 from lavatube.deploy.onnx_file.write import step_model
 from lavatube.errors import LavatubeError
 from lavatube.inputs import InputBatch
@@ -78,11 +78,11 @@ def load_step(path: Path) -> tuple[Any, StepDescription]:
     raises: LavatubeError for a file that is damaged, or without our description.
     """
     model = load_onnx(path)
-    text = {row.key: row.value for row in model.metadata_props}.get(METADATA_KEY)
-    if text is None:
+    description = described(model, where=str(path))
+    if description is None:
         expected = "a file of lavatube export --onnx"
         raise LavatubeError("not one timestep of a spiking network", where=str(path), expected=expected)
-    return model, read_description(text, where=str(path))
+    return model, description
 
 
 def _open(source: LoihiProgram | Path) -> tuple[Any, StepDescription, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -11,6 +12,7 @@ from lavatube.errors import LavatubeError
 from lavatube.fixed_point import MESSAGE_BITS_MAX
 
 METADATA_KEY = "lavatube"
+DIGEST_KEY = "lavatube_sha256"
 NUM_STEPS_MAX = 1 << 24  # as of a program
 PREDICTION = "index of the largest read-out after the last step, the lowest index winning ties"
 
@@ -91,6 +93,26 @@ class StepDescription(_Row):
         if any(row.name != f"spikes/{row.layer}" or row.event_range[0] > row.event_range[1] for row in self.spikes):
             raise ValueError("spikes: expected names spikes/<layer> and ranges of events")
         return self
+
+
+def digest_of(text: str) -> str:
+    """SHA-256 of a description."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def described(model: Any, *, where: str) -> StepDescription | None:
+    """What a model says of itself, None if it is none of ours.
+
+    raises: LavatubeError naming the field, or if the text is not the one that was written.
+    """
+    texts = {row.key: row.value for row in model.metadata_props}
+    if METADATA_KEY not in texts:
+        return None
+    said = read_description(texts[METADATA_KEY], where=where)
+    if texts.get(DIGEST_KEY) != digest_of(texts[METADATA_KEY]):
+        what, remedy = "the description is not the one that was exported", "export the program again"
+        raise LavatubeError(what, where=where, expected=f"the text of {DIGEST_KEY}", remedy=remedy)
+    return said
 
 
 def read_description(text: str, *, where: str) -> StepDescription:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lavatube.deploy.onnx_file.description import (
+    DIGEST_KEY,
     METADATA_KEY,
     StepDescription,
     StepInput,
@@ -14,6 +15,7 @@ from lavatube.deploy.onnx_file.description import (
     StepSpikes,
     StepState,
     StepWeights,
+    digest_of,
 )
 from lavatube.deploy.onnx_file.graph import BATCH, StepGraph, batched
 from lavatube.deploy.onnx_file.neurons import add_neurons, states_of
@@ -51,7 +53,7 @@ def step_model(program: LoihiProgram) -> tuple[Any, StepDescription]:
         writer.add(node)
     description = writer.finish()
     text = description.model_dump_json()
-    return writer.graph.model("step", DOC, {METADATA_KEY: text}), description
+    return writer.graph.model("step", DOC, {METADATA_KEY: text, DIGEST_KEY: digest_of(text)}), description
 
 
 class _Writer:

@@ -108,7 +108,9 @@ def test_mistakes_are_one_line_and_exit_2(folder, capsys, command, words):
         (("input", "message_bits"), 99, "message_bits"),
         (("input", "message_bits"), 0, "message_bits"),
         (("spikes", 0, "layer"), "other", "names spikes/<layer>"),
-        (("spikes", 0, "event_range"), [0, 0], "events beyond what the description says, expected 0..0"),
+        (("spikes", 0, "event_range"), [0, 0], "the description is not the one that was exported"),
+        (("input", "message_bits"), 9, "the description is not the one that was exported"),
+        (("num_steps",), 7, "the description is not the one that was exported"),
         (("readout", "name"), "t2", "no state"),
     ],
 )
