@@ -16,6 +16,7 @@ from lavatube.contract import LOIHI, ExecutionContract
 from lavatube.convert.float_graph.contract_metadata import CONTRACT_KEY
 from lavatube.convert.float_graph.read import flat_graph, read_nested_graph
 from lavatube.convert.nir_spelling import conv2d, cuba_lif, known_keys, per_channel, portable_names, ungrouped
+from lavatube.convert.post_training.operators import Operator
 from lavatube.convert.program_metadata import PROGRAM_KEY, program_text, stated_program
 from lavatube.convert.to_nir import add_flatten, write_checked
 from lavatube.errors import LavatubeError, UnsupportedError
@@ -71,6 +72,7 @@ class _Writer:
     def __init__(self, program: LoihiProgram, partly: bool) -> None:
         self.program, self.partly = program, partly
         self.nodes: dict[str, nir.NIRNode] = {node.name: nir.Input(np.array(node.shape)) for node in program.inputs}
+        self.shapes = _shapes(program)
         self.edges: list[Edge] = []
         self.late: set[Edge] = set()
         self.unsaid: list[str] = []
@@ -96,7 +98,7 @@ class _Writer:
         bias = _bias(target, unit)
         carrier = _carrier(inbound, bias)
         for synapse in inbound:
-            self._synapse(synapse, target, unit, bias if synapse is carrier else bias * 0, synapse is carrier)
+            self._synapse(synapse, target, unit, bias if synapse is carrier else bias * 0)
         if isinstance(target, NeuronNode):
             self._neuron(target, unit)
 
@@ -110,7 +112,7 @@ class _Writer:
         except LavatubeError as error:
             self.lacks("a register can overflow, and floats do not", "program", got=error.what)
         for node in self.program.readouts:
-            shape = self.program.read_by(node).shape if node.reads != "current" else node.shape
+            shape = node.shape if node.reads == "current" else self.shapes[self.program.read_by(node).name]
             self.nodes[node.name] = nir.Output(np.array(shape))
         place = {node.name: index for index, node in enumerate(self.program.nodes)}
         for name in self.nodes:  # Flatten and Delay stand behind what leads into them
@@ -150,19 +152,19 @@ class _Writer:
         if node.reset_interval and not momentary:
             self.lacks("NIR's neurons have no periodic reset", node.name)
         if momentary:
-            self.nodes[node.name] = nir.Threshold(np.full(node.shape, node.vth * unit))
+            self.nodes[node.name] = nir.Threshold(np.full(self.shapes[node.name], node.vth * unit))
             return
         self.nodes[node.name] = made = self._leaky(node, unit)
         if type(made) in RESET_OF:
             self.resets.setdefault(RESET_OF[type(made)], set()).add(node.reset)
 
     def _leaky(self, node: NeuronNode, unit: float) -> nir.NIRNode:
-        dt = self.program.contract.dt
+        dt, shape = self.program.contract.dt, self.shapes[node.name]
         try:
-            made = cuba_lif(node.shape, node.du, node.dv, node.vth * unit, dt)
+            made = cuba_lif(shape, node.du, node.dv, node.vth * unit, dt)
         except UnsupportedError as error:
             self.lacks(str(error), node.name)
-            made = cuba_lif(node.shape, node.du, 1, node.vth * unit, dt)
+            made = cuba_lif(shape, node.du, 1, node.vth * unit, dt)
             made.tau_mem, made.r = made.tau_mem * 0 + dt * NO_LEAK, made.r * 0 + NO_LEAK
         if node.output != "none":
             return made
@@ -170,40 +172,37 @@ class _Writer:
             return nir.I(made.r)
         return nir.CubaLI(made.tau_syn, made.tau_mem, made.r, made.v_leak, made.w_in)
 
-    def _synapse(self, node: Synapse, target: Target, unit: float, bias: np.ndarray, carries: bool) -> None:
+    def _synapse(self, node: Synapse, target: Target, unit: float, bias: np.ndarray) -> None:
         """bias: of the population's shape, as floats."""
-        source, scale = self.program.source_of(node), _is_scale(node)
+        source = self.program.source_of(node)
+        shape, made = self.shapes[source.name], self.shapes[target.name]
+        image = _is_drawn(node, shape)
         if node.weight_exp < 0 and (node.weight % (1 << -node.weight_exp)).any():
             self.lacks("a weight exponent that drops bits of single weights", node.name)
         way = [source.name]
         if node.delay:
             way.append(self._unused(f"{node.name}_delay"))
-            self.nodes[way[-1]] = nir.Delay(np.full(source.shape, node.delay * self.program.contract.dt))
+            self.nodes[way[-1]] = nir.Delay(np.full(shape, node.delay * self.program.contract.dt))
             self.edges.append((way[-2], way[-1]))
-        if not isinstance(node, Conv2dNode) and len(source.shape) > 1:
-            way.append(add_flatten(self.nodes, self.edges, way[-1], source.shape))
-        elif isinstance(node, Conv2dNode) and not scale and node.in_shape != _image(source.shape):
-            expected = f"events of shape {node.in_shape}"
-            raise UnsupportedError("NIR cannot reshape", where=node.name, expected=expected, got=str(source.shape))
+        if not image and len(shape) > 1:
+            way.append(add_flatten(self.nodes, self.edges, way[-1], shape))
         way.append(node.name)
         if self.program.lag(node) > node.delay:
             self.late.add((way[0], way[1]))
         weight = node.weight.astype(np.float64) * (2.0**node.weight_exp * unit)
-        self.nodes[node.name] = self._map(node, weight, bias, source.shape)
+        self.nodes[node.name] = self._map(node, weight, bias, shape)
         self.edges.append((way[-2], node.name))
-        out = source.shape if scale else (_size(node.out_shape),)
-        if isinstance(node, Conv2dNode) and not scale:
-            out = (node.out_shape[0], *node.out_shape[4 - len(source.shape) :])
-        if out != target.shape:
-            if len(target.shape) > 1:
-                raise UnsupportedError("NIR cannot reshape", where=node.name, expected=str(target.shape), got=str(out))
-            self.edges.append((add_flatten(self.nodes, self.edges, node.name, out), target.name))
-        else:
-            self.edges.append((node.name, target.name))
+        out: tuple[int, ...] = (_size(node.out_shape),)
+        if image and isinstance(node, Conv2dNode):
+            out = shape if _is_scale(node) else (node.out_shape[0], *node.out_shape[4 - len(shape) :])
+        last = node.name
+        if out != made:
+            last = add_flatten(self.nodes, self.edges, node.name, out)
+        self.edges.append((last, target.name))
         self.nodes[node.name].metadata = known_keys(_row(node, target, unit))
 
     def _map(self, node: Synapse, weight: np.ndarray, bias: np.ndarray, shape: tuple[int, ...]) -> nir.NIRNode:
-        if isinstance(node, Conv2dNode):
+        if isinstance(node, Conv2dNode) and _is_drawn(node, shape):
             channels = bias.reshape(len(weight), -1)
             if np.any(channels != channels[:, :1]):
                 self.lacks("a bias that differs within a channel", node.name)
@@ -218,6 +217,9 @@ class _Writer:
             dense = np.zeros((_size(node.out_shape), _size(node.in_shape)))
             dense[np.repeat(np.arange(len(dense)), np.diff(node.indptr)), node.index] = weight
             weight = dense
+        if isinstance(node, Conv2dNode):
+            kind = (node.in_shape, node.out_shape, node.stride, node.padding, node.dilation, node.groups)
+            weight = Operator("conv2d", weight, *kind).as_dense().weight
         return nir.Affine(weight=weight, bias=bias.ravel().copy())
 
     def _unused(self, name: str) -> str:
@@ -244,8 +246,32 @@ def _carrier(inbound: tuple[Synapse, ...], bias: np.ndarray) -> Synapse | None:
     return next((node for node in inbound if not _is_scale(node)), inbound[0] if inbound else None)
 
 
-def _image(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (shape[0], 1, shape[1]) if len(shape) == 2 else shape
+def _shapes(program: LoihiProgram) -> dict[str, tuple[int, ...]]:
+    """{source or target: its shape in the file}: flat behind a matrix, as nothing in NIR makes an image of that."""
+    shapes = {node.name: node.shape for node in (*program.inputs, *program.targets)}
+    while True:
+        flat = {
+            target.name for target in program.targets if len(shapes[target.name]) > 1
+            for node in program.inbound(target) if not _fits(node, shapes[program.source_of(node).name], target.shape)
+        }  # fmt: skip
+        if not flat:
+            return shapes
+        shapes |= {name: (_size(shapes[name]),) for name in flat}
+
+
+def _fits(node: Synapse, shape: tuple[int, ...], made: tuple[int, ...]) -> bool:
+    """Whether a synapse can lead from one image to another."""
+    if not isinstance(node, Conv2dNode) or not _is_drawn(node, shape):
+        return False
+    return made == (shape if _is_scale(node) else (node.out_shape[0], *node.out_shape[4 - len(shape) :]))
+
+
+def _is_drawn(node: Synapse, shape: tuple[int, ...]) -> bool:
+    """Whether a synapse is a convolution, or one factor per channel, of events of that shape in the file."""
+    if not isinstance(node, Conv2dNode):
+        return False
+    image = (shape[0], 1, shape[1]) if len(shape) == 2 else shape
+    return node.in_shape == (image if len(image) == 3 else (*image, 1, 1)) and (len(shape) > 1 or _is_scale(node))
 
 
 def _size(shape: tuple[int, ...]) -> int:

@@ -62,13 +62,9 @@ def choose(driven: Driven, settings: Settings, calibration: Calibration | None) 
         return not one.problem and not one.violations(*settings.limits)
 
     top = _largest(driven, settings, made, fits)
-    for unit in _dyadic(driven, settings.contract, top):
-        one = made(unit)
-        if one.is_exact and fits(one):
-            return one
-    if any(_uneven(synapse.operator.weight) for synapse in driven.synapses):
+    for by_channel in _exact_ways(driven, settings):
         for unit in _dyadic(driven, settings.contract, top):
-            one = made(unit, by_channel=True)
+            one = made(unit, by_channel=by_channel)
             if one.is_exact and fits(one):
                 return one
     clips = (0, 1) if settings.bits <= 4 else (0,)
@@ -163,10 +159,17 @@ def _candidates(driven: Driven, settings: Settings, top: float) -> Iterator[floa
     yield from dict.fromkeys([top, *(_whole(driven, unit) for unit in units)])
 
 
-def _uneven(weight: np.ndarray) -> bool:
-    """Whether an output channel could have a smaller power of two than another."""
-    rows = np.abs(weight.reshape(len(weight), -1)).max(1)
-    return bool(rows.any()) and float(rows.max()) >= 2 * float(rows[rows > 0].min())
+def _exact_ways(driven: Driven, settings: Settings) -> tuple[bool, ...]:
+    """The values of `by_channel` under which a power of two could be exact: none if weights have too many digits."""
+    uneven = False
+    for synapse in driven.synapses:
+        weight = synapse.operator.weight * settings.scales.get(synapse.source, 1.0)
+        digits = np.frexp(weight)[0] * 2.0 ** (settings.bits - 1)
+        if not np.array_equal(digits, np.rint(digits)):
+            return ()
+        rows = np.abs(weight.reshape(len(weight), -1)).max(1)
+        uneven |= bool(rows.any()) and float(rows.max()) >= 2 * float(rows[rows > 0].min())
+    return (False, True) if uneven else (False,)
 
 
 def _dyadic(driven: Driven, contract: ExecutionContract, top: float) -> Iterator[float]:

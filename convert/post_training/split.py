@@ -12,8 +12,8 @@ from lavatube.convert.post_training.operators import Operator, Part, Shape
 from lavatube.convert.post_training.paths import Constant
 from lavatube.errors import UnsupportedError
 
-PARTS_MAX = 64
-SYNAPSES_MAX = 4096
+PARTS_MAX = 32
+SYNAPSES_MAX = 1024
 Parts = Mapping[str, tuple[Part, ...]]
 
 
@@ -33,7 +33,7 @@ def split(network: FloatNetwork, where: str) -> tuple[FloatNetwork, Parts]:
             raise _refusal(
                 parts[source], f"{where}:{source}", f"one set of registers, as Output {readout} reads its voltages"
             )
-    driven = [part for each in network.driven for part in _split(each, parts, used)]
+    driven = _without_nothing([part for each in network.driven for part in _split(each, parts, used)])
     reads = {name: source for name, source in network.reads.items() if source not in parts}
     for name, source in network.reads.items():
         if source in parts:
@@ -95,7 +95,6 @@ def _split(driven: Driven, parts: Parts, used: set[str]) -> list[Driven]:
                 operator = synapse.operator.part(part, source)
                 name = synapse.source if source is None else source.name
                 synapses.append(FloatSynapse(synapse.name, name, operator, synapse.lag))
-        synapses = [each for each in synapses if each.operator.weight.any()] or synapses[:1]
         if part is not None or any(each.source in parts for each in driven.synapses):
             synapses = [replace(each, name=unused(each.name, used)) for each in synapses]
         if part is None:
@@ -108,6 +107,18 @@ def _split(driven: Driven, parts: Parts, used: set[str]) -> list[Driven]:
         population = None if driven.population is None else driven.population.part(part.index, part.shape)
         made.append(Driven(part.name, part.shape, population, tuple(synapses), constants))
     return made
+
+
+def _without_nothing(driven: list[Driven]) -> list[Driven]:
+    """Without synapses of zeros alone; but each keeps one that drives it, and each source one that it drives."""
+    leads = {each.source for one in driven for each in one.synapses if each.operator.weight.any()}
+    found = []
+    for one in driven:
+        kept = [each for each in one.synapses if each.operator.weight.any() or each.source not in leads]
+        kept = kept or list(one.synapses[:1])
+        leads |= {each.source for each in kept}
+        found.append(replace(one, synapses=tuple(kept)))
+    return found
 
 
 def _gathered(readout: str, parts: tuple[Part, ...], used: set[str]) -> Driven:

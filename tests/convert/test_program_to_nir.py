@@ -136,7 +136,7 @@ def test_any_program_is_written_with_its_spikes_or_refused(tmp_path_factory, see
     assert len(floats.spikes) == len(program.neurons)
     for name, spikes in floats.spikes.items():
         ours = trace.spikes[own(name, [node.name for node in program.neurons])]
-        np.testing.assert_array_equal(ours, spikes)
+        np.testing.assert_array_equal(ours.reshape(spikes.shape), spikes)
     scale = {program.scales.get(synapse.name, 1.0) for synapse in program.synapses}
     if len(program.readouts) == 1 and program.readout.reads != "voltage" and scale == {1.0}:
         np.testing.assert_array_equal(trace.readout, floats.readout["output"])
@@ -148,7 +148,7 @@ def test_any_program_that_can_be_drawn_comes_back_from_its_integers(seed, tmp_pa
     try:
         unsaid = program_to_nir(program, tmp_path / "m.nir", partly=True).unsaid
     except UnsupportedError as error:
-        assert re.search("NIR cannot reshape|nir infers another shape", str(error))  # noqa: PT017
+        assert "nir infers another shape" in str(error)  # noqa: PT017
         return
     assert same(stated_program(read_nested_graph(tmp_path / "m.nir"), where="").program, program)
     stated = CONTRACT_KEY in read_float_graph(tmp_path / "m.nir").metadata

@@ -126,7 +126,7 @@ def test_initial_potentials_that_differ_are_parts_too():
 
 
 @pytest.mark.parametrize(("count", "node", "words"), [
-    (100, nir.LIF, "at most 64 different ones, got 88; round them"),
+    (100, nir.LIF, "at most 32 different ones, got 88; round them"),
     (3, nir.LI, "reads its voltages, got 3 sets; split the node"),
 ])  # fmt: skip
 def test_what_cannot_be_split_is_refused_with_the_remedy(count, node, words):
