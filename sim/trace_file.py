@@ -145,7 +145,8 @@ class TraceFile:
         for kind in KINDS:
             for name in self.listed[kind]:
                 held = dataset(self.handle, f"{kind}/{name}")
-                if held.shape[1] != self.batch or held.shape[0] not in (1, self.num_steps):
+                steps = (1, self.num_steps) if kind == "input" else (self.num_steps,)
+                if held.shape[1] != self.batch or held.shape[0] not in steps:
                     raise ValueError(f"{kind}/{name} {held.shape} for {self.num_steps} timesteps, {self.batch} samples")
         for name in self.listed["readout"]:
             if dataset(self.handle, f"readout/{name}").shape[0] != self.batch:
@@ -173,7 +174,7 @@ class TraceFile:
         if "bits_of" in held.attrs:
             shape = tuple(int(size) for size in held.attrs["bits_of"])
             value = np.unpackbits(value, axis=-1, count=int(np.prod(shape))).reshape(*value.shape[:2], *shape)
-        if len(value) == 1 < self.num_steps:
+        if key.startswith("input/") and len(value) == 1 < self.num_steps:
             value = within_length(np.broadcast_to(value, (self.num_steps, *value.shape[1:])), length)
         return value
 
