@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
+
 import h5py
 import numpy as np
 import pytest
 
 from lavatube.errors import LavatubeError
+from lavatube.sim.input_parts import open_parts
 from lavatube.sim.reference import run_reference
 from lavatube.sim.trace_file import read_trace, write_trace
 
@@ -49,3 +52,32 @@ def test_an_array_that_cannot_be_of_the_trace_is_refused(change, words, path):
         change(handle)
     with pytest.raises(LavatubeError, match=f"trace.h5.*{words}"):
         read_trace(path)
+
+
+def flip(source, target, byte, bit):
+    changed = bytearray(source.read_bytes())
+    changed[byte] ^= 1 << bit
+    target.write_bytes(changed)
+
+
+def flips(path, number, seed):
+    rng, size = random.Random(seed), path.stat().st_size
+    return [(rng.randrange(size), rng.randrange(8)) for _ in range(number)]
+
+
+def test_a_flipped_bit_of_an_input_is_an_input_or_one_clear_error(small_program, random_inputs, tmp_path):
+    program = small_program()
+    inputs = random_inputs(program)
+    with h5py.File(tmp_path / "x.h5", "w") as handle:
+        handle["input"] = inputs.events.astype(np.uint8)
+        handle["length"] = inputs.length
+        handle["label"] = np.zeros_like(inputs.length)
+    refused = 0
+    for byte, bit in flips(tmp_path / "x.h5", 150, 0):
+        flip(tmp_path / "x.h5", tmp_path / "bad.h5", byte, bit)
+        try:
+            with open_parts(tmp_path / "bad.h5", program.inputs, default_steps=1) as parts:
+                parts.read(program.input, slice(0, parts.num_steps), slice(0, parts.batch))
+        except LavatubeError:
+            refused += 1
+    assert refused > 5
