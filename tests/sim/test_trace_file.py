@@ -11,7 +11,7 @@ import pytest
 from lavatube.errors import LavatubeError
 from lavatube.sim.input_parts import open_parts
 from lavatube.sim.reference import run_reference
-from lavatube.sim.trace_file import read_trace, write_trace
+from lavatube.sim.trace_file import open_trace, read_trace, write_trace
 
 SPIKES = "spikes/layer2_lif"
 
@@ -45,6 +45,18 @@ def replaced(key, made, **attrs):
     [
         (replaced(SPIKES, lambda value: value[:1]), SPIKES),
         (replaced("u/layer2_lif", lambda value: value[:1]), "u/layer2_lif"),
+        (replaced(SPIKES, lambda value: value[:, 0, 0]), SPIKES),
+        (replaced(SPIKES, lambda value: value.astype(float)), f"{SPIKES} float64.*expected uint8"),
+        (replaced(SPIKES, lambda value: value, bits_of="abc"), SPIKES),
+        (replaced(SPIKES, lambda value: value, bits_of=36), SPIKES),
+        (replaced(SPIKES, lambda value: value, bits_of=(36.7,)), SPIKES),
+        (replaced(SPIKES, lambda value: value, bits_of=(-4, -9)), SPIKES),
+        (replaced(SPIKES, lambda value: value, bits_of=(400,)), SPIKES),
+        (replaced("readout/output", lambda value: value[:, 0]), "readout/output"),
+        (replaced("readout/output", lambda value: value / 2), "readout/output"),
+        (replaced("length", lambda value: value[None]), "malformed trace"),
+        (replaced("length", lambda value: value + 1), "length"),
+        (replaced("meta", lambda value: 5), "malformed trace"),
     ],
 )
 def test_an_array_that_cannot_be_of_the_trace_is_refused(change, words, path):
@@ -52,6 +64,15 @@ def test_an_array_that_cannot_be_of_the_trace_is_refused(change, words, path):
         change(handle)
     with pytest.raises(LavatubeError, match=f"trace.h5.*{words}"):
         read_trace(path)
+
+
+@pytest.mark.parametrize("key", [SPIKES, "input/input"])
+def test_damage_that_is_found_late_names_file_and_array(key, path):
+    with h5py.File(path) as handle:
+        place = handle[key].id.get_chunk_info(0).byte_offset
+    flip(path, path, place + 7, 3)
+    with open_trace(path) as opened, pytest.raises(LavatubeError, match=f"trace.h5, {key}, samples 1..2"):
+        opened.part(slice(1, 3))
 
 
 def flip(source, target, byte, bit):
