@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1 << 18
 SAMPLES_OF_A_CHUNK = 64
+CHECKED = ("v110", "v110")  # since HDF5 1.10 shapes, attributes and places of chunks have checksums, too
 KINDS = ("input", "spikes", "u", "v")
 
 
@@ -58,7 +59,9 @@ class TraceWriter:
             samples = max(1, min(SAMPLES_OF_A_CHUNK, together, CHUNK_BYTES // one))
             chunk = max(1, min(steps, CHUNK_BYTES // (one * samples))), samples, *layout.row
             room, most = (steps, 0, *layout.row), (steps, None, *layout.row)
-            made = handle.create_dataset(key, room, layout.dtype, maxshape=most, chunks=chunk, compression=1)
+            made = handle.create_dataset(
+                key, room, layout.dtype, maxshape=most, chunks=chunk, compression=1, fletcher32=True
+            )
             if layout.packed:
                 made.attrs["bits_of"] = layout.shape
             self.held[key] = made
@@ -84,12 +87,16 @@ class TraceWriter:
     def finish(self, readouts: Mapping[str, np.ndarray], length: np.ndarray, meta: Mapping[str, Any]) -> None:
         """readouts: {name: [B, classes] int64}; length: [B] int64."""
         for name, value in readouts.items():
-            self.handle[f"readout/{name}"] = value
-            self.handle[f"prediction/{name}"] = np.argmax(value, axis=1)
-        self.handle["length"] = length
+            self._checked(f"readout/{name}", value)
+            self._checked(f"prediction/{name}", np.argmax(value, axis=1))
+        self._checked("length", length)
         listed = {kind: [key[len(kind) + 1 :] for key in self.layouts if key.startswith(f"{kind}/")] for kind in KINDS}
         listed["readout"] = list(readouts)
-        self.handle["meta"] = json.dumps({"num_steps": self.num_steps, "listed": listed, "meta": meta}, sort_keys=True)
+        text = json.dumps({"num_steps": self.num_steps, "listed": listed, "meta": meta}, sort_keys=True)
+        self._checked("meta", np.array([text.encode()]))
+
+    def _checked(self, key: str, value: np.ndarray) -> None:
+        self.handle.create_dataset(key, data=value, chunks=True, fletcher32=True)  # only chunks have checksums
 
 
 @contextmanager
@@ -97,7 +104,7 @@ def trace_writer(path: Path, layouts: Mapping[str, Layout], num_steps: int, toge
     """Write TRACE.h5 whole or not at all."""
     import h5py
 
-    with whole_file(path) as temporary, h5py.File(temporary, "w") as handle:
+    with whole_file(path) as temporary, h5py.File(temporary, "w", libver=CHECKED) as handle:
         yield TraceWriter(handle, layouts, num_steps, together)
 
 

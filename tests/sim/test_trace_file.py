@@ -66,7 +66,7 @@ def test_an_array_that_cannot_be_of_the_trace_is_refused(change, words, path):
         read_trace(path)
 
 
-@pytest.mark.parametrize("key", [SPIKES, "input/input"])
+@pytest.mark.parametrize("key", [SPIKES, "input/input", "readout/output"])
 def test_damage_that_is_found_late_names_file_and_array(key, path):
     with h5py.File(path) as handle:
         place = handle[key].id.get_chunk_info(0).byte_offset
@@ -84,6 +84,28 @@ def flip(source, target, byte, bit):
 def flips(path, number, seed):
     rng, size = random.Random(seed), path.stat().st_size
     return [(rng.randrange(size), rng.randrange(8)) for _ in range(number)]
+
+
+def test_a_flipped_bit_of_a_trace_is_refused_or_changes_nothing(path, trace, tmp_path):
+    plain = [path.read_bytes().find(value.tobytes()) for value in (trace.length, trace.readout)]
+    assert min(plain) > 0, "these are not compressed"
+    for byte, bit in [*flips(path, 100, 2), *((place + at, bit) for place in plain for at in (0, 9) for bit in (0, 1))]:
+        flip(path, tmp_path / "bad.h5", byte, bit)
+        try:
+            found = read_trace(tmp_path / "bad.h5")
+        except LavatubeError:
+            continue
+        assert equal(found, trace), (byte, bit)
+
+
+def equal(found, trace):
+    groups = ("inputs", "spikes", "u", "v", "readouts")
+    pairs = [
+        (a, b)
+        for group in groups
+        for a, b in zip(*(getattr(each, group).values() for each in (found, trace)), strict=True)
+    ]
+    return found.meta == trace.meta and all(np.array_equal(a, b) for a, b in [*pairs, (found.length, trace.length)])
 
 
 def test_a_flipped_bit_of_an_input_is_an_input_or_one_clear_error(small_program, random_inputs, tmp_path):
