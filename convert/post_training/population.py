@@ -36,7 +36,7 @@ class FloatPopulation:
     gain:       (shape) what a unit of the node's input counts in that unit; per-neuron thresholds are in it too.
     keep_u:     0: no stored current. keep_v: 1: no leak; both (lowest, highest) over the neurons.
     threshold:  None: never spikes, its voltage is read. bias: (shape), on v itself. start: v before the first step.
-    at_least:   spikes where v >= threshold. memoryless: v is of this timestep alone.
+    at_least:   spikes where v >= threshold. memoryless: v and whether it spikes are of this timestep alone.
     refractory: timesteps after a spike whose input is lost to v.
     """
 
@@ -109,6 +109,7 @@ def float_population(
         got = f"{start.min():g}..{start.max():g}"
         raise _refusal("initial potentials that differ", where, "one for the population", got, "split the node")
     reset, deviations = _reset(name, node, contract, stepper, float(keep_v.min()), where)
+    refractory = 1 if stepper.when == "instead" and reset == "zero" else 0
     clip = contract.if_lower_clip if isinstance(node, nir.IF) else contract.lower_clip
     if limits is not None and clip != "none":
         clip_field = "if_lower_clip" if isinstance(node, nir.IF) else "lower_clip"
@@ -120,8 +121,8 @@ def float_population(
         deviations.append(Deviation(name, "one spike in a timestep, where the contract allows several", change))
     return FloatPopulation(
         name, shape, gain, _ends(keep_u), _ends(keep_v), None if limits is None else float(limits.flat[0]), bias,
-        float(start.flat[0]), reset, at_least, parts.current is None and float(keep_v.max()) == 0,
-        1 if stepper.when == "instead" and reset == "zero" else 0, tuple(deviations),
+        float(start.flat[0]), reset, at_least, parts.current is None and float(keep_v.max()) == 0 and not refractory,
+        refractory, tuple(deviations),
     )  # fmt: skip
 
 

@@ -172,6 +172,18 @@ def lif(size: int, **change: np.ndarray | float) -> nir.LIF:
     return nir.LIF(**{name: np.ones(size) * value for name, value in values.items()})
 
 
+@pytest.mark.parametrize(
+    ("neuron", "change"),
+    [
+        (lif(4, tau=1, r=1, v_threshold=1.5), {"reset_lag": 1, "late_zero": "instead-of-update"}),
+    ],
+)
+def test_a_time_constant_of_one_timestep_keeps_what_else_takes_time(neuron, change):
+    graph = one_layer(neuron, np.array([[1.0, 2.0], [3.0, 1.0], [-1.0, 2.0], [1.0, 1.0]]))
+    contract = PLAIN.with_overrides(gain="one", **change)
+    assert differences(graph, contract, quantize_graph(graph, contract, num_steps=12), 12) == {"n": 0}
+
+
 @pytest.mark.parametrize("bits", [2, 3, 8])
 def test_every_rounding_is_recorded_with_its_damage(bits):
     weight = np.random.default_rng(0).normal(size=(6, 20)) * 0.3
