@@ -9,7 +9,7 @@ import nir
 import numpy as np
 
 from lavatube.contract import ExecutionContract
-from lavatube.convert.float_graph.check_contract import check_contract
+from lavatube.convert.float_graph.check_contract import CUBA, check_contract
 from lavatube.convert.float_graph.graph import FloatGraph, Shape
 from lavatube.convert.float_graph.population import POPULATIONS, SPIKING
 from lavatube.convert.float_graph.simulate import voltage_biases
@@ -76,7 +76,7 @@ def float_network(graph: FloatGraph, contract: ExecutionContract) -> FloatNetwor
                     name, node, contract, shape, offset=offsets.get(name), where=where,
                     recurrent=any(source == name for source, _ in graph.feedback),
                 )  # fmt: skip
-            if contract.current_order == "old" and population.keep_u[1] > 0:
+            if contract.current_order == "old" and isinstance(node, CUBA):
                 found = [Way(way.source, way.lag + 1, way.path) for way in found]
                 constants = [Constant(fixed.value, fixed.lag + 1) for fixed in constants]
             driven.append(_driven(graph, name, shape, population, found, constants, used))

@@ -176,6 +176,7 @@ def lif(size: int, **change: np.ndarray | float) -> nir.LIF:
     ("neuron", "change"),
     [
         (lif(4, tau=1, r=1, v_threshold=1.5), {"reset_lag": 1, "late_zero": "instead-of-update"}),
+        (nir.CubaLIF(*np.full((7, 4), [[1], [2], [1], [0], [3], [0], [1]])), {"current_order": "old"}),
     ],
 )
 def test_a_time_constant_of_one_timestep_keeps_what_else_takes_time(neuron, change):
