@@ -63,7 +63,7 @@ def float_network(graph: FloatGraph, contract: ExecutionContract) -> FloatNetwor
         shape, where = tuple(graph.shapes[name]), f"{graph.path}:{name}"
         if isinstance(node, nir.Output):
             found, constants = ways.into(name)
-            if (source := _plain(graph, found, constants)) is not None:
+            if (source := _plain(graph, contract, found, constants)) is not None:
                 reads[name] = source
                 continue
             sums.append(_driven(graph, name, shape, None, found, constants, used))
@@ -98,7 +98,7 @@ def _driven(
             kind = type(graph.nodes[way.source]).__name__
             raise UnsupportedError(
                 "a voltage drives a node; what travels on Loihi is spikes", where=f"{graph.path}:{way.source}",
-                expected="a spiking neuron, or a read-out by an Output", got=f"{kind} into {name}",
+                expected="a spiking neuron, or an Output that reads it at once", got=f"{kind} into {name}",
                 remedy="use IF, LIF or CubaLIF there, or fold it away",
             )  # fmt: skip
         before = tuple(graph.shapes[way.source])
@@ -123,12 +123,15 @@ def _unique(way: Way, target: str, used: dict[str, int]) -> str:
     return name
 
 
-def _plain(graph: FloatGraph, ways: list[Way], constants: list[Constant]) -> str | None:
+def _plain(
+    graph: FloatGraph, contract: ExecutionContract, ways: list[Way], constants: list[Constant]
+) -> str | None:  # fmt: skip
     """The population that an Output reads as it is, if it does."""
     if len(ways) != 1 or constants or any(not isinstance(node, nir.Flatten) for _, node, _ in ways[0].path):
         return None
     source = graph.nodes[ways[0].source]
-    return ways[0].source if isinstance(source, (nir.Threshold, *POPULATIONS)) and ways[0].lag <= 1 else None
+    at_once = ways[0].lag == (contract.output_lag if isinstance(source, SPIKING) else 0)
+    return ways[0].source if isinstance(source, (nir.Threshold, *POPULATIONS)) and at_once else None
 
 
 def _needed(driven: list[Driven], sums: list[Driven], reads: Mapping[str, str]) -> tuple[list[Driven], list[str]]:

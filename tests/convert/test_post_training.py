@@ -248,6 +248,20 @@ def test_a_voltage_that_drives_a_node_is_refused():
         quantize_graph(graph, PLAIN)
 
 
+@pytest.mark.parametrize("lag", [0, 1])
+@pytest.mark.parametrize("late", [1, 2])
+def test_a_delay_before_an_output_is_kept(lag, late):
+    full = np.ones(2)
+    ends = {"input": nir.Input(np.array([2])), "d": nir.Delay(full * late * DT), "o": nir.Output(np.array([2]))}
+    edges = [("input", "n"), ("n", "d"), ("d", "o")]
+    contract = PLAIN.with_overrides(output_lag=lag)
+    graph = flat_graph(nir.NIRGraph({**ends, "n": nir.IF(full, full / 2, full * 0)}, edges, type_check=False))
+    assert differences(graph, contract, quantize_graph(graph, contract, num_steps=8), 8) == {"n": 0, "o": 0}
+    graph = flat_graph(nir.NIRGraph({**ends, "n": nir.LI(full * 2, full * 2, full * 0)}, edges, type_check=False))
+    with pytest.raises(UnsupportedError, match=r"n: a voltage drives a node.*LI into o"):
+        quantize_graph(graph, contract)
+
+
 def test_a_leaky_integrator_is_read_as_a_voltage():
     full = np.ones(2)
     graph = one_layer(nir.LI(full * 2, full * 2, full * 0), np.array([[0.5, -1.0], [1.0, 0.25]]))
