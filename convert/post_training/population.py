@@ -38,6 +38,7 @@ class FloatPopulation:
     threshold:  None: never spikes, its voltage is read. bias: (shape), on v itself. start: v before the first step.
     at_least:   spikes where v >= threshold. memoryless: v and whether it spikes are of this timestep alone.
     refractory: timesteps after a spike whose input is lost to v.
+    own_states: u and v are those of the contract, times one factor for all neurons: they lose the same fractions.
     """
 
     name: str
@@ -52,6 +53,7 @@ class FloatPopulation:
     at_least: bool
     memoryless: bool
     refractory: int
+    own_states: bool
     deviations: tuple[Deviation, ...] = field(default=())
 
 
@@ -66,7 +68,7 @@ def threshold_population(
     gain = limit / limits if limit else np.ones(shape)
     zero = np.zeros(shape)
     return FloatPopulation(
-        name, shape, gain, (0.0, 0.0), (0.0, 0.0), limit, zero, 0.0, "zero", contract.comparator == ">=", True, 0
+        name, shape, gain, (0.0, 0.0), (0.0, 0.0), limit, zero, 0.0, "zero", contract.comparator == ">=", True, 0, True
     )
 
 
@@ -83,6 +85,7 @@ def float_population(
     parts = stepper.parts
     keep_v, gain, bias = _one_form(parts.membrane, shape)
     keep_u = np.zeros(shape)
+    own_states = parts.membrane.step is None
     if parts.current is not None:
         keep_u, gain_u, pull_u = _one_form(parts.current, shape)
         settled = pull_u / np.where(keep_u < 1, 1 - keep_u, 1)  # where the current rests
@@ -90,6 +93,7 @@ def float_population(
             raise _refusal(
                 "a current that does not start where it rests", where, "v_leak 0", "v_leak", "set v_leak to 0"
             )
+        own_states = own_states and not np.any(settled) and bool(np.all(gain == 1))
         bias, gain = bias + gain * settled, gain * gain_u
     if offset is not None:
         bias = bias + np.broadcast_to(offset, shape)
@@ -105,6 +109,7 @@ def float_population(
             raise _refusal(what, where, "above 0", f"{limits.min():g}", "raise v_threshold or lower v_reset")
         each = float(limits.flat[0]) / limits
         gain, bias, start = gain * each, bias * each, start * each
+        own_states = own_states and bool(np.all(each == 1)) and (parts.reset != "v_reset" or not np.any(parts.v_reset))
     if np.ptp(start) > 0:
         got = f"{start.min():g}..{start.max():g}"
         raise _refusal("initial potentials that differ", where, "one for the population", got, "split the node")
@@ -122,7 +127,7 @@ def float_population(
     return FloatPopulation(
         name, shape, gain, _ends(keep_u), _ends(keep_v), None if limits is None else float(limits.flat[0]), bias,
         float(start.flat[0]), reset, at_least, parts.current is None and float(keep_v.max()) == 0 and not refractory,
-        refractory, tuple(deviations),
+        refractory, own_states, tuple(deviations),
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from lavatube.convert.post_training.integers import CLOCK, Made, units_of
 from lavatube.convert.post_training.network import FloatNetwork, float_network
 from lavatube.convert.post_training.population import Deviation
 from lavatube.errors import LavatubeError
+from lavatube.fixed_point import ACTIVATION_SHIFT
 from lavatube.float_trace import FloatTrace
 from lavatube.program import LoihiProgram, NeuronNode, Overflow
 
@@ -109,12 +110,11 @@ def _deviations(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Where the program computes something else than the contract, and what that alone does to the spikes."""
     found = [each for one in made for each in one.deviations]
-    if contract.state_rounding == "none":
-        found += [
-            Deviation(one.node.name, "decayed states lose their fraction", {})
-            for one in made
-            if isinstance(one.node, NeuronNode) and _decays(one.node)
-        ]
+    if contract.state_rounding != "integer-grid":
+        what = "decayed states lose " + ("their" if contract.state_rounding == "none" else "another") + " fraction"
+        found += [Deviation(one.node.name, what, {}) for one in made
+                  if isinstance(one.node, NeuronNode) and _decays(one.node)
+                  and not _truncates_alike(one, contract)]  # fmt: skip
     if contract.output_lag:
         found += [Deviation(name, "counts the spikes decided in the last timestep, which leave after it", {})
                   for one in made if (name := one.node.name) and isinstance(one.node, NeuronNode)]  # fmt: skip
@@ -139,6 +139,13 @@ def _deviations(
 
 def _decays(node: NeuronNode) -> bool:
     return node.du < 4095 or (node.dv > 0 and node.reset_interval != 1)
+
+
+def _truncates_alike(made: Made, contract: ExecutionContract) -> bool:
+    """Whether what the program drops at a decay is what the contract drops: a unit of v is one of the register."""
+    if contract.state_rounding != "toward-zero" or made.unit * (1 << ACTIVATION_SHIFT) != 1:
+        return False
+    return made.driven.population is not None and made.driven.population.own_states
 
 
 def _counts(spikes: np.ndarray) -> np.ndarray:

@@ -173,6 +173,25 @@ def lif(size: int, **change: np.ndarray | float) -> nir.LIF:
 
 
 @pytest.mark.parametrize(
+    ("unit", "change"),
+    [
+        (64.0, {}), (1.0, {}), (64.0, {"v_threshold": [19200.0, 9600.0]}), (64.0, {"v_reset": -6400.0}),
+        (64.0, {"r": 16.0}),
+    ],
+)  # fmt: skip
+def test_states_truncated_in_another_unit_than_the_contracts_are_recorded(unit, change):
+    values = {"tau_syn": 4.0, "tau_mem": 8.0, "r": 8.0, "v_leak": 0.0, "v_threshold": 300 * unit, "v_reset": 0.0}
+    values |= {"w_in": 4.0, **change}
+    neuron = nir.CubaLIF(**{name: np.broadcast_to(value, 2).astype(float) for name, value in values.items()})
+    graph = one_layer(neuron, np.array([[60.0, 37.0], [13.0, 87.0]]) * unit)
+    contract = PLAIN.with_overrides(state_rounding="toward-zero", cuba_reset="v_reset")
+    program = quantize_graph(graph, contract, num_steps=200)
+    alike = unit == 64 and not change
+    assert ("decayed states lose another fraction" not in [record["what"] for record in program.lossy]) == alike
+    assert not alike or differences(graph, contract, program, 200) == {"n": 0}
+
+
+@pytest.mark.parametrize(
     ("neuron", "change"),
     [
         (lif(4, tau=1, r=1, v_threshold=1.5), {"reset_lag": 1, "late_zero": "instead-of-update"}),
