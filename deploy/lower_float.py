@@ -22,6 +22,7 @@ from lavatube.files import require_writable, whole_file, write_json
 from lavatube.inputs import InputBatch
 from lavatube.program import LoihiProgram, Overflow
 from lavatube.program_file import save_program
+from lavatube.trace import within_length
 
 REPORT = "quantization.json"
 
@@ -107,13 +108,24 @@ def is_float_nir(path: Path | str) -> bool:
 
 
 def encoded(program: LoihiProgram, values: Mapping[str, np.ndarray], length: np.ndarray | None) -> InputBatch:
-    """Real inputs [T, B, ...] as the events of a program that was quantized from a float file."""
+    """Real inputs [T, B, ...] as the events of a program that was quantized from a float file; 0 beyond a length.
+
+    raises: LavatubeError for numbers that its encoding does not reach.
+    """
     first = next(iter(values.values()))
+    lengths = np.full(first.shape[1], len(first), np.int64) if length is None else np.asarray(length, np.int64)
     events = {}
     for node in program.inputs:
-        scaled = np.rint(np.asarray(values[node.name], np.float64) / program.scales.get(node.name, 1.0))
-        if scaled.min(initial=0) < 0:
-            raise LavatubeError("a negative input", where=node.name, expected="numbers of at least 0")
-        events[node.name] = np.minimum(scaled, node.max_value).astype(np.int64)
-    lengths = np.full(first.shape[1], len(first), np.int64) if length is None else np.asarray(length, np.int64)
+        scale = program.scales.get(node.name, 1.0)
+        value = within_length(np.asarray(values[node.name], np.float64), lengths)
+        with np.errstate(over="ignore"):  # refused
+            scaled = np.rint(value / scale)
+        if scaled.min(initial=0) < 0 or scaled.max(initial=0) > node.max_value:
+            raise LavatubeError(
+                "input values are outside the program's encoding", where=node.name,
+                expected=f"0..{node.max_value * scale:g} ({node.message_bits} bits, each worth {scale:g})",
+                got=f"{value.min():g}..{value.max():g}",
+                remedy="quantize with data that reach as far, or with --input-bits",
+            )  # fmt: skip
+        events[node.name] = scaled.astype(np.int64)
     return InputBatch(events, lengths)

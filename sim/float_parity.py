@@ -68,7 +68,11 @@ class ReadoutAgreement:
 
 @dataclass(frozen=True)
 class FloatParity:
-    """Level 1: gates on the measured values; the intervals say how sure they are."""
+    """Level 1: gates on the measured values; the intervals say how sure they are.
+
+    input_errors: {input: largest difference between what the float network got and the program's events times their
+                  scale}, within the lengths.
+    """
 
     layers: tuple[LayerAgreement, ...]
     readouts: tuple[ReadoutAgreement, ...]
@@ -78,6 +82,7 @@ class FloatParity:
     samples: int
     num_steps: int
     program_sha256: str
+    input_errors: Mapping[str, float]
     level: int = 1
 
     @property
@@ -125,12 +130,15 @@ def float_parity(
     values = {name: value[:, :samples] for name, value in given.items()}
     length = None if length is None else length[:samples]
     trace = simulate(graph, chosen, values, length=length, record=["v"])
-    made = run(program, encoded(program, values, length), backend=backend, record=["v"])
+    batch = encoded(program, values, length)
+    made = run(program, batch, backend=backend, record=["v"])
     report = FloatParity(
         tuple(_layer(name, trace, made, chosen.output_lag, max_count_error) for name in trace.spikes
               if name in made.spikes),
         tuple(_readout(name, program, trace, made, _labels(data, samples), min_agreement) for name in trace.output),
         max_count_error, min_agreement, chosen.name, trace.batch, trace.num_steps, program_sha256(program),
+        {name: _input_error(values[name], events * program.scales.get(name, 1.0), batch.length)
+         for name, events in batch.by_name.items()},
     )  # fmt: skip
     if out is None and folder is not None and samples is None:
         out = folder / "parity.json"
@@ -143,6 +151,10 @@ def _contract(program: LoihiProgram, graph: FloatGraph, asked: ExecutionContract
     if asked is None and "contract" in program.source:
         return ExecutionContract.read(json.loads(program.source["contract"]), where="program")
     return choose_contract(graph, asked)[0]
+
+
+def _input_error(given: np.ndarray, taken: np.ndarray, length: np.ndarray) -> float:
+    return float(np.abs(within_length(given - taken, length)).max(initial=0))
 
 
 def _layer(name: str, trace: FloatTrace, made: SpikeTrace, lag: int, limit: float) -> LayerAgreement:
