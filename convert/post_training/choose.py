@@ -15,6 +15,7 @@ from lavatube.convert.post_training.network import Driven
 from lavatube.errors import LavatubeError
 from lavatube.neuron_step import at_rest, step
 from lavatube.program import NeuronNode
+from lavatube.trace import within_length
 
 OCTAVE = 8  # candidates in each factor of 2 below the largest unit that fits
 OCTAVES = 2
@@ -25,10 +26,14 @@ Ends = tuple[int, int]
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the float network did. events: [T, B, ...] integers by source; output: spikes, or v of what never spikes."""
+    """What the float network did. events: [T, B, ...] integers by source; output: spikes, or v of what never spikes.
+
+    length: [B] timesteps that count; beyond it, events and output are 0.
+    """
 
     events: Mapping[str, np.ndarray]
     output: Mapping[str, np.ndarray]
+    length: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,7 @@ def score(made: Made, calibration: Calibration) -> tuple[float, float]:
         state, done = step(node, state, drive[t].reshape(batch, *node.shape), t)
         events[t], voltages[t] = done.events, state.v
     truth = truth[:, :batch].reshape(events.shape)
+    events, voltages = (within_length(each, calibration.length[:batch]) for each in (events, voltages))
     if node.output == "none":
         v = voltages / (made.unit * (1 << fp.ACTIVATION_SHIFT))
         return float(np.abs(v - truth).sum() / max(np.abs(truth).sum(), 1e-12)), 0.0

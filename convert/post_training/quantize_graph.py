@@ -11,6 +11,7 @@ import numpy as np
 from lavatube.contract import LOIHI, ExecutionContract
 from lavatube.convert.float_graph.check_contract import ignored
 from lavatube.convert.float_graph.graph import FloatGraph
+from lavatube.convert.float_graph.inputs import checked_inputs
 from lavatube.convert.float_graph.simulate import simulate
 from lavatube.convert.post_training.assemble import assembled
 from lavatube.convert.post_training.choose import Calibration, Settings, choose
@@ -22,7 +23,9 @@ from lavatube.convert.post_training.population import Deviation
 from lavatube.errors import LavatubeError
 from lavatube.fixed_point import ACTIVATION_SHIFT
 from lavatube.float_trace import FloatTrace
+from lavatube.inputs import lengths_of
 from lavatube.program import LoihiProgram, NeuronNode, Overflow
+from lavatube.trace import within_length
 
 STEPS_DEFAULT = 128
 BITS = (2, 8)
@@ -44,8 +47,9 @@ def quantize_graph(
     """Choose integers for every population; see docs/nir.md.
 
     data:   {input node: [T, B, ...] real numbers}: the units are chosen by the spikes of the float network on it.
-    length: [B] steps of each sample. num_steps: that the program is made for (and proven, where it has no leak); by
-            default the data's, without data STEPS_DEFAULT.
+    length: [B] steps of each sample; what is beyond is not looked at.
+    num_steps: that the program is made for (and proven, where it has no leak); by default the data's, without data
+            STEPS_DEFAULT.
     stage:  of the records of rounding: "quantize", or "lower" where nobody asked for it. Where the program computes
             something else than the contract, a record's stage is "lower".
     raises: UnsupportedError for what no program computes, LavatubeError for bad data or registers that cannot hold it.
@@ -53,6 +57,11 @@ def quantize_graph(
     if not BITS[0] <= weight_bits <= BITS[1]:
         raise LavatubeError("--weight-bits", expected=f"{BITS[0]}..{BITS[1]}", got=str(weight_bits))
     network = float_network(graph, contract)
+    if data is not None:
+        data = checked_inputs(graph, data)
+        steps_given, batch = next(iter(data.values())).shape[:2]
+        lengths = lengths_of(None if length is None else np.asarray(length), steps_given, batch, graph.path)
+        data = {name: within_length(value, lengths) for name, value in data.items()}
     encodings = {
         name: encoding_of(name, None if data is None else data[name], input_bits, graph.path) for name in network.inputs
     }
@@ -87,7 +96,7 @@ def _calibration(network: FloatNetwork, trace: FloatTrace, encodings: Mapping[st
     names = {each.name for each in network.driven}
     spikes = {name: value for name, value in trace.spikes.items() if name in names}
     voltages = {name: value for name, value in trace.v.items() if name in names and name not in spikes}
-    return Calibration({**events, **spikes}, {**spikes, **voltages})
+    return Calibration({**events, **spikes}, {**spikes, **voltages}, trace.length)
 
 
 def _assumed(

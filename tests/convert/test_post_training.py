@@ -17,11 +17,14 @@ from lavatube.convert.float_graph.graph import FloatGraph
 from lavatube.convert.float_graph.linear_maps import linear_map
 from lavatube.convert.float_graph.read import flat_graph, read_float_graph
 from lavatube.convert.float_graph.simulate import simulate
+from lavatube.convert.post_training.choose import Calibration, score
 from lavatube.convert.post_training.encoding import encoding_of
+from lavatube.convert.post_training.integers import Made
 from lavatube.convert.post_training.operators import operator_of
 from lavatube.convert.post_training.quantize_graph import quantize_graph
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.program import Conv2dNode, LoihiProgram
+from lavatube.program_file import program_sha256
 from lavatube.sim.run import run
 
 NIR = Path(__file__).parents[1] / "data" / "nir"
@@ -235,6 +238,30 @@ def test_the_units_are_chosen_by_the_spikes_of_the_calibration_data():
     blind = quantize_graph(graph, PLAIN, weight_bits=3, num_steps=60)
     shown = quantize_graph(graph, PLAIN, weight_bits=3, data=data)
     assert count_error(shown) < count_error(blind)
+
+
+@pytest.mark.parametrize(
+    "neuron", [lif(12, v_threshold=0.61), nir.LI(*(np.full(12, value) for value in (4.0, 4.0, 0.0)))]
+)
+def test_what_is_beyond_a_samples_length_chooses_no_unit(neuron, monkeypatch):
+    graph = one_layer(neuron, np.random.default_rng(3).normal(size=(12, 30)) * 0.25)
+    (data,) = spikes_of(graph, 10, seed=5, batch=6).values()
+    padded = np.concatenate([data, np.full((20, 6, 30), 37.3)])
+    scores: list[list[tuple[float, float]]] = []
+
+    def seen(made: Made, calibration: Calibration) -> tuple[float, float]:
+        scores[-1].append(score(made, calibration))
+        return scores[-1][-1]
+
+    monkeypatch.setattr("lavatube.convert.post_training.choose.score", seen)
+    programs = []
+    for values, length in ((data, None), (padded, np.full(6, 10))):
+        scores.append([])
+        made = quantize_graph(graph, PLAIN, data={"input": values}, length=length, weight_bits=3, num_steps=10)
+        programs.append([program_sha256(made), made.lossy])
+    assert scores[0]
+    assert np.allclose(scores[0], scores[1], rtol=1e-12)
+    assert programs[0] == programs[1]
 
 
 def test_thresholds_that_differ_between_neurons_are_scaled_into_their_weights():
