@@ -12,7 +12,7 @@ from lavatube.contract import ExecutionContract
 from lavatube.convert.float_graph.check_contract import CUBA, check_contract
 from lavatube.convert.float_graph.graph import FloatGraph, Shape
 from lavatube.convert.float_graph.population import POPULATIONS, SPIKING
-from lavatube.convert.float_graph.simulate import voltage_biases
+from lavatube.convert.float_graph.voltage_biases import voltage_biases
 from lavatube.convert.post_training.operators import Operator, identity, operator_of
 from lavatube.convert.post_training.paths import Constant, Way, Ways
 from lavatube.convert.post_training.population import FloatPopulation, float_population, threshold_population
