@@ -10,7 +10,7 @@ import numpy as np
 
 from lavatube import fixed_point as fp
 from lavatube.contract import ExecutionContract
-from lavatube.convert.post_training.integers import CLOCK, Made, make
+from lavatube.convert.post_training.integers import Made, make
 from lavatube.convert.post_training.network import Driven
 from lavatube.errors import LavatubeError
 from lavatube.neuron_step import at_rest, step
@@ -92,7 +92,7 @@ def score(made: Made, calibration: Calibration) -> tuple[float, float]:
     state, events = at_rest(node, batch), np.zeros((steps, batch, *node.shape), np.int64)
     drive = np.zeros((steps, batch, math.prod(node.shape)), np.int64)
     for each in made.weights:
-        seen = np.ones((steps, batch, 1)) if each.source == CLOCK else calibration.events[each.source][:, :batch]
+        seen = np.ones((steps, batch, 1)) if each.pulse else calibration.events[each.source][:, :batch]
         late = np.zeros_like(seen)
         late[each.lag :] = seen[: steps - each.lag] if each.lag else seen
         operator = replace(each.operator, weight=each.integers.astype(np.float64))

@@ -42,12 +42,16 @@ class Driven:
 
 @dataclass(frozen=True)
 class FloatNetwork:
-    """inputs: {name: shape}. driven: in order of execution, read-outs of sums last. reads: {read-out: population}."""
+    """inputs: {name: shape}. driven: in order of execution, read-outs of sums last. reads: {read-out: population}.
+
+    names: those that are taken, for `unique`.
+    """
 
     inputs: Mapping[str, Shape]
     driven: tuple[Driven, ...]
     reads: Mapping[str, str]
     unread: tuple[str, ...]
+    names: Mapping[str, int]
 
 
 def float_network(graph: FloatGraph, contract: ExecutionContract) -> FloatNetwork:
@@ -82,7 +86,11 @@ def float_network(graph: FloatGraph, contract: ExecutionContract) -> FloatNetwor
             driven.append(_driven(graph, name, shape, population, found, constants, used))
     kept, unread = _needed(driven, sums, reads)
     return FloatNetwork(
-        {name: tuple(graph.shapes[name]) for name in graph.inputs}, (*kept, *sums), reads, tuple(unread)
+        {name: tuple(graph.shapes[name]) for name in graph.inputs},
+        (*kept, *sums),
+        reads,
+        tuple(unread),
+        used,
     )
 
 
@@ -103,7 +111,8 @@ def _driven(
             )  # fmt: skip
         before = tuple(graph.shapes[way.source])
         operator = operator_of(way.path, before, where) if way.path else identity(before)
-        synapses.append(FloatSynapse(_unique(way, name, used), way.source, operator.scaled(gain, shape), way.lag))
+        called = unique(way.name if way.path else f"{way.source}.to.{name}"[-90:].lstrip(".-"), used)
+        synapses.append(FloatSynapse(called, way.source, operator.scaled(gain, shape), way.lag))
     fixed = [Constant(np.broadcast_to(each.value * gain, shape), each.lag) for each in constants]
     return Driven(name, shape, population, tuple(synapses), tuple(fixed))
 
@@ -114,8 +123,8 @@ def _names(graph: FloatGraph) -> dict[str, int]:
     return {name: 1 for name, node in graph.nodes.items() if isinstance(node, kinds)}
 
 
-def _unique(way: Way, target: str, used: dict[str, int]) -> str:
-    name = way.name if way.path else f"{way.source}.to.{target}"[-90:].lstrip(".-")
+def unique(name: str, used: dict[str, int]) -> str:
+    """The name, or one like it, that nothing else has; from now on it is taken."""
     while name in used:
         used[name] += 1
         name = f"{name[:90]}.{used[name]}"

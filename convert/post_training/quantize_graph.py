@@ -13,11 +13,11 @@ from lavatube.convert.float_graph.check_contract import ignored
 from lavatube.convert.float_graph.graph import FloatGraph
 from lavatube.convert.float_graph.inputs import checked_inputs
 from lavatube.convert.float_graph.simulate import simulate
-from lavatube.convert.post_training.assemble import assembled
+from lavatube.convert.post_training.assemble import assembled, with_own_names
 from lavatube.convert.post_training.choose import Calibration, Settings, choose
 from lavatube.convert.post_training.damage import records
 from lavatube.convert.post_training.encoding import Encoding, encoding_of
-from lavatube.convert.post_training.integers import CLOCK, Made, units_of
+from lavatube.convert.post_training.integers import Made, units_of
 from lavatube.convert.post_training.network import FloatNetwork, float_network
 from lavatube.convert.post_training.population import Deviation
 from lavatube.errors import LavatubeError
@@ -73,6 +73,7 @@ def quantize_graph(
     )  # fmt: skip
     calibration = None if trace is None else _calibration(network, trace, encodings)
     made = [choose(driven, settings, calibration) for driven in network.driven]
+    made = with_own_names(made, network)
     nodes, edges = assembled(network, made, encodings, graph.path)
     lossy = [*_assumed(graph, contract, network, num_steps is None and trace is None, steps)]
     lossy += [record for name, each in encodings.items() if (record := each.record(name, stage)) is not None]
@@ -88,7 +89,7 @@ def quantize_graph(
 
 def _ranges(network: FloatNetwork, encodings: Mapping[str, Encoding]) -> dict[str, tuple[int, int]]:
     found = {name: (0, (1 << each.bits) - 1) for name, each in encodings.items()}
-    return found | {CLOCK: (0, 1)} | {each.name: (0, 1) for each in network.driven if each.population is not None}
+    return found | {each.name: (0, 1) for each in network.driven if each.population is not None}
 
 
 def _calibration(network: FloatNetwork, trace: FloatTrace, encodings: Mapping[str, Encoding]) -> Calibration:

@@ -264,6 +264,31 @@ def test_what_is_beyond_a_samples_length_chooses_no_unit(neuron, monkeypatch):
     assert programs[0] == programs[1]
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("input", "n1", "n2"), ("clock", "n1", "n2"), ("input", "clock", "clock.none"), ("n2.bias.1", "n1", "n2"),
+        ("input", "n" * 82 + "1", "n" * 82 + "2"),
+    ],
+)  # fmt: skip
+def test_no_name_of_a_file_is_in_the_way_of_the_clock_that_carries_biases(names):
+    full = np.ones(2)
+    kinds = (
+        nir.Input(np.array([2])),
+        *(nir.CubaLIF(full * 2, full * 2, full, full * 0, full * level, full * 0, full) for level in (3, 1)),
+    )
+    weight = np.array([[1.0, 2.0], [3.0, 1.0]])
+    nodes = {"w1": nir.Affine(weight, full / 2), "w2": nir.Affine(weight, full), "o": nir.Output(np.array([2]))}
+    edges = [(names[0], "w1"), ("w1", names[1]), (names[1], "w2"), ("w2", names[2]), (names[2], "o")]
+    nodes |= dict(zip(names, kinds, strict=True))
+    graph = flat_graph(nir.NIRGraph(nodes, edges, type_check=False))
+    contract = PLAIN.with_overrides(gain="one")
+    program = quantize_graph(graph, contract, num_steps=8)
+    assert len(program.neurons) == 3
+    assert not lossy(program)
+    assert differences(graph, contract, program, 8) == dict.fromkeys(names[1:], 0)
+
+
 def test_thresholds_that_differ_between_neurons_are_scaled_into_their_weights():
     weight = np.array([[0.5, 0.25], [1.0, -0.5], [0.25, 0.75]])
     graph = one_layer(lif(3, v_threshold=np.array([1.0, 2.0, 0.5]), tau=2.0, r=2.0), weight)
