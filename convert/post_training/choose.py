@@ -119,9 +119,11 @@ def _largest(driven: Driven, settings: Settings, made: Callable[[float], Made], 
     weights = [float(np.abs(s.operator.weight).max()) * settings.scales.get(s.source, 1.0) for s in driven.synapses]
     largest = max(weights, default=0.0)
     threshold = _threshold(driven)
+    least = 1 / threshold if threshold else 0.0
     tops = ([fp.THRESHOLD_MAX / threshold] if threshold else []) + ([limit * 2.0**shift / largest] if largest else [])
+    _require_in_proportion(driven, max(min(tops, default=1.0), least), largest, f"{settings.where}:{driven.name}")
     unit = _whole(driven, min(tops, default=1.0))
-    least = 1 / threshold if threshold else unit * 2.0**-40
+    least = least or unit * 2.0**-40
     while not fits(made(unit)):
         if unit / 2 < least * 0.999:
             one = made(unit)
@@ -139,6 +141,20 @@ def _largest(driven: Driven, settings: Settings, made: Callable[[float], Made], 
         if larger <= min(tops, default=math.inf) and fits(made(larger)):
             return larger
     return unit
+
+
+def _require_in_proportion(driven: Driven, unit: float, largest: float, where: str) -> None:
+    """largest: of the weights. raises: LavatubeError where float64 has no number for what the unit makes of them."""
+    others = [fixed.value for fixed in driven.constants]
+    if driven.population is not None:
+        others += [driven.population.bias, np.asarray(driven.population.start)]
+    largest = max([largest, 1.0, *(float(np.abs(each).max()) for each in others)])
+    if not math.isfinite(unit * largest * (1 << fp.ACTIVATION_SHIFT)):
+        threshold = f"v_threshold {_threshold(driven):g}, " if _threshold(driven) else "weights "
+        raise LavatubeError(
+            "numbers that are too small, or too far apart, for one unit", where=where,
+            got=f"{threshold}beside {largest:g}", remedy="scale this population's weights, biases and threshold up",
+        )  # fmt: skip
 
 
 def _candidates(driven: Driven, settings: Settings, top: float) -> Iterator[float]:

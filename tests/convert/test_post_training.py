@@ -310,6 +310,18 @@ def test_what_a_population_cannot_hold_is_refused_with_the_remedy(neuron, word):
         quantize_graph(one_layer(neuron, np.ones((2, 2))), contract)
 
 
+@pytest.mark.parametrize(
+    ("neuron", "weight"),
+    [
+        (lif(2, v_threshold=1e-310), 1e-310), (lif(2, v_threshold=1e-290, v_leak=1e30), 1e-290),
+        (lif(2, v_threshold=5e-324), 1.0), (nir.LI(*np.ones((3, 2))), 1e-310),
+    ],
+)  # fmt: skip
+def test_numbers_beside_which_no_unit_can_be_chosen_are_refused(neuron, weight):
+    with pytest.raises(LavatubeError, match=r":n: numbers that are too small, or too far apart.*; scale this"):
+        quantize_graph(one_layer(neuron, np.full((2, 2), weight)), PLAIN)
+
+
 def test_a_voltage_that_drives_a_node_is_refused():
     full = np.ones(2)
     nodes = {"input": nir.Input(np.array([2])), "li": nir.LI(full * 9, full, full * 0), "n": lif(2),
