@@ -49,7 +49,7 @@ def voltage_biases(graph: FloatGraph, contract: ExecutionContract) -> tuple[dict
     offsets = {}
     for name, node in graph.nodes.items():
         if isinstance(node, CUBA) and (value := _sum(graph, name, arriving)) is not None:
-            offsets[name] = _settled(node, contract) * value
+            offsets[name] = _settled(node, contract, f"{graph.path}:{name}") * value
     return offsets, bare
 
 
@@ -68,9 +68,20 @@ def _sum(graph: FloatGraph, name: str, arriving: dict[str, np.ndarray]) -> np.nd
     return np.asarray(sum(values)) if values else None
 
 
-def _settled(node: Any, contract: ExecutionContract) -> np.ndarray:
-    """What one unit of constant input adds to v per step once the current has settled."""
+def _settled(node: Any, contract: ExecutionContract, where: str) -> np.ndarray:
+    """What one unit of constant input adds to v per step once the current has settled.
+
+    raises: UnsupportedError if it never does.
+    """
     part = Population("", node, contract, np.shape(node.r), 1).parts
     assert part.current is not None
     keep, gain = np.asarray(part.current.keep, np.float64), np.asarray(part.current.gain, np.float64)
-    return np.asarray(part.membrane.gain * gain / (1 - keep))
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        settled = np.asarray(part.membrane.gain * gain / (1 - keep))
+    if not np.isfinite(settled).all():
+        raise UnsupportedError(
+            f"tau_syn is so long that a bias, which under contract {contract.name} acts on v as the settled current "
+            "would, has no value", where=where, expected=f"below {contract.dt * 2**53:g}",
+            got=f"{np.max(node.tau_syn):g}", remedy="shorten it, or take a contract with bias=input",
+        )  # fmt: skip
+    return settled

@@ -54,6 +54,7 @@ class FloatNetwork:
     names: Mapping[str, int]
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")  # what becomes infinite is refused
 def float_network(graph: FloatGraph, contract: ExecutionContract) -> FloatNetwork:
     """raises: UnsupportedError naming the node and the remedy, for what no program computes."""
     check_contract(graph, contract)

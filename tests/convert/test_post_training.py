@@ -314,7 +314,8 @@ def test_what_a_population_cannot_hold_is_refused_with_the_remedy(neuron, word):
     ("neuron", "weight"),
     [
         (lif(2, v_threshold=1e-310), 1e-310), (lif(2, v_threshold=1e-290, v_leak=1e30), 1e-290),
-        (lif(2, v_threshold=5e-324), 1.0), (nir.LI(*np.ones((3, 2))), 1e-310),
+        (lif(2, v_threshold=5e-324), 1.0), (lif(2, v_threshold=np.array([1e300, 1e-300])), 1.0),
+        (nir.LI(*np.ones((3, 2))), 1e-310),
     ],
 )  # fmt: skip
 def test_numbers_beside_which_no_unit_can_be_chosen_are_refused(neuron, weight):
@@ -390,7 +391,7 @@ def test_what_the_contract_computes_and_the_program_does_not_is_recorded_with_it
     ("values", "bits", "scale", "error"),
     [
         ([0, 1, 1], 1, 1.0, 0.0), ([0, 200], 8, 1.0, 0.0), ([0, 0.25, 0.75], 2, 0.25, 0.0),
-        ([0, 0.3, 0.9], 2, 0.3, 0.0), ([0.1, 0.77, 1.0], 8, 1 / 255, None),
+        ([0, 0.3, 0.9], 2, 0.3, 0.0), ([0.1, 0.77, 1.0], 8, 1 / 255, None), ([1e-320, 0.77, 1.0], 8, 1 / 255, None),
     ],
 )  # fmt: skip
 def test_inputs_become_integers_times_a_scale(values, bits, scale, error):
@@ -398,6 +399,11 @@ def test_inputs_become_integers_times_a_scale(values, bits, scale, error):
     assert (found.bits, found.scale) == (bits, pytest.approx(scale))
     assert np.abs(found.events(np.array(values)) * found.scale - values).max() <= scale / 2
     assert found.error == error if error is not None else found.error > 0
+
+
+def test_inputs_too_small_for_a_scale_are_refused():
+    with pytest.raises(UnsupportedError, match=r"f.nir:x: input values.*got 9.8.*e-323"):
+        encoding_of("x", np.array([3e-323, 1e-322]), None, "f.nir")
 
 
 def test_negative_inputs_are_refused():

@@ -17,6 +17,7 @@ from lavatube.contract_presets import PRESETS, preset
 from lavatube.convert.float_graph.linear_maps import linear_map
 from lavatube.convert.float_graph.read import flat_graph
 from lavatube.convert.float_graph.simulate import simulate
+from lavatube.convert.float_graph.voltage_biases import voltage_biases
 from lavatube.errors import LavatubeError, UnsupportedError
 
 DATA = Path(__file__).parents[1] / "data"
@@ -275,6 +276,12 @@ def test_a_bias_that_acts_on_v_does_so_through_nodes_without_state():
     graph = flat_graph(nir.NIRGraph(nodes | between, wires, type_check=False))
     with pytest.raises(UnsupportedError, match=r":c: .*drives more than CubaLIF.*got n, output"):
         simulate(graph, contract, silence)
+
+
+def test_a_current_that_never_settles_gives_a_bias_that_acts_on_v_no_value():
+    graph = flat_graph(weighed(nir.Affine(np.array([[1.0]]), full(0.2)), cuba(tau_syn=1e20)))
+    with pytest.raises(UnsupportedError, match=r":n: tau_syn is so long.*got 1e\+20; shorten it"):
+        voltage_biases(graph, PLAIN.with_overrides(bias="voltage"))
 
 
 def test_loihis_measured_states_come_out_of_the_rounding_toward_zero():
