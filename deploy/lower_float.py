@@ -127,5 +127,5 @@ def encoded(program: LoihiProgram, values: Mapping[str, np.ndarray], length: np.
                 got=f"{value.min():g}..{value.max():g}",
                 remedy="quantize with data that reach as far, or with --input-bits",
             )  # fmt: skip
-        events[node.name] = scaled.astype(np.int64)
+        events[node.name] = scaled.astype(np.int64).reshape(*scaled.shape[:2], *node.shape)
     return InputBatch(events, lengths)

@@ -154,7 +154,7 @@ def _contract(program: LoihiProgram, graph: FloatGraph, asked: ExecutionContract
 
 
 def _input_error(given: np.ndarray, taken: np.ndarray, length: np.ndarray) -> float:
-    return float(np.abs(within_length(given - taken, length)).max(initial=0))
+    return float(np.abs(within_length(given.reshape(taken.shape) - taken, length)).max(initial=0))
 
 
 def _layer(name: str, trace: FloatTrace, made: SpikeTrace, lag: int, limit: float) -> LayerAgreement:

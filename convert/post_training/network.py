@@ -73,6 +73,11 @@ def float_network(graph: FloatGraph, contract: ExecutionContract) -> FloatNetwor
                 continue
             sums.append(_driven(graph, name, shape, None, found, constants, used))
         elif isinstance(node, (*POPULATIONS, nir.Threshold)):
+            if len(shape) > 3:
+                raise UnsupportedError(
+                    "a population's shape", where=where, expected="1 to 3 axes", got=str(shape),
+                    remedy="put a Flatten before it",
+                )  # fmt: skip
             found, constants = ways.into(name)
             if isinstance(node, nir.Threshold):
                 population = threshold_population(name, node, contract, shape, where)
@@ -86,6 +91,12 @@ def float_network(graph: FloatGraph, contract: ExecutionContract) -> FloatNetwor
                 constants = [Constant(fixed.value, fixed.lag + 1) for fixed in constants]
             driven.append(_driven(graph, name, shape, population, found, constants, used))
     kept, unread = _needed(driven, sums, reads)
+    seen = {synapse.source for each in (*kept, *sums) for synapse in each.synapses}
+    if idle := [name for name in graph.inputs if name not in seen]:
+        raise UnsupportedError(
+            "an input that nothing read by an Output depends on", where=f"{graph.path}:{idle[0]}",
+            remedy="leave it out of the file, or connect what it leads to to an Output",
+        )  # fmt: skip
     return FloatNetwork(
         {name: tuple(graph.shapes[name]) for name in graph.inputs},
         (*kept, *sums),

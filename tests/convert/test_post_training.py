@@ -22,6 +22,7 @@ from lavatube.convert.post_training.encoding import encoding_of
 from lavatube.convert.post_training.integers import Made
 from lavatube.convert.post_training.operators import operator_of
 from lavatube.convert.post_training.quantize_graph import quantize_graph
+from lavatube.deploy.lower_float import encoded
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.program import Conv2dNode, LoihiProgram
 from lavatube.program_file import program_sha256
@@ -321,6 +322,26 @@ def test_what_a_population_cannot_hold_is_refused_with_the_remedy(neuron, word):
 def test_numbers_beside_which_no_unit_can_be_chosen_are_refused(neuron, weight):
     with pytest.raises(LavatubeError, match=r":n: numbers that are too small, or too far apart.*; scale this"):
         quantize_graph(one_layer(neuron, np.full((2, 2), weight)), PLAIN)
+
+
+def test_a_population_of_four_axes_and_an_input_that_nothing_reads_are_refused_by_name():
+    shape = (2, 1, 2, 2)
+    neuron = nir.IF(np.ones(shape), np.ones(shape) / 2, np.zeros(shape))
+    nodes = {"input": nir.Input(np.array(shape)), "n": neuron, "o": nir.Output(np.array(shape))}
+    with pytest.raises(UnsupportedError, match=r":n: a population's shape.*got \(2, 1, 2, 2\); put a Flatten"):
+        quantize_graph(flat_graph(nir.NIRGraph(nodes, [("input", "n"), ("n", "o")], type_check=False)), PLAIN)
+    flat = nir.Flatten({"input": np.array(shape)}, 0, -1)
+    nodes |= {"f": flat, "n": lif(8, tau=1.0, r=1.0, v_threshold=0.5), "o": nir.Output(np.array([8]))}
+    edges = [("input", "f"), ("f", "n"), ("n", "o")]
+    graph = flat_graph(nir.NIRGraph(nodes, edges, type_check=False))
+    program = quantize_graph(graph, PLAIN, num_steps=4)
+    data = spikes_of(graph, 4)
+    made = run(program, encoded(program, data, None), backend="reference")
+    assert np.array_equal(made.spikes["n"], simulate(graph, PLAIN, data).spikes["n"])
+    nodes |= {"b": nir.Input(np.array([8])), "m": lif(8)}
+    edges.append(("b", "m"))
+    with pytest.raises(UnsupportedError, match=r":b: an input that nothing read by an Output.*; leave it out"):
+        quantize_graph(flat_graph(nir.NIRGraph(nodes, edges, type_check=False)), PLAIN)
 
 
 def test_a_voltage_that_drives_a_node_is_refused():
