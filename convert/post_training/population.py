@@ -110,11 +110,14 @@ def float_population(
         each = float(limits.flat[0]) / limits
         gain, bias, start = gain * each, bias * each, start * each
         own_states = own_states and bool(np.all(each == 1)) and (parts.reset != "v_reset" or not np.any(parts.v_reset))
+    reset, deviations = _reset(name, node, contract, stepper, float(keep_v.min()), where)
+    refractory = 1 if stepper.when == "instead" and reset == "zero" else 0
+    memoryless = parts.current is None and float(keep_v.max()) == 0 and not refractory
+    if memoryless:
+        start = np.zeros(shape)  # forgotten at once; the program starts anew at every timestep
     if np.ptp(start) > 0:
         got = f"{start.min():g}..{start.max():g}"
         raise _refusal("initial potentials that differ", where, "one for the population", got, "split the node")
-    reset, deviations = _reset(name, node, contract, stepper, float(keep_v.min()), where)
-    refractory = 1 if stepper.when == "instead" and reset == "zero" else 0
     clip = contract.if_lower_clip if isinstance(node, nir.IF) else contract.lower_clip
     if limits is not None and clip != "none":
         clip_field = "if_lower_clip" if isinstance(node, nir.IF) else "lower_clip"
@@ -126,8 +129,7 @@ def float_population(
         deviations.append(Deviation(name, "one spike in a timestep, where the contract allows several", change))
     return FloatPopulation(
         name, shape, gain, _ends(keep_u), _ends(keep_v), None if limits is None else float(limits.flat[0]), bias,
-        float(start.flat[0]), reset, at_least, parts.current is None and float(keep_v.max()) == 0 and not refractory,
-        refractory, own_states, tuple(deviations),
+        float(start.flat[0]), reset, at_least, memoryless, refractory, own_states, tuple(deviations),
     )  # fmt: skip
 
 

@@ -206,6 +206,7 @@ def test_states_truncated_in_another_unit_than_the_contracts_are_recorded(unit, 
     ("neuron", "change"),
     [
         (lif(4, tau=1, r=1, v_threshold=1.5), {"reset_lag": 1, "late_zero": "instead-of-update"}),
+        (lif(4, tau=1, r=1, v_reset=-1), {"reset": "v_reset"}),
         (nir.CubaLIF(*np.full((7, 4), [[1], [2], [1], [0], [3], [0], [1]])), {"current_order": "old"}),
     ],
 )
