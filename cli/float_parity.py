@@ -33,6 +33,9 @@ def compare_with_float(source: Path, json: bool, **settings: Any) -> int:
         )  # fmt: skip
         gate = "holds" if read.holds else "FAILS"
         print(f"{read.readout}: the same prediction in {percent(read.agreement)}, gate {gate}{accuracy}")
+    for name, error in report.input_errors.items():
+        if error:
+            print(f"input {name}: rounded by at most {error:g}")
     print(
         f"{'WITHIN' if report.holds else 'OUTSIDE'} the bounds (count error <= {100 * report.max_count_error:g} %, "
         f"predictions >= {100 * report.min_agreement:g} %) under contract {report.contract}: {report.samples} samples "

@@ -30,13 +30,11 @@ def map(
     from lavatube.deploy.mapping.core_map import save_map
     from lavatube.deploy.mapping.draw import save_drawing
     from lavatube.deploy.mapping.map_program import map_program
-    from lavatube.errors import LavatubeError
-    from lavatube.files import require_writable_file
+    from lavatube.files import refuse_same_file, require_writable_file
     from lavatube.program_file import load_program
     from lavatube.sim.run import program_path
 
-    if out is not None and svg is not None and out.resolve() == svg.resolve():
-        raise LavatubeError("--out and --svg", expected="two files", got=f"{out} for both")
+    refuse_same_file(**{"--out": out, "--svg": svg})
     for path in (out, svg):
         if path is not None:
             require_writable_file(path)

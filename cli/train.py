@@ -30,6 +30,7 @@ def train(
     from lavatube.errors import LavatubeError
     from lavatube.train.recipe import list_recipes, load_recipe, parse_recipe
     from lavatube.train.run import train as train_recipe
+    from lavatube.train.teachers.kinds import OnnxTeacher
 
     if list_:
         from lavatube.cli.recipe_table import print_recipes
@@ -42,6 +43,11 @@ def train(
     if seed is not None:
         loaded = parse_recipe({**loaded.model_dump(mode="json"), "seed": seed}, where="--seed")
     folder = out or Path("runs") / loaded.name
+    teacher = None
+    if isinstance(loaded.teacher, OnnxTeacher):
+        from lavatube.convert.from_onnx import read_onnx
+
+        teacher = read_onnx(loaded.teacher.file)
     note = "first epoch"
 
     def after_epoch(epoch: int, epochs: int, loss: float, accuracy: float | None) -> None:
@@ -60,6 +66,7 @@ def train(
             data_dir=data_dir,
             progress=after_epoch,
             on_samples=lambda done, total: update(done, total, note),
+            teacher=teacher,
         )
     if int(os.environ.get("RANK", "0")):
         return 0  # of several processes, the first one reports

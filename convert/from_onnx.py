@@ -142,7 +142,7 @@ class _Reader:
         to = {row.name: _value(row, where) for row in node.attribute}.get("to")
         if len(node.input) != 1 or node.input[0] not in self.constants or to not in CASTS:
             raise UnsupportedError("a cast", where=where, expected="a constant to float32 or int64", got=f"type {to}")
-        with np.errstate(invalid="ignore"):  # whoever uses the value looks at it
+        with np.errstate(invalid="ignore", over="ignore"):  # whoever uses the value looks at it
             return self.constants[node.input[0]].astype(CASTS[to])
 
     def _made(self, output: str, node: fx.Node, shape: Shape, where: str) -> None:
@@ -192,6 +192,8 @@ class _Reader:
         full = (1,) * max(constant.ndim - len(column), 0) + column
         if constant.dtype != np.float32 or constant.shape != full or constant.ndim > len(shape):
             raise UnsupportedError("a sum with constants", where=where, expected=expected, got=str(constant.shape))
+        if not np.isfinite(constant).all():
+            raise UnsupportedError("a sum with constants", where=where, expected="finite numbers", got="infinity")
         layer.bias = nn.Parameter(torch.from_numpy(constant.reshape(-1).copy()))
         self.nodes[output], self.shapes[output] = before, shape
 
@@ -227,7 +229,10 @@ def _constant(node: Any, where: str) -> np.ndarray:
         if row.name == "value" and row.HasField("t"):
             return tensor_values(row.t, where=where)
         if row.name in ("value_float", "value_floats"):
-            return np.array(_value(row, where), np.float32)
+            value = np.array(_value(row, where), np.float32)
+            if np.isnan(value).any():  # infinity may bound a Clip
+                raise LavatubeError("a constant holds NaN", where=where, expected="numbers")
+            return value
         if row.name in ("value_int", "value_ints"):
             return np.array(_value(row, where), np.int64)
     raise UnsupportedError("constant", where=where, expected="numbers", got=str([row.name for row in node.attribute]))

@@ -175,7 +175,7 @@ def clip(call: Call) -> Layer:
             for end, default in zip(ends, (-math.inf, math.inf), strict=True)
         )
     low, high = low if low > -FLOAT32_MAX else -math.inf, high if high < FLOAT32_MAX else math.inf
-    if low >= high:
+    if not low < high:
         raise call.refuse("bounds", expected="min below max", got=f"{low}..{high}")
     if (low, high) == (0, 6):
         return nn.ReLU6(), {}, call.shape
@@ -263,6 +263,8 @@ def _pads(
         if padded * call.shape[1] > VALUES_MAX:
             raise call.refuse("attribute pads", expected=f"at most {VALUES_MAX} padded values", got=padded)
         return top, left, bottom, right
+    if "pads" in call.attributes:
+        raise call.refuse("attribute pads beside auto_pad", expected="one of the two", got=auto)
     if auto == b"VALID":
         return 0, 0, 0, 0
     if auto not in (b"SAME_UPPER", b"SAME_LOWER"):

@@ -56,9 +56,10 @@ def quantize(
     """
     if Path(source).is_file():
         raise UnsupportedError(
-            "post-training quantization of a file is not supported yet",
+            "a run folder is fine-tuned here, not a file",
             where=str(source),
             expected="a run folder made by `lavatube train`",
+            remedy="`lavatube quantize FILE.nir --contract NAME`, in Python `lavatube.quantize_float`",
         )
     folder = Path(out) if out is not None else Path(source)
     target = folder / "quantized.safetensors"

@@ -123,6 +123,20 @@ def require_writable_file(path: Path) -> None:
     require_writable(Path(path).parent, keep=False)
 
 
+def refuse_same_file(**paths: object) -> None:
+    """Of the paths among these, by what they are for: no two may be one file, else a result replaces what was read.
+
+    raises: LavatubeError naming both; links are followed.
+    """
+    found: dict[str, str] = {}
+    for what, path in paths.items():
+        if isinstance(path, (str, Path)):
+            place = os.path.normcase(os.path.realpath(path))
+            if place in found:
+                raise LavatubeError(f"{found[place]} and {what} are one file", where=str(path), expected="two files")
+            found[place] = what
+
+
 def require_file(path: Path, *, kind: str) -> None:
     """Refuse a path that is not a file."""
     if not Path(path).is_file():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from lavatube.files import require_writable, sha256_of_file, whole_file, write_j
 from lavatube.inputs import InputBatch, save_inputs
 from lavatube.program import LoihiProgram, Overflow
 from lavatube.program_file import save_program
-from lavatube.trace import read_npz
+from lavatube.trace import read_npz, within_length
 
 REPORT = "quantization.json"
 EVENTS = "input.npz"
@@ -132,16 +132,33 @@ def is_float_nir(path: Path | str) -> bool:
 
 
 def encoded(program: LoihiProgram, values: Mapping[str, np.ndarray], length: np.ndarray | None) -> InputBatch:
-    """Real inputs [T, B, ...] as the events of a program that was quantized from a float file."""
+    """Real inputs [T, B, ...] as the events of a program that was quantized from a float file; 0 beyond a length.
+
+    raises: LavatubeError for numbers that its encoding does not reach.
+    """
     first = next(iter(values.values()))
-    events = {}
-    scales = {node.name: program.scales.get(node.name, 1.0) for node in program.inputs}
-    for name, value in values.items():
-        if np.min(value, initial=0) < 0 and scales.get(negative_of(name), 1.0) > 0:
-            remedy = "quantize with data that has negative numbers"
-            raise LavatubeError("a negative input", where=name, expected="numbers of at least 0", remedy=remedy)
-    for node in program.inputs:
-        name = next((name for name in values if scales[node.name] < 0 and negative_of(name) == node.name), node.name)
-        events[node.name] = events_of(values[name], scales[node.name], node.message_bits)
     lengths = np.full(first.shape[1], len(first), np.int64) if length is None else np.asarray(length, np.int64)
+    scales = {node.name: program.scales.get(node.name, 1.0) for node in program.inputs}
+    events = {}
+    for node in program.inputs:
+        name, scale = float_input(program, node.name, values), scales[node.name]
+        value = within_length(np.asarray(values[name], np.float64), lengths)
+        with np.errstate(over="ignore"):  # refused
+            scaled = np.rint(value / scale)
+        signed = scales.get(negative_of(name), 1.0) < 0
+        if scaled.max(initial=0) > node.max_value or (scaled.min(initial=0) < 0 and not signed):
+            ends = sorted((0.0 if not signed else -node.max_value * scale, node.max_value * scale))
+            raise LavatubeError(
+                "input values are outside the program's encoding", where=name,
+                expected=f"{ends[0]:g}..{ends[1]:g} ({node.message_bits} bits, each worth {scale:g})",
+                got=f"{value.min():g}..{value.max():g}",
+                remedy="quantize with data that reach as far, or with --input-bits",
+            )  # fmt: skip
+        events[node.name] = events_of(value, scale, node.message_bits).reshape(*scaled.shape[:2], *node.shape)
     return InputBatch(events, lengths)
+
+
+def float_input(program: LoihiProgram, name: str, inputs: Iterable[str]) -> str:
+    """The input of the float file that an input of the program takes the events of. inputs: those of the file."""
+    negative = program.scales.get(name, 1.0) < 0
+    return next((each for each in inputs if negative and negative_of(each) == name), name)

@@ -19,10 +19,11 @@ from lavatube.convert.float_graph.read import read_float_graph
 from lavatube.convert.float_graph.simulate import simulate
 from lavatube.convert.post_training.network import float_network
 from lavatube.convert.post_training.split import joined, split
-from lavatube.deploy.lower_float import encoded
+from lavatube.deploy.lower_float import encoded, float_input
 from lavatube.errors import LavatubeError
 from lavatube.files import require_writable_file
 from lavatube.float_trace import FloatTrace
+from lavatube.inputs import InputBatch
 from lavatube.program import LoihiProgram
 from lavatube.program_file import load_program, program_sha256
 from lavatube.sim.parity_report import save_parity
@@ -71,7 +72,11 @@ class ReadoutAgreement:
 
 @dataclass(frozen=True)
 class FloatParity:
-    """Level 1: gates on the measured values; the intervals say how sure they are."""
+    """Level 1: gates on the measured values; the intervals say how sure they are.
+
+    input_errors: {input: largest difference between what the float network got and the program's events times their
+                  scale}, within the lengths.
+    """
 
     layers: tuple[LayerAgreement, ...]
     readouts: tuple[ReadoutAgreement, ...]
@@ -81,6 +86,7 @@ class FloatParity:
     samples: int
     num_steps: int
     program_sha256: str
+    input_errors: Mapping[str, float]
     level: int = 1
 
     @property
@@ -128,7 +134,8 @@ def float_parity(
     values = {name: value[:, :samples] for name, value in given.items()}
     length = None if length is None else length[:samples]
     trace = simulate(graph, chosen, values, length=length, record=["v"])
-    made = run(program, encoded(program, values, length), backend=backend, record=["v"])
+    batch = encoded(program, values, length)
+    made = run(program, batch, backend=backend, record=["v"])
     parts = split(float_network(graph, _contract(program, graph, None)), graph.path)[1]
     spikes = dict(made.spikes) | {
         name: joined(made.spikes, found, tuple(graph.shapes[name]))
@@ -139,6 +146,7 @@ def float_parity(
               if name in spikes),
         tuple(_readout(name, program, trace, made, _labels(data, samples), min_agreement) for name in trace.output),
         max_count_error, min_agreement, chosen.name, trace.batch, trace.num_steps, program_sha256(program),
+        _input_errors(program, values, batch),
     )  # fmt: skip
     if out is None and folder is not None and samples is None:
         out = folder / "parity.json"
@@ -151,6 +159,15 @@ def _contract(program: LoihiProgram, graph: FloatGraph, asked: ExecutionContract
     if asked is None and "contract" in program.source:
         return ExecutionContract.read(json.loads(program.source["contract"]), where="program")
     return choose_contract(graph, asked)[0]
+
+
+def _input_errors(program: LoihiProgram, values: Mapping[str, np.ndarray], batch: InputBatch) -> dict[str, float]:
+    """{input of the float file: the largest difference that its rounding makes}"""
+    left = {name: within_length(np.asarray(value, np.float64), batch.length) for name, value in values.items()}
+    for node, events in batch.by_name.items():
+        name = float_input(program, node, values)
+        left[name] = left[name] - (events * program.scales.get(node, 1.0)).reshape(left[name].shape)
+    return {name: float(np.abs(value).max(initial=0)) for name, value in left.items()}
 
 
 def _layer(name: str, trace: FloatTrace, made: np.ndarray, lag: int, limit: float) -> LayerAgreement:

@@ -13,7 +13,7 @@ from lavatube.convert.float_graph.given import choose_contract, float_inputs
 from lavatube.convert.float_graph.graph import FloatGraph
 from lavatube.convert.float_graph.read import read_float_graph
 from lavatube.convert.float_graph.simulate import simulate
-from lavatube.files import require_writable_file
+from lavatube.files import refuse_same_file, require_writable_file
 from lavatube.float_trace import FloatTrace, save_float_trace
 
 
@@ -36,6 +36,7 @@ def run_float(
     record:   "v" for the membrane potentials.
     raises:   LavatubeError for bad input or where no contract is known, UnsupportedError for what it cannot compute.
     """
+    refuse_same_file(network=source, input=inputs, out=out)
     if out is not None:
         require_writable_file(Path(out))
     graph = source if isinstance(source, FloatGraph) else read_float_graph(source)

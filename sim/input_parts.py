@@ -52,10 +52,8 @@ class InputParts:
         if not fixed:
             place += f", timesteps {steps.start}..{steps.stop - 1}"
         value = self.values[node.name]
-        try:
+        with reading(place):
             read = np.asarray(value[rows] if fixed else value[steps, rows])
-        except OSError as error:
-            raise LavatubeError("damaged file", where=place, got=str(error)) from error
         events = within_encoding(read, node, place)
         return np.broadcast_to(events, (steps.stop - steps.start, *events.shape)) if fixed else events
 
@@ -81,13 +79,13 @@ def open_parts(
         yield _parts({nodes[0].name: _mapped(path)}, nodes, None, None, default_steps, steps, str(path))
     elif path.suffix in HDF5:
         with opened_hdf5(path, kind="X.h5") as opened:
-            keys = file_keys("input", names(nodes))
-            _refuse_unused(opened, {*keys.values(), "length", "label"}, str(path))
-            found = {name: dataset(opened, key) for name, key in keys.items() if key in opened}
-            length, label = (
-                np.asarray(dataset(opened, key)[()]) if key in opened else None for key in ("length", "label")
-            )
-            yield _parts(found, nodes, length, label, default_steps, steps, str(path))
+            with reading(str(path)):
+                keys = file_keys("input", names(nodes))
+                _refuse_unused(opened, {*keys.values(), "length", "label"}, str(path))
+                found = {name: dataset(opened, key) for name, key in keys.items() if key in opened}
+                length, label = (dataset(opened, key) if key in opened else None for key in ("length", "label"))
+                parts = _parts(found, nodes, length, label, default_steps, steps, str(path))
+            yield parts
     else:
         batch = load_inputs(path, nodes, default_steps=default_steps, steps=steps)
         yield _parts(dict(batch.by_name), nodes, batch.length, batch.label, default_steps, steps, str(path))
@@ -120,12 +118,21 @@ def opened_hdf5(path: Path, *, kind: str) -> Iterator[h5py.File]:
     import h5py
 
     require_file(path, kind=kind)
-    try:
+    with reading(str(path), "damaged or foreign file", kind):
         opened = h5py.File(path, "r")
-    except OSError as error:
-        raise LavatubeError("damaged or foreign file", where=str(path), expected=kind, got=str(error)) from error
     with opened:
         yield opened
+
+
+@contextmanager
+def reading(where: str, what: str = "damaged file", expected: str = "") -> Iterator[None]:
+    """Around all that reads HDF5 and nothing else. raises: LavatubeError for whatever HDF5 raises on damaged bytes."""
+    from lavatube.convert.safe_hdf5 import FAULTS
+
+    try:
+        yield
+    except FAULTS as error:
+        raise LavatubeError(what, where=where, expected=expected, got=f"{type(error).__name__} {error}") from error
 
 
 def dataset(opened: h5py.File, key: str) -> h5py.Dataset:
@@ -134,10 +141,12 @@ def dataset(opened: h5py.File, key: str) -> h5py.Dataset:
 
     *groups, last = key.split("/")
     held: Any = opened
-    for part in (*groups, last):
-        hard = isinstance(held, h5py.Group) and isinstance(held.get(part, getlink=True), h5py.HardLink)
-        held = held[part] if hard else None
-    if not isinstance(held, h5py.Dataset) or held.external or held.is_virtual:
+    with reading(f"{opened.filename}, {key}"):
+        for part in (*groups, last):
+            hard = isinstance(held, h5py.Group) and isinstance(held.get(part, getlink=True), h5py.HardLink)
+            held = held[part] if hard else None
+        own = isinstance(held, h5py.Dataset) and not (held.external or held.is_virtual)
+    if not own:
         raise LavatubeError(f"`{key}` is not an array of this file", where=str(opened.filename))
     return held
 
@@ -153,8 +162,8 @@ def _mapped(path: Path) -> np.ndarray:
 def _parts(
     values: Mapping[str, Any],
     nodes: tuple[InputNode, ...],
-    length: np.ndarray | None,
-    label: np.ndarray | None,
+    length: Any,
+    label: Any,
     default_steps: int,
     steps: int | None,
     where: str,
@@ -176,6 +185,16 @@ def _parts(
         expected = f"at most {found}"
         raise LavatubeError("more steps asked than the input has", where=where, expected=expected, got=str(steps))
     total, batch = found or steps or default_steps, next(iter(batches.values()))
+    length, label = (_column(each, batch, f"{where}, {name}") for name, each in (("length", length), ("label", label)))
     lengths = np.minimum(lengths_of(length, total, batch, where), steps or total)
     static = frozenset(values) - frozenset(timed)
     return InputParts(values, static, steps or total, lengths, labels_of(label, batch, where), where)
+
+
+def _column(held: Any, batch: int, where: str) -> np.ndarray | None:
+    """[B], read only where the shape is right: a damaged one may ask for more than memory holds."""
+    if held is None:
+        return None
+    if held.shape != (batch,):
+        raise LavatubeError("shape", where=where, expected=f"[{batch}]", got=str(held.shape))
+    return np.asarray(held[()])

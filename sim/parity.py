@@ -12,7 +12,7 @@ import numpy as np
 
 from lavatube.convert.lineage import refuse_stale
 from lavatube.errors import LavatubeError
-from lavatube.files import require_writable_file
+from lavatube.files import refuse_same_file, require_writable_file
 from lavatube.inputs import InputBatch
 from lavatube.program import LoihiProgram
 from lavatube.program_file import load_program, program_sha256
@@ -72,6 +72,7 @@ def parity(
     if "torch" in engines and folder is None:
         expected = "a run folder: this engine runs the quantized checkpoint itself"
         raise LavatubeError("--against torch", where=str(source), expected=expected, got="a program")
+    refuse_same_file(program=program_path(source), data=data, out=out)
     if out is not None:
         require_writable_file(Path(out))
     batch = samples_for(program, folder, data, data_dir, samples)
@@ -157,6 +158,8 @@ def parity_of_traces(
         raise LavatubeError("--explain of two traces needs their program", remedy="give --program FILE")
     if b is None:
         raise LavatubeError("one trace", where=str(a), expected="two traces: A.npz B.npz")
+    for trace in (a, b):
+        refuse_same_file(trace=trace, out=out)
     loaded = None if program is None else load_program(program_path(program))
     with open_trace(Path(a)) as left, open_trace(Path(b)) as right:
         comparison, counts = _by_samples(left, right, (Path(a).name, Path(b).name), loaded)

@@ -11,6 +11,7 @@ from typing import Any
 
 from lavatube.errors import LavatubeError
 from lavatube.files import read_json
+from lavatube.shipped import find_shipped, list_shipped
 from lavatube.sim.interval import Interval
 from lavatube.sim.price_rules import GRADES, TERMS, check_table
 
@@ -61,16 +62,12 @@ class PriceTable:
 
 def list_prices() -> list[str]:
     """Names of the shipped tables."""
-    return sorted(path.stem for path in SHIPPED.glob("*.json"))
+    return list_shipped(SHIPPED)
 
 
 def load_prices(name: str | Path) -> PriceTable:
     """A shipped table by name, or a file. raises: LavatubeError naming the term and the rule."""
-    path = SHIPPED / f"{name}.json" if str(name) in list_prices() else Path(name)
-    if not path.is_file():
-        raise LavatubeError(
-            "no such price table", expected="a JSON file or one of " + ", ".join(list_prices()), got=str(name)
-        )
+    path = find_shipped(SHIPPED, name, what="price table")
     return parse_prices(read_json(path, kind="a price table"), where=str(path))
 
 

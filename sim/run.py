@@ -11,7 +11,7 @@ import numpy as np
 from lavatube.bounds import prove_no_overflow
 from lavatube.deploy.lava_backend.choose import CONV_CHOICES
 from lavatube.errors import LavatubeError
-from lavatube.files import require_writable_file
+from lavatube.files import refuse_same_file, require_writable_file
 from lavatube.inputs import InputBatch, Nodes, load_inputs, make_inputs
 from lavatube.program import InputNode, LoihiProgram, Overflow
 from lavatube.program_file import load_program
@@ -51,7 +51,8 @@ def run(
     record:  any of "u", "v".  conv, stock_only: see `choose_processes`, timeout: seconds (Lava only).
     packed:  write binary spikes with one bit each.
     counts:  counts.json to write, too; the fast engine makes them while it runs.
-    raises:  LavatubeError for bad input, an unknown backend, or when `overflow` is strict and an overflow is possible.
+    raises:  LavatubeError for bad input, an unknown backend, one file to write and read (or twice to write), or when
+             `overflow` is strict and an overflow is possible.
     """
     if backend not in BACKENDS:
         raise LavatubeError("unknown backend", expected=", ".join(BACKENDS), got=backend)
@@ -62,6 +63,8 @@ def run(
         raise LavatubeError("--conv", expected=", ".join(CONV_CHOICES), got=conv)
     if timeout is not None and not timeout > 0:
         raise LavatubeError("--timeout", expected="seconds above 0", got=str(timeout))
+    program_file = None if isinstance(source, LoihiProgram) else program_path(source)
+    refuse_same_file(program=program_file, input=inputs, out=out, counts=counts)
     for path in (out, counts):
         if path is not None:
             require_writable_file(Path(path))

@@ -16,7 +16,7 @@ import torch
 
 from lavatube.bounds import prove_no_overflow
 from lavatube.errors import LavatubeError
-from lavatube.files import require_writable_file
+from lavatube.files import refuse_same_file, require_writable_file
 from lavatube.inputs import InputBatch
 from lavatube.program import InputNode, LoihiProgram, Overflow
 from lavatube.program_file import load_program
@@ -68,11 +68,14 @@ def stream(
     inputs:  X.npy (memory-mapped) or X.h5 (read by slices), what `run` takes, or an iterator of such, which gives
              samples after samples.
     out:     TRACE.h5 to write.  counts: counts.json to write.  record: of "u", "v", into the trace.
-    raises:  LavatubeError for bad input, found when it is read; nothing is left of the files then.
+    raises:  LavatubeError for bad input, found when it is read; nothing is left of the files then. And before anything
+             is run, if a file to write is also another or one that is read.
     """
     kept = frozenset(record)
     if not kept <= RECORDABLE:
         raise LavatubeError("--record", expected="u and v", got=", ".join(sorted(kept - RECORDABLE)))
+    program_file = None if isinstance(source, LoihiProgram) else program_path(source)
+    refuse_same_file(program=program_file, input=inputs, out=out, counts=counts)
     for path in (out, counts):
         if path is not None:
             require_writable_file(Path(path))
@@ -86,6 +89,7 @@ def stream(
     with ExitStack() as stack:
         several = isinstance(inputs, Iterator)
         for part in inputs if isinstance(inputs, Iterator) else (inputs,):
+            refuse_same_file(input=part, out=out, counts=counts)
             with open_parts(_opens(part, program, steps), program.inputs, **_steps(program, steps)) as parts:
                 prove_no_overflow(program, num_steps=parts.num_steps)
                 if out is not None and run.writer is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lavatube.errors import LavatubeError
 from lavatube.files import whole_file
+from lavatube.inputs import lengths_of
 from lavatube.node_checks import Shape
-from lavatube.sim.input_parts import HDF5, dataset, opened_hdf5
+from lavatube.sim.input_parts import HDF5, dataset, opened_hdf5, reading
 from lavatube.trace import SpikeTrace, load_trace, save_trace, within_length
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1 << 18
 SAMPLES_OF_A_CHUNK = 64
+CHECKED = ("v110", "v110")  # since HDF5 1.10 shapes, attributes and places of chunks have checksums, too
 KINDS = ("input", "spikes", "u", "v")
 
 
@@ -38,7 +40,7 @@ class Layout:
     @property
     def row(self) -> Shape:
         """What one timestep of one sample takes."""
-        return (-(-int(np.prod(self.shape)) // 8),) if self.packed else self.shape
+        return (-(-math.prod(self.shape) // 8),) if self.packed else self.shape
 
 
 class TraceWriter:
@@ -57,7 +59,9 @@ class TraceWriter:
             samples = max(1, min(SAMPLES_OF_A_CHUNK, together, CHUNK_BYTES // one))
             chunk = max(1, min(steps, CHUNK_BYTES // (one * samples))), samples, *layout.row
             room, most = (steps, 0, *layout.row), (steps, None, *layout.row)
-            made = handle.create_dataset(key, room, layout.dtype, maxshape=most, chunks=chunk, compression=1)
+            made = handle.create_dataset(
+                key, room, layout.dtype, maxshape=most, chunks=chunk, compression=1, fletcher32=True
+            )
             if layout.packed:
                 made.attrs["bits_of"] = layout.shape
             self.held[key] = made
@@ -83,12 +87,16 @@ class TraceWriter:
     def finish(self, readouts: Mapping[str, np.ndarray], length: np.ndarray, meta: Mapping[str, Any]) -> None:
         """readouts: {name: [B, classes] int64}; length: [B] int64."""
         for name, value in readouts.items():
-            self.handle[f"readout/{name}"] = value
-            self.handle[f"prediction/{name}"] = np.argmax(value, axis=1)
-        self.handle["length"] = length
+            self._checked(f"readout/{name}", value)
+            self._checked(f"prediction/{name}", np.argmax(value, axis=1))
+        self._checked("length", length)
         listed = {kind: [key[len(kind) + 1 :] for key in self.layouts if key.startswith(f"{kind}/")] for kind in KINDS}
         listed["readout"] = list(readouts)
-        self.handle["meta"] = json.dumps({"num_steps": self.num_steps, "listed": listed, "meta": meta}, sort_keys=True)
+        text = json.dumps({"num_steps": self.num_steps, "listed": listed, "meta": meta}, sort_keys=True)
+        self._checked("meta", np.array([text.encode()]))
+
+    def _checked(self, key: str, value: np.ndarray) -> None:
+        self.handle.create_dataset(key, data=value, chunks=True, fletcher32=True)  # only chunks have checksums
 
 
 @contextmanager
@@ -96,7 +104,7 @@ def trace_writer(path: Path, layouts: Mapping[str, Layout], num_steps: int, toge
     """Write TRACE.h5 whole or not at all."""
     import h5py
 
-    with whole_file(path) as temporary, h5py.File(temporary, "w") as handle:
+    with whole_file(path) as temporary, h5py.File(temporary, "w", libver=CHECKED) as handle:
         yield TraceWriter(handle, layouts, num_steps, together)
 
 
@@ -133,49 +141,62 @@ class TraceFile:
     """A TRACE.h5 that is open."""
 
     def __init__(self, handle: h5py.File) -> None:
-        self.handle = handle
-        self.length = np.asarray(dataset(handle, "length")[()])
-        self.batch = len(self.length)
-        said = json.loads(dataset(handle, "meta")[()])
-        self.num_steps, self.meta = int(said["num_steps"]), dict(said["meta"])
+        """raises: LavatubeError, or one of `FAULTS`, where an array is missing or cannot be of this trace."""
+        said = json.loads(np.asarray(dataset(handle, "meta")[()]).item())
+        self.handle, self.num_steps, self.meta = handle, int(said["num_steps"]), dict(said["meta"])
         self.listed: dict[str, list[str]] = {kind: list(said["listed"][kind]) for kind in (*KINDS, "readout")}
+        (self.batch,) = dataset(handle, "length").shape
+        self.layouts = {key: self._layout(key) for kind in KINDS for key in self._keys(kind).values()}
+        for key in self._keys("readout").values():
+            held = dataset(handle, key)
+            if held.shape[:1] != (self.batch,) or held.ndim != 2 or held.dtype != np.int64:
+                raise ValueError(f"{key} {held.dtype} {held.shape}, expected int64 [{self.batch}, classes]")
+        length = np.asarray(dataset(handle, "length")[()])  # the last: only now its size is known to be that of others
+        self.length = lengths_of(length, self.num_steps, self.batch, str(handle.filename))
 
-    def check(self) -> None:
-        """raises: LavatubeError or ValueError where an array is missing or of other timesteps or samples."""
-        for kind in KINDS:
-            for name in self.listed[kind]:
-                held = dataset(self.handle, f"{kind}/{name}")
-                if held.shape[1] != self.batch or held.shape[0] not in (1, self.num_steps):
-                    raise ValueError(f"{kind}/{name} {held.shape} for {self.num_steps} timesteps, {self.batch} samples")
-        for name in self.listed["readout"]:
-            if dataset(self.handle, f"readout/{name}").shape[0] != self.batch:
-                raise ValueError(f"readout/{name} of other samples")
+    def _keys(self, kind: str) -> dict[str, str]:
+        return {name: f"{kind}/{name}" for name in self.listed[kind]}
+
+    def _layout(self, key: str) -> Layout:
+        held = dataset(self.handle, key)
+        bits = held.attrs.get("bits_of")
+        sizes = np.asarray(held.shape[2:] if bits is None else bits)
+        if sizes.dtype.kind not in "iu" or sizes.ndim != 1 or not sizes.size or sizes.min() < 1:
+            raise ValueError(f"{key} of the shape {sizes}")
+        static = key.startswith("input/") and held.shape[0] == 1
+        layout = Layout(tuple(sizes.tolist()), held.dtype, bits is not None, static)
+        expected = 1 if static else self.num_steps, self.batch, *layout.row
+        if held.shape != expected or held.dtype.kind not in "iu" or (layout.packed and held.dtype != np.uint8):
+            kind = "uint8" if layout.packed else "integers"
+            raise ValueError(f"{key} {held.dtype} {held.shape}, expected {kind} {expected}")
+        return layout
 
     @cached_property
     def neurons(self) -> int:
         """Of all populations."""
-        shapes = (dataset(self.handle, f"spikes/{name}") for name in self.listed["spikes"])
-        return sum(int(np.prod(tuple(each.attrs.get("bits_of", each.shape[2:])))) for each in shapes)
+        return sum(math.prod(self.layouts[key].shape) for key in self._keys("spikes").values())
 
     def part(self, rows: slice) -> SpikeTrace:
-        """Some samples, all timesteps."""
+        """Some samples, all timesteps. raises: LavatubeError naming the array that is damaged."""
         length = self.length[rows]
-        groups = {
-            kind: {name: self._read(f"{kind}/{name}", rows, length) for name in self.listed[kind]} for kind in KINDS
-        }
-        readouts = {name: np.asarray(dataset(self.handle, f"readout/{name}")[rows]) for name in self.listed["readout"]}
-        inputs = groups.pop("input")
-        return SpikeTrace(inputs=inputs, readouts=readouts, length=length, meta=self.meta, **groups)
+        inputs, spikes, u, v = (
+            {name: self._events(key, rows, length) for name, key in self._keys(kind).items()} for kind in KINDS
+        )
+        readouts = {name: self._read(key, (rows,)) for name, key in self._keys("readout").items()}
+        return SpikeTrace(inputs, spikes, readouts, length, self.meta, u, v)
 
-    def _read(self, key: str, rows: slice, length: np.ndarray) -> np.ndarray:
-        held = dataset(self.handle, key)
-        value = np.asarray(held[:, rows])
-        if "bits_of" in held.attrs:
-            shape = tuple(int(size) for size in held.attrs["bits_of"])
-            value = np.unpackbits(value, axis=-1, count=int(np.prod(shape))).reshape(*value.shape[:2], *shape)
-        if len(value) == 1 < self.num_steps:
+    def _events(self, key: str, rows: slice, length: np.ndarray) -> np.ndarray:
+        layout, value = self.layouts[key], self._read(key, (slice(None), rows))
+        if layout.packed:
+            count = math.prod(layout.shape)
+            value = np.unpackbits(value, axis=-1, count=count).reshape(*value.shape[:2], *layout.shape)
+        if layout.static:
             value = within_length(np.broadcast_to(value, (self.num_steps, *value.shape[1:])), length)
         return value
+
+    def _read(self, key: str, part: tuple[slice, ...]) -> np.ndarray:
+        with reading(f"{self.handle.filename}, {key}, samples {part[-1].start}..{part[-1].stop - 1}"):
+            return np.asarray(dataset(self.handle, key)[part])
 
 
 @dataclass(frozen=True)
@@ -227,11 +248,6 @@ def open_trace(path: Path) -> Iterator[OpenTrace]:
         yield WholeTrace(load_trace(path))
         return
     with opened_hdf5(path, kind="trace.h5") as handle:
-        try:
+        with reading(str(path), "malformed trace"):
             found = TraceFile(handle)
-            found.check()
-        except LavatubeError:
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
-            raise LavatubeError("malformed trace", where=str(path), got=str(error)) from error
         yield found

@@ -14,10 +14,17 @@ Shape = tuple[int, ...]
 
 
 class Dyadic:
-    """A network of up to four populations. leaky: LIF and CubaLIF, too, which halve their states in each timestep."""
+    """A network of up to four populations.
 
-    def __init__(self, seed: int, *, leaky: bool = True, kinds: str = "all", bias: bool = True) -> None:
+    leaky: LIF and CubaLIF, too, which halve their states in each timestep, or keep nothing of them.
+    unit:  of weights, biases and thresholds.
+    """
+
+    def __init__(
+        self, seed: int, *, leaky: bool = True, kinds: str = "all", bias: bool = True, unit: float = 1.0
+    ) -> None:
         self.rng, self.leaky, self.kinds, self.bias = np.random.default_rng(seed), leaky, kinds, bias
+        self.unit = unit
         self.nodes: dict[str, nir.NIRNode] = {}
         self.edges: list[tuple[str, str]] = []
         plain = kinds == "lava"
@@ -30,6 +37,8 @@ class Dyadic:
                 del self.nodes["input_2"]
         for number in range(int(self.rng.integers(1, 4))):
             source, shape = self.layer(number, source, shape)
+        if self.chance(0.3) and not plain:
+            source = self.add("late", nir.Delay(np.full(shape, DT)), source)
         if self.chance(0.3) and not plain and len(shape) == 1:
             self.add("sums", self.dense(shape[0], 3), source)
             self.add("output", nir.Output(np.array([3])), "sums")
@@ -46,7 +55,7 @@ class Dyadic:
         return bool(self.rng.random() < p)
 
     def values(self, shape: Shape, unit: float = 1 / 8, most: int = 7) -> np.ndarray:
-        return self.rng.integers(-most + 2, most + 1, shape) * unit
+        return self.rng.integers(-most + 2, most + 1, shape) * unit * self.unit
 
     def biases(self, size: int) -> np.ndarray:
         return self.values((size,), 1 / 16, 3) * self.bias
@@ -56,8 +65,8 @@ class Dyadic:
         return nir.Affine(weight, self.biases(out)) if self.chance(0.7) else nir.Linear(weight)
 
     def neuron(self, shape: Shape, level: float) -> nir.NIRNode:
-        full = np.ones(shape)
-        reset = full * float(self.rng.choice([0.0, -0.25]))
+        full, level = np.ones(shape), level * self.unit
+        reset = full * float(self.rng.choice([0.0, -0.25])) * self.unit
         if self.kinds == "lava":
             return nir.LIF(full * 2 * DT, full * 1, full * 0, full * level / 2, full * 0)
         kind = int(self.rng.integers(4 if self.leaky else 2))
@@ -65,10 +74,11 @@ class Dyadic:
             return nir.Threshold(full * level)
         if kind == 1:
             return nir.IF(full / DT, full * level, reset)
-        leak = full * float(self.rng.choice([0.0, 0.5]))
+        leak = full * float(self.rng.choice([0.0, 0.5])) * self.unit
+        tau = full * float(self.rng.choice([1.0, 2.0, 2.0]))
         if kind == 2:
-            return nir.LIF(full * 2 * DT, full * 2, leak, full * level, reset)
-        return nir.CubaLIF(full * 2 * DT, full * 2 * DT, full * 2, full * 0, full * level, reset, full * 2)
+            return nir.LIF(tau * DT, tau, leak, full * level, reset)
+        return nir.CubaLIF(tau * DT, full * 2 * DT, full * 2, full * 0, full * level, reset, tau)
 
     def layer(self, number: int, source: str, shape: Shape) -> tuple[str, Shape]:
         name = f"s{number}"
@@ -78,7 +88,7 @@ class Dyadic:
             size = (shape[1], shape[2])
             pad = (int(self.rng.integers(0, 2)), 1)
             node: nir.NIRNode = nir.Conv2d(size, weight, 1, pad, 1, groups, self.biases(2 * groups))
-            if self.chance(0.4):
+            if self.chance(0.4) and min(size) > 1:
                 source = self.add(
                     f"{name}_pool", nir.SumPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0])), source
                 )
@@ -116,7 +126,7 @@ class Dyadic:
 
 
 def random_contract(seed: int) -> ExecutionContract:
-    """Of those fields that a program can follow exactly, most of the time."""
+    """Of those fields that a program can follow exactly, most of the time; toward-zero in the `Dyadic.unit` of 4096."""
     rng = np.random.default_rng([seed, 7])
 
     def pick(*values: Any) -> Any:
@@ -124,7 +134,7 @@ def random_contract(seed: int) -> ExecutionContract:
 
     lag = pick(0, 0, 1)
     return LOIHI.with_overrides(
-        dt=DT, requires=(), state_rounding="none", weight_rounding="none",
+        dt=DT, requires=(), weight_rounding="none",
         if_reset=pick("zero", "v_reset", "subtract"), if_reset_lag=pick(0, 1), reset=pick("zero", "v_reset"),
         reset_lag=pick(0, 1), cuba_reset=pick("zero", "v_reset", "subtract"), cuba_reset_lag=pick(0, 1),
         cuba_recurrent_reset=pick("as-others", "late"), initial_v=pick("zero", "v_leak", "v_reset"),
@@ -132,4 +142,5 @@ def random_contract(seed: int) -> ExecutionContract:
         current_order=pick("new", "old"), comparator=pick(">", ">="), output_lag=lag,
         feedback_delay=pick(0, 1) if lag else 1, feedback_cut=pick("before-synapse", "after-synapse"),
         bias=pick("input", "voltage"), arithmetic=pick("decay", "difference"), precision=pick("float64", "float32"),
+        state_rounding=pick("none", "none", "none", "toward-zero"),
     )  # fmt: skip

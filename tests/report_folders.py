@@ -17,7 +17,7 @@ from lavatube.sim.parity import parity
 from lavatube.sim.run import run
 
 
-def make_folder(folder):
+def make_program(lossy=()):
     rng = np.random.default_rng(0)
     nodes = (
         InputNode("input", (12,), 4),
@@ -26,12 +26,14 @@ def make_folder(folder):
         DenseNode("into_output", (10,), (rng.integers(-40, 60, (3, 10)) * 2).astype(np.int16), 8, 0),
         ReadoutNode("output", np.zeros(3, np.int64)),
     )
-    names = [node.name for node in nodes]
+    edges = tuple(pairwise(node.name for node in nodes))
+    return LoihiProgram(nodes, edges, 12, {"kind": "test", "sha256": ""}, lossy=lossy)
+
+
+def make_folder(folder):
     lossy = ({"stage": "quantize", "layer": "<script>", "what": "rounded", "largest_error": 0.01},)
-    save_program(
-        LoihiProgram(nodes, tuple(pairwise(names)), 12, {"kind": "test", "sha256": ""}, lossy=lossy),
-        folder / "program.safetensors",
-    )
+    save_program(make_program(lossy), folder / "program.safetensors")
+    rng = np.random.default_rng(1)
     np.savez(folder / "input.npz", input=rng.integers(0, 12, (9, 12)), label=rng.integers(0, 3, 9))
     return folder
 

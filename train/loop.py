@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -17,17 +17,22 @@ from lavatube.train.optimization import learning_rate
 from lavatube.train.processes import Processes
 from lavatube.train.recipe import Recipe
 from lavatube.train.samples import EncodedData, epoch_generator
+from lavatube.train.teachers.load import load_teacher
 
 
 class Trainee(nn.Module):
-    """What trains: the network, and the heads of the objective that exist only while it does."""
+    """What trains: the network, and the heads of the objective that exist only while it does.
 
-    def __init__(self, recipe: Recipe, data: EncodedData) -> None:
+    module: of a teacher that the recipe does not name by its folder. raises: LavatubeError, as `load_teacher`.
+    """
+
+    def __init__(self, recipe: Recipe, data: EncodedData, module: nn.Module | None = None) -> None:
         super().__init__()
+        self.teacher = load_teacher(recipe, data, module)
         self.network, self.recipe = build_network(recipe, data.shape, data.classes), recipe
         for method in recipe.methods:
             method.attach(self.network)
-        self.objective = Objective(recipe.objective, self.network, data.classes, recipe.seed)
+        self.objective = Objective(recipe.objective, self.network, data.classes, recipe.seed, self.teacher)
 
     def finalize(self) -> SpikingNetwork:
         """The plain network: nothing is left of what only training needs."""
@@ -62,16 +67,19 @@ def train_epoch(
         group["lr"] = learning_rate(settings, epoch)
     generator = epoch_generator(recipe.seed, epoch)
     batches = data.training_batches(recipe.data, settings.batch_size, generator, processes.device, processes.share)
+    done = epoch / settings.epochs
     trainee.train()
     losses: list[torch.Tensor] = []
     sizes: list[int] = []
     for step, (events, labels) in enumerate(batches):
         optimizer.zero_grad(set_to_none=True)
         with processes.autocast():
+            inputs = data.as_floats(events)
+            batch = {"lesson": None if trainee.teacher is None else trainee.teacher(inputs), "done": done}
             loss = recipe.gradient.gradients(
                 network,
-                data.as_floats(events),
-                lambda outputs, labels=labels: trainee.objective(outputs, labels),  # type: ignore[misc]
+                inputs,
+                lambda outputs, labels=labels, batch=batch: trainee.objective(replace(outputs, **batch), labels),  # type: ignore[misc]
                 processes.backward,
             )
         processes.average_gradients(trainee, optimizer)

@@ -15,6 +15,7 @@ class Plugin(Strict):
 
     kind:    the name in a recipe.
     source:  paper and equation, or who chose it.
+    needs_teacher: whether it learns from the network that the recipe's `teacher` names.
     needs:   capabilities that the *exported* network has to find on the target because of this method.
     A method may hook into the network in `attach`. Whatever it adds for training (heads, statistics tables, masks) is
     gone after `finalize`; the network's outputs in evaluation mode do not change by it.
@@ -22,6 +23,7 @@ class Plugin(Strict):
 
     kind: str
     source: ClassVar[str] = ""
+    needs_teacher: ClassVar[bool] = False
 
     @property
     def needs(self) -> frozenset[str]:

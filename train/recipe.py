@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from lavatube.train.augment import Augment
@@ -23,6 +23,7 @@ from lavatube.train.objectives.term import Term
 from lavatube.train.plugin import Plugin
 from lavatube.train.recipe_file import list_recipes, parse, read_recipe_file
 from lavatube.train.recipe_model import Natural, Number, OneOf, Positive, Strict, kind_of
+from lavatube.train.teachers.kinds import TEACHERS, TeacherSpec
 
 
 class Data(Augment):
@@ -73,6 +74,7 @@ class Recipe(Strict):
     neuron: NeuronSpec
     gradient: Annotated[GradientRule, OneOf(GRADIENTS)] = RateBased()
     objective: Annotated[list[Annotated[Term, OneOf(TERMS)]], Field(min_length=1)] = Field(default_factory=_only_labels)
+    teacher: Annotated[TeacherSpec, OneOf(TEACHERS)] | None = None
     optimizer: Optimizer
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     expected: Expected | None = None
@@ -87,6 +89,15 @@ class Recipe(Strict):
         if "cross_entropy" not in kinds:
             raise PydanticCustomError("no_labels", "cross_entropy among the terms")
         return terms
+
+    @model_validator(mode="after")
+    def _teacher_for_pupils(self) -> Recipe:
+        pupils = [method.kind for method in self.methods if method.needs_teacher]
+        if pupils and self.teacher is None:
+            raise PydanticCustomError("no_teacher", "a teacher for {kind} to learn from", {"kind": pupils[0]})
+        if self.teacher is not None and not pupils:
+            raise PydanticCustomError("no_pupil", "no teacher, as no method of this recipe learns from one")
+        return self
 
     @property
     def methods(self) -> tuple[Plugin, ...]:
@@ -114,8 +125,9 @@ def load_recipe(name_or_path: object) -> Recipe:
 
 def parse_recipe(value: Any, *, where: str) -> Recipe:
     """A checked Recipe from plain values, as YAML or a run's config.json hold them. raises: LavatubeError."""
-    kinds = tuple(kind_of(row) for rows in EXTENSION_POINTS.values() for row in rows)
-    return parse(Recipe, value, where=where, tags=(*LAYER_KINDS, *kinds), choices=EXTENSION_POINTS)
+    choices = {**EXTENSION_POINTS, "teacher": TEACHERS}
+    kinds = tuple(kind_of(row) for rows in choices.values() for row in rows)
+    return parse(Recipe, value, where=where, tags=(*LAYER_KINDS, *kinds), choices=choices)
 
 
 __all__ = ["Recipe", "list_recipes", "load_recipe", "parse_recipe"]

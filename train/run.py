@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
+from torch import nn
 
 from lavatube.errors import LavatubeError
 from lavatube.files import require_writable
@@ -23,6 +24,7 @@ from lavatube.train.optimization import make_optimizer
 from lavatube.train.processes import make_processes
 from lavatube.train.recipe import Recipe, load_recipe
 from lavatube.train.samples import EncodedData, prepare
+from lavatube.train.teachers.load import teacher_accuracy
 from lavatube.trained import TrainedNetwork, save_trained
 
 VALIDATE_EVERY = 5
@@ -40,6 +42,7 @@ def train(
     overwrite: bool = False,
     tensorboard: bool = False,
     on_samples: Callable[[int, int], object] | None = None,
+    teacher: nn.Module | None = None,
 ) -> TrainedNetwork:
     """Train a spiking network. The weights of the last epoch are kept; the test split decides nothing.
 
@@ -50,6 +53,7 @@ def train(
     on_samples: called after each step with (samples seen, samples of the whole run).
     overwrite: train again where a finished run is; its files are there until the first epoch is done.
     tensorboard: write the curves of history.csv to `out`/tensorboard as well.
+    teacher:   the module of a recipe's teacher of kind `module` or `onnx` (then as `read_onnx` returns it).
     raises:    LavatubeError for a bad recipe, data set or device, a finished folder, or another recipe's checkpoint.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
@@ -64,9 +68,12 @@ def train(
             resume = False
     with nullcontext() if folder is None or not processes.is_main else only_run_in(folder):
         data = prepare(recipe, data_dir)
-        trainee = Trainee(recipe, data).to(processes.device)
+        trainee = Trainee(recipe, data, teacher).to(processes.device)
         optimizer = make_optimizer(trainee, recipe.optimizer)
-        digest = hashlib.sha256(f"{recipe.digest()}|{data.dataset.sha256()}".encode()).hexdigest()
+        depends_on = [recipe.digest(), data.dataset.sha256()]
+        if trainee.teacher is not None:
+            depends_on.append(trainee.teacher.to(processes.device).sha256())
+        digest = hashlib.sha256("|".join(depends_on).encode()).hexdigest()
         epochs, size = recipe.optimizer.epochs, len(data.dataset.train.label)
         start, before = 0, 0.0
         if folder is not None and resume and checkpoint_path(folder).is_file():
@@ -144,6 +151,9 @@ def _finish(trainee: Trainee, recipe: Recipe, data: EncodedData, *, seconds: flo
         "device": str(next(network.parameters()).device),
         "torch": torch.__version__,
     }
+    if trainee.teacher is not None:
+        metrics["teacher_sha256"] = trainee.teacher.sha256()
+        metrics["teacher_test_accuracy"] = teacher_accuracy(trainee.teacher, data, data.dataset.test)
     return TrainedNetwork(recipe.model_dump(mode="json"), tensors, metrics)
 
 

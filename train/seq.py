@@ -38,6 +38,18 @@ class Seq:
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """What a frozen teacher makes of the same batch; nothing of it carries gradients.
+
+    logits:   [B, classes].
+    features: by the teacher's names, [B, ...]; those that a term asked for.
+    """
+
+    logits: torch.Tensor
+    features: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Outputs:
     """What the objective sees. Names are those of the modules in the network.
 
@@ -45,9 +57,13 @@ class Outputs:
     taps:   per stage, mean spikes (or currents) [B, ...], in the order of the network.
     rates:  per population, mean spikes [B, ...].
     biases: per normalisation, a function that gives [C]: what folding this batch's statistics would add to the current.
+    lesson: the teacher's view of the batch, where the recipe has a teacher.
+    done:   the share of the epochs that is over, 0 in the first one.
     """
 
     logits: torch.Tensor
     taps: dict[str, torch.Tensor] = field(default_factory=dict)
     rates: dict[str, torch.Tensor] = field(default_factory=dict)
     biases: dict[str, Callable[[], torch.Tensor]] = field(default_factory=dict)
+    lesson: Lesson | None = None
+    done: float = 0.0

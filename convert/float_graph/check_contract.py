@@ -17,6 +17,7 @@ LEAKY = (nir.LI, nir.LIF, nir.CubaLI, nir.CubaLIF)
 CUBA = (nir.CubaLI, nir.CubaLIF)
 INTEGRATE = (nir.I, nir.IF)
 POOLS = (nir.SumPool2d, nir.AvgPool2d)
+STATELESS = (nir.Affine, nir.Linear, nir.Scale, nir.Conv1d, nir.Conv2d, *POOLS, nir.Flatten)
 Rule = Callable[[Any, ExecutionContract], bool]
 
 # requirement: (the nodes that it is about, whether a node keeps it, what is asked for)
@@ -98,10 +99,9 @@ def ignored(graph: FloatGraph, contract: ExecutionContract) -> list[dict[str, st
 def silent_at_first(graph: FloatGraph) -> frozenset[str]:
     """Nodes without state that only see what recurrent edges carry: a recurrent synapse, before the first spike."""
     found: set[str] = set()
-    stateless = (nir.Affine, nir.Linear, nir.Scale, nir.Conv1d, nir.Conv2d, *POOLS, nir.Flatten)
     for name, node in graph.nodes.items():
         sources = graph.before(name)
-        if sources and isinstance(node, stateless):
+        if sources and isinstance(node, STATELESS):
             if all((source, name) in graph.feedback or source in found for source in sources):
                 found.add(name)
     return frozenset(found)

@@ -14,16 +14,15 @@ from lavatube.convert.float_graph.check_contract import check_contract, ignored,
 from lavatube.convert.float_graph.cost import Limits, check_cost
 from lavatube.convert.float_graph.graph import FloatGraph
 from lavatube.convert.float_graph.inputs import checked_inputs
-from lavatube.convert.float_graph.linear_maps import bias_of, linear_map
+from lavatube.convert.float_graph.linear_maps import linear_map
 from lavatube.convert.float_graph.population import POPULATIONS, SPIKING, Crossing, DelayLine, Population
-from lavatube.errors import LavatubeError, UnsupportedError
+from lavatube.convert.float_graph.voltage_biases import voltage_biases
+from lavatube.errors import LavatubeError
 from lavatube.float_trace import FloatTrace
 from lavatube.inputs import lengths_of
 from lavatube.trace import versions, within_length
 
 Progress = Callable[[int, int], None]
-WITH_BIAS = (nir.Affine, nir.Conv1d, nir.Conv2d)
-CUBA = (nir.CubaLI, nir.CubaLIF)
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")  # what becomes infinite is refused
@@ -168,39 +167,6 @@ class _Run:
         if self.contract.feedback_delay == 0 and isinstance(self.graph.nodes[source], SPIKING):
             return np.asarray(self.states[source].pending)  # leaves in this very timestep
         return self.last[source]
-
-
-def voltage_biases(graph: FloatGraph, contract: ExecutionContract) -> tuple[dict[str, np.ndarray], set[str]]:
-    """Where biases act on v itself: {population: what is added at every step}, and the synapses without their bias."""
-    offsets: dict[str, np.ndarray] = {}
-    bare: set[str] = set()
-    if contract.bias != "voltage":
-        return offsets, bare
-    for name, node in graph.nodes.items():
-        if not isinstance(node, WITH_BIAS) or not np.any(node.bias):
-            continue
-        after = [b for a, b in graph.edges if a == name]
-        cuba = [b for b in after if isinstance(graph.nodes[b], CUBA)]
-        if not cuba:
-            continue
-        if len(cuba) != len(after):
-            what = f"under contract {contract.name} a bias acts on v, but this node drives more than CubaLIF"
-            raise UnsupportedError(
-                what, where=f"{graph.path}:{name}", expected="one kind of target", got=", ".join(after)
-            )
-        bare.add(name)
-        for target in cuba:
-            bias = bias_of(node, len(graph.shapes[name]))
-            offsets[target] = offsets.get(target, 0) + _settled(graph.nodes[target], contract) * bias
-    return offsets, bare
-
-
-def _settled(node: Any, contract: ExecutionContract) -> np.ndarray:
-    """What one unit of constant input adds to v per step once the current has settled."""
-    part = Population("", node, contract, np.shape(node.r), 1).parts
-    assert part.current is not None
-    keep, gain = np.asarray(part.current.keep, np.float64), np.asarray(part.current.gain, np.float64)
-    return np.asarray(part.membrane.gain * gain / (1 - keep))
 
 
 def _small(value: np.ndarray) -> np.ndarray:

@@ -9,12 +9,23 @@ import numpy as np
 
 from lavatube import fixed_point as fp
 from lavatube.convert.post_training.encoding import Encoding
-from lavatube.convert.post_training.integers import CLOCK, Made
-from lavatube.convert.post_training.network import FloatNetwork
+from lavatube.convert.post_training.integers import Made, Weights
+from lavatube.convert.post_training.network import FloatNetwork, unique
 from lavatube.errors import UnsupportedError
 from lavatube.program import DenseNode, InputNode, NeuronNode, Node, ReadoutNode
 
 Edges = tuple[tuple[str, str], ...]
+
+
+def with_own_names(made: Sequence[Made], network: FloatNetwork) -> list[Made]:
+    """Synapses of the clock and parts of others are named after populations and nodes, which others may be called."""
+    used = dict(network.names)
+
+    def named(weights: Weights) -> Weights:
+        own = weights.name in network.names and not weights.pulse
+        return weights if own else replace(weights, name=unique(weights.name, used))
+
+    return [replace(one, weights=tuple(named(each) for each in one.weights)) for one in made]
 
 
 def assembled(
@@ -24,27 +35,30 @@ def assembled(
     bits = {node: each.bits for name, each in encodings.items() for node in each.inputs(name)}
     nodes: list[Node] = [InputNode(name, image(shape), bits[name]) for name, shape in network.inputs.items()]
     edges: list[tuple[str, str]] = []
-    if any(each.source == CLOCK for one in made for each in one.weights):
+    used = dict(network.names) | {each.name: 1 for one in made for each in one.weights}
+    clock, silent_name = unique("clock", used), unique("clock.none", used)
+    if any(each.pulse for one in made for each in one.weights):
         first = nodes[0]
         assert isinstance(first, InputNode)
         silent = np.zeros((1, int(np.prod(first.shape))), np.int16)
         bias = np.ones(1, np.int16)  # above the threshold of 0 at every timestep, whatever comes in
         nodes += [
-            DenseNode(f"{CLOCK}.none", first.shape, silent, 8, 0),
-            NeuronNode(CLOCK, (1,), fp.DECAY_MAX, fp.DECAY_MAX, 0, bias, 0),
+            DenseNode(silent_name, first.shape, silent, 8, 0),
+            NeuronNode(clock, (1,), fp.DECAY_MAX, fp.DECAY_MAX, 0, bias, 0),
         ]
-        edges += [(first.name, f"{CLOCK}.none"), (f"{CLOCK}.none", CLOCK)]
-    place = {name: -1 for name in (*network.inputs, CLOCK)} | {one.driven.name: i for i, one in enumerate(made)}
+        edges += [(first.name, silent_name), (silent_name, clock)]
+    place = {name: -1 for name in (*network.inputs, clock)} | {one.driven.name: i for i, one in enumerate(made)}
     for index, one in enumerate(made):
         for synapse, each in zip(one.synapses(), one.weights, strict=True):
-            delay = each.lag - (place[each.source] >= index)
+            source = clock if each.pulse else each.source
+            delay = each.lag - (place[source] >= index)
             if not 0 <= delay <= fp.DELAY_MAX:
                 expected = f"a delay of 0..{fp.DELAY_MAX} timesteps"
                 raise UnsupportedError(
                     "a synapse's delay", where=f"{where}:{each.name}", expected=expected, got=str(delay)
                 )
             nodes.append(replace(synapse, delay=delay))
-            edges += [(each.source, each.name), (each.name, one.node.name)]
+            edges += [(source, each.name), (each.name, one.node.name)]
         node = one.node
         nodes.append(replace(node, shape=image(node.shape), bias_mant=node.bias_mant.reshape(image(node.shape)))
                      if isinstance(node, NeuronNode) else node)  # fmt: skip

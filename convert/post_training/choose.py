@@ -10,11 +10,12 @@ import numpy as np
 
 from lavatube import fixed_point as fp
 from lavatube.contract import ExecutionContract
-from lavatube.convert.post_training.integers import CLOCK, Made, make
+from lavatube.convert.post_training.integers import Made, make
 from lavatube.convert.post_training.network import Driven
 from lavatube.errors import LavatubeError
 from lavatube.neuron_step import at_rest, step
 from lavatube.program import NeuronNode
+from lavatube.trace import within_length
 
 OCTAVE = 8  # candidates in each factor of 2 below the largest unit that fits
 OCTAVES = 2
@@ -26,10 +27,14 @@ Ends = tuple[int, int]
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the float network did. events: [T, B, ...] integers by source; output: spikes, or v of what never spikes."""
+    """What the float network did. events: [T, B, ...] integers by source; output: spikes, or v of what never spikes.
+
+    length: [B] timesteps that count; beyond it, events and output are 0.
+    """
 
     events: Mapping[str, np.ndarray]
     output: Mapping[str, np.ndarray]
+    length: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ def score(made: Made, calibration: Calibration) -> tuple[float, float]:
     state, events = at_rest(node, batch), np.zeros((steps, batch, *node.shape), np.int64)
     drive = np.zeros((steps, batch, math.prod(node.shape)), np.int64)
     for each in made.weights:
-        seen = np.ones((steps, batch, 1)) if each.source == CLOCK else calibration.events[each.source][:, :batch]
+        seen = np.ones((steps, batch, 1)) if each.pulse else calibration.events[each.source][:, :batch]
         late = np.zeros_like(seen)
         late[each.lag :] = seen[: steps - each.lag] if each.lag else seen
         operator = replace(each.operator, weight=each.integers.astype(np.float64))
@@ -107,6 +112,7 @@ def score(made: Made, calibration: Calibration) -> tuple[float, float]:
         state, done = step(node, state, drive[t].reshape(batch, *node.shape), t)
         events[t], voltages[t] = done.events, state.v
     truth = truth[:, :batch].reshape(events.shape)
+    events, voltages = (within_length(each, calibration.length[:batch]) for each in (events, voltages))
     if node.output == "none":
         v = voltages / (made.unit * (1 << fp.ACTIVATION_SHIFT))
         return float(np.abs(v - truth).sum() / max(np.abs(truth).sum(), 1e-12)), 0.0
@@ -124,9 +130,11 @@ def _largest(driven: Driven, settings: Settings, made: Callable[[float], Made], 
     ]
     largest = max(weights, default=0.0)
     threshold = _threshold(driven)
+    least = 1 / threshold if threshold else 0.0
     tops = ([fp.THRESHOLD_MAX / threshold] if threshold else []) + ([limit * 2.0**shift / largest] if largest else [])
+    _require_in_proportion(driven, max(min(tops, default=1.0), least), largest, f"{settings.where}:{driven.name}")
     unit = _whole(driven, min(tops, default=1.0))
-    least = 1 / threshold if threshold else unit * 2.0**-40
+    least = least or unit * 2.0**-40
     while not fits(made(unit)):
         if unit / 2 < least * 0.999:
             one = made(unit)
@@ -144,6 +152,20 @@ def _largest(driven: Driven, settings: Settings, made: Callable[[float], Made], 
         if larger <= min(tops, default=math.inf) and fits(made(larger)):
             return larger
     return unit
+
+
+def _require_in_proportion(driven: Driven, unit: float, largest: float, where: str) -> None:
+    """largest: of the weights. raises: LavatubeError where float64 has no number for what the unit makes of them."""
+    others = [fixed.value for fixed in driven.constants]
+    if driven.population is not None:
+        others += [driven.population.bias, np.asarray(driven.population.start)]
+    largest = max([largest, 1.0, *(float(np.abs(each).max()) for each in others)])
+    if not math.isfinite(unit * largest * (1 << fp.ACTIVATION_SHIFT)):
+        threshold = f"v_threshold {_threshold(driven):g}, " if _threshold(driven) else "weights "
+        raise LavatubeError(
+            "numbers that are too small, or too far apart, for one unit", where=where,
+            got=f"{threshold}beside {largest:g}", remedy="scale this population's weights, biases and threshold up",
+        )  # fmt: skip
 
 
 def _candidates(driven: Driven, settings: Settings, top: float) -> Iterator[float]:

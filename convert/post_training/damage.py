@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from lavatube import fixed_point as fp
-from lavatube.convert.post_training.integers import CLOCK, Made
+from lavatube.convert.post_training.integers import Made
 from lavatube.program import NeuronNode
 
 
 def records(made: Made, stage: str) -> list[dict[str, Any]]:
     """Of weights, biases, the start and the decays; {"stage", "layer", "what", ...} each."""
     found: list[dict[str, Any]] = []
-    for each in (each for each in made.weights if each.source != CLOCK):
+    for each in (each for each in made.weights if not each.pulse):
         wrong = np.abs(each.rounded - each.exact)
         if wrong.any():
             there = each.exact != 0
@@ -33,7 +33,7 @@ def records(made: Made, stage: str) -> list[dict[str, Any]]:
 
 def _bias_records(made: Made, stage: str) -> list[dict[str, Any]]:
     wrong = np.abs(made.used_bias - made.exact_bias)
-    pulses = [each for each in made.weights if each.source == CLOCK]
+    pulses = [each for each in made.weights if each.pulse]
     name, found = made.driven.name, list[dict[str, Any]]()
     if wrong.any():
         step = 1 << made.node.bias_exp if isinstance(made.node, NeuronNode) else 1

@@ -64,6 +64,9 @@ def encoding_of(name: str, value: np.ndarray | None, bits: int | None, where: st
     largest = float(value.max())
     if scale is None or (bits is not None and largest / scale > (1 << bits) - 1):
         scale = largest / ((1 << (bits or GRADED_BITS)) - 1)
+    if scale < np.finfo(np.float64).tiny:
+        expected = f"numbers above {np.finfo(np.float64).tiny:g}"
+        raise UnsupportedError("input values", where=f"{where}:{name}", expected=expected, got=f"{largest:g}")
     needed = max(round(largest / scale), 1).bit_length()
     if (bits or needed) > MESSAGE_BITS_MAX:
         expected = f"integers of {MESSAGE_BITS_MAX} bits"
@@ -83,6 +86,7 @@ def _grid(value: np.ndarray) -> float | None:
         ):
             return 2.0**-exponent
     step = float(value[value > 0].min())
-    counted = value / step
+    with np.errstate(over="ignore"):
+        counted = value / step
     on_it = largest / step < 1 << EXACT_BITS and np.abs(counted - np.rint(counted)).max() < CLOSE
     return step if on_it else None

@@ -17,7 +17,6 @@ from lavatube.convert.post_training.population import Deviation
 from lavatube.integer_layer import mantissas
 from lavatube.program import Conv2dNode, DenseNode, NeuronNode, ReadoutNode, SparseNode, Synapse
 
-CLOCK = "clock"  # the neuron that fires at every timestep: its synapses are biases that go through the current
 SPARSE_BELOW = 0.4  # share of weights that are not 0, for matrices that stand for other nodes
 SPARSE_SIZE = 1 << 14
 CHANNEL_SHIFTS = 4  # powers of two that the output channels of one synapse may have
@@ -27,7 +26,10 @@ Ends = tuple[int, int]
 
 @dataclass(frozen=True)
 class Weights:
-    """a = (sum of integers * s) << shift; `exact`: what the integers stand for, in activation units."""
+    """a = (sum of integers * s) << shift; `exact`: what the integers stand for, in activation units.
+
+    pulse: a bias that goes through the current; it comes from the clock, a neuron that fires at every timestep.
+    """
 
     name: str
     source: str
@@ -36,6 +38,7 @@ class Weights:
     integers: np.ndarray
     shift: int
     exact: np.ndarray
+    pulse: bool = False
 
     @property
     def rounded(self) -> np.ndarray:
@@ -60,7 +63,7 @@ class Made:
     @property
     def is_exact(self) -> bool:
         """Whether weights, biases and the start are what they were, scaled (decays and states are another matter)."""
-        same = all(np.array_equal(each.rounded, each.exact) for each in self.weights if each.source != CLOCK)
+        same = all(np.array_equal(each.rounded, each.exact) for each in self.weights if not each.pulse)
         same = same and all(np.array_equal(last.rounded, last.exact) for last in self.last_pulses().values())
         start = self.node.v_initial if isinstance(self.node, NeuronNode) else 0
         return same and np.array_equal(self.exact_bias, self.used_bias) and abs(start - self.exact_start) in (0, 1)
@@ -68,13 +71,13 @@ class Made:
     @property
     def error(self) -> float:
         """Of all weights together: squared error over squared size."""
-        pairs = [(each.rounded, each.exact) for each in self.weights if each.source != CLOCK]
+        pairs = [(each.rounded, each.exact) for each in self.weights if not each.pulse]
         size = sum(float((exact**2).sum()) for _, exact in pairs)
         return sum(float(((got - exact) ** 2).sum()) for got, exact in pairs) / size if size else 0.0
 
     def last_pulses(self) -> dict[int, Weights]:
         """{lag: the last of the synapses that carry biases; what it does not hold is lost}"""
-        return {each.lag: each for each in self.weights if each.source == CLOCK}
+        return {each.lag: each for each in self.weights if each.pulse}
 
     def synapses(self) -> list[Synapse]:
         """Nodes without their delays, in order of `weights`."""
@@ -82,7 +85,10 @@ class Made:
 
     def violations(self, events: Mapping[str, Ends], num_steps: int, overflow: str, target: str) -> list[str]:
         """Registers that may overflow. events: ranges by source."""
-        inbound = [(node, events[each.source]) for node, each in zip(self.synapses(), self.weights, strict=True)]
+        inbound = [
+            (node, (0, 1) if each.pulse else events[each.source])
+            for node, each in zip(self.synapses(), self.weights, strict=True)
+        ]
         bound = bound_layer(self.node, inbound, num_steps)
         found = bound.violations()
         if target == "loihi1" and bound.fits_dendrite is False:
@@ -219,7 +225,7 @@ def _pulses(driven: Driven, value: np.ndarray, lag: int, limit: int, count: int)
             break
         operator = Operator("dense", left, (1,), (size,))
         name = f"{driven.name[:80]}.{part}" + (f".{count}" if count else "")
-        found.append(_weights(name, CLOCK, lag, operator, left, limit))
+        found.append(replace(_weights(name, "", lag, operator, left, limit), pulse=True))
         left = left - found[-1].rounded
     return found
 

@@ -9,10 +9,10 @@ import nir
 import numpy as np
 
 from lavatube.contract import ExecutionContract
-from lavatube.convert.float_graph.check_contract import check_contract
+from lavatube.convert.float_graph.check_contract import CUBA, check_contract
 from lavatube.convert.float_graph.graph import FloatGraph, Shape
 from lavatube.convert.float_graph.population import POPULATIONS, SPIKING
-from lavatube.convert.float_graph.simulate import voltage_biases
+from lavatube.convert.float_graph.voltage_biases import voltage_biases
 from lavatube.convert.post_training.operators import Operator, identity, operator_of
 from lavatube.convert.post_training.paths import Constant, Way, Ways
 from lavatube.convert.post_training.population import FloatPopulation, float_population, threshold_population
@@ -42,14 +42,19 @@ class Driven:
 
 @dataclass(frozen=True)
 class FloatNetwork:
-    """inputs: {name: shape}. driven: in order of execution, read-outs of sums last. reads: {read-out: population}."""
+    """inputs: {name: shape}. driven: in order of execution, read-outs of sums last. reads: {read-out: population}.
+
+    names: those that are taken, for `unique`.
+    """
 
     inputs: Mapping[str, Shape]
     driven: tuple[Driven, ...]
     reads: Mapping[str, str]
     unread: tuple[str, ...]
+    names: Mapping[str, int]
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")  # what becomes infinite is refused
 def float_network(graph: FloatGraph, contract: ExecutionContract) -> FloatNetwork:
     """raises: UnsupportedError naming the node and the remedy, for what no program computes."""
     check_contract(graph, contract)
@@ -63,11 +68,16 @@ def float_network(graph: FloatGraph, contract: ExecutionContract) -> FloatNetwor
         shape, where = tuple(graph.shapes[name]), f"{graph.path}:{name}"
         if isinstance(node, nir.Output):
             found, constants = ways.into(name)
-            if (source := _plain(graph, found, constants)) is not None:
+            if (source := _plain(graph, contract, found, constants)) is not None:
                 reads[name] = source
                 continue
             sums.append(_driven(graph, name, shape, None, found, constants, used))
         elif isinstance(node, (*POPULATIONS, nir.Threshold)):
+            if len(shape) > 3:
+                raise UnsupportedError(
+                    "a population's shape", where=where, expected="1 to 3 axes", got=str(shape),
+                    remedy="put a Flatten before it",
+                )  # fmt: skip
             found, constants = ways.into(name)
             if isinstance(node, nir.Threshold):
                 population = threshold_population(name, node, contract, shape, where)
@@ -76,13 +86,23 @@ def float_network(graph: FloatGraph, contract: ExecutionContract) -> FloatNetwor
                     name, node, contract, shape, offset=offsets.get(name), where=where,
                     recurrent=any(source == name for source, _ in graph.feedback),
                 )  # fmt: skip
-            if contract.current_order == "old" and population.stores_current:
+            if contract.current_order == "old" and isinstance(node, CUBA):
                 found = [Way(way.source, way.lag + 1, way.path) for way in found]
                 constants = [Constant(fixed.value, fixed.lag + 1) for fixed in constants]
             driven.append(_driven(graph, name, shape, population, found, constants, used))
     kept, unread = _needed(driven, sums, reads)
+    seen = {synapse.source for each in (*kept, *sums) for synapse in each.synapses}
+    if idle := [name for name in graph.inputs if name not in seen]:
+        raise UnsupportedError(
+            "an input that nothing read by an Output depends on", where=f"{graph.path}:{idle[0]}",
+            remedy="leave it out of the file, or connect what it leads to to an Output",
+        )  # fmt: skip
     return FloatNetwork(
-        {name: tuple(graph.shapes[name]) for name in graph.inputs}, (*kept, *sums), reads, tuple(unread)
+        {name: tuple(graph.shapes[name]) for name in graph.inputs},
+        (*kept, *sums),
+        reads,
+        tuple(unread),
+        used,
     )
 
 
@@ -98,12 +118,13 @@ def _driven(
             kind = type(graph.nodes[way.source]).__name__
             raise UnsupportedError(
                 "a voltage drives a node; what travels on Loihi is spikes", where=f"{graph.path}:{way.source}",
-                expected="a spiking neuron, or a read-out by an Output", got=f"{kind} into {name}",
+                expected="a spiking neuron, or an Output that reads it at once", got=f"{kind} into {name}",
                 remedy="use IF, LIF or CubaLIF there, or fold it away",
             )  # fmt: skip
         before = tuple(graph.shapes[way.source])
         operator = operator_of(way.path, before, where) if way.path else identity(before)
-        synapses.append(FloatSynapse(_unique(way, name, used), way.source, operator.scaled(gain, shape), way.lag))
+        called = unique(way.name if way.path else f"{way.source}.to.{name}"[-90:].lstrip(".-"), used)
+        synapses.append(FloatSynapse(called, way.source, operator.scaled(gain, shape), way.lag))
     fixed = [Constant(np.broadcast_to(each.value * gain, shape), each.lag) for each in constants]
     return Driven(name, shape, population, tuple(synapses), tuple(fixed))
 
@@ -114,8 +135,8 @@ def _names(graph: FloatGraph) -> dict[str, int]:
     return {name: 1 for name, node in graph.nodes.items() if isinstance(node, kinds)}
 
 
-def _unique(way: Way, target: str, used: dict[str, int]) -> str:
-    name = way.name if way.path else f"{way.source}.to.{target}"[-90:].lstrip(".-")
+def unique(name: str, used: dict[str, int]) -> str:
+    """The name, or one like it, that nothing else has; from now on it is taken."""
     while name in used:
         used[name] += 1
         name = f"{name[:90]}.{used[name]}"
@@ -123,12 +144,15 @@ def _unique(way: Way, target: str, used: dict[str, int]) -> str:
     return name
 
 
-def _plain(graph: FloatGraph, ways: list[Way], constants: list[Constant]) -> str | None:
+def _plain(
+    graph: FloatGraph, contract: ExecutionContract, ways: list[Way], constants: list[Constant]
+) -> str | None:  # fmt: skip
     """The population that an Output reads as it is, if it does."""
     if len(ways) != 1 or constants or any(not isinstance(node, nir.Flatten) for _, node, _ in ways[0].path):
         return None
     source = graph.nodes[ways[0].source]
-    return ways[0].source if isinstance(source, (nir.Threshold, *POPULATIONS)) and ways[0].lag <= 1 else None
+    at_once = ways[0].lag == (contract.output_lag if isinstance(source, SPIKING) else 0)
+    return ways[0].source if isinstance(source, (nir.Threshold, *POPULATIONS)) and at_once else None
 
 
 def _needed(driven: list[Driven], sums: list[Driven], reads: Mapping[str, str]) -> tuple[list[Driven], list[str]]:

@@ -99,6 +99,8 @@ class Operator:
 def identity(shape: Shape) -> Operator:
     """Events that pass as they are: one group for each channel."""
     image = (shape[0], 1, shape[1]) if len(shape) == 2 else (*shape, 1, 1)[:3]
+    if len(shape) > 3:
+        image = (math.prod(shape), 1, 1)
     return Operator("conv2d", np.ones((image[0], 1, 1, 1)), image, image, groups=image[0])
 
 

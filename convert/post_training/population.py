@@ -39,6 +39,7 @@ class FloatPopulation:
     bias:       (shape) on v itself. start: (shape) v before the first step.
     at_least:   spikes where v >= threshold. has_current: its input passes through a current, be it of one timestep.
     refractory: timesteps after a spike whose input is lost to v.
+    own_states: u and v are those of the contract, times one factor for all neurons: they lose the same fractions.
     """
 
     name: str
@@ -53,6 +54,7 @@ class FloatPopulation:
     at_least: bool
     has_current: bool
     refractory: int
+    own_states: bool
     deviations: tuple[Deviation, ...] = field(default=())
 
     @property
@@ -61,8 +63,8 @@ class FloatPopulation:
 
     @property
     def memoryless(self) -> bool:
-        """v is of this timestep alone."""
-        return not self.has_current and bool(self.keep_v.max() == 0)
+        """v and whether it spikes are of this timestep alone."""
+        return not self.has_current and not self.refractory and bool(self.keep_v.max() == 0)
 
     def registers(self) -> np.ndarray:
         """[neurons, 3]: du, dv (4096: keeps nothing) and the start; a population of a program has one row."""
@@ -88,7 +90,7 @@ def threshold_population(
     gain = limit / limits if limit else np.ones(shape)
     zero = np.zeros(shape)
     return FloatPopulation(
-        name, shape, gain, zero, zero, limit, zero, zero, "zero", contract.comparator == ">=", False, 0
+        name, shape, gain, zero, zero, limit, zero, zero, "zero", contract.comparator == ">=", False, 0, True
     )
 
 
@@ -105,6 +107,7 @@ def float_population(
     parts = stepper.parts
     keep_v, gain, bias = _one_form(parts.membrane, shape)
     keep_u = np.zeros(shape)
+    own_states = parts.membrane.step is None
     if parts.current is not None:
         keep_u, gain_u, pull_u = _one_form(parts.current, shape)
         settled = pull_u / np.where(keep_u < 1, 1 - keep_u, 1)  # where the current rests
@@ -112,6 +115,7 @@ def float_population(
             raise _refusal(
                 "a current that does not start where it rests", where, "v_leak 0", "v_leak", "set v_leak to 0"
             )
+        own_states = own_states and not np.any(settled) and bool(np.all(gain == 1))
         bias, gain = bias + gain * settled, gain * gain_u
     if offset is not None:
         bias = bias + np.broadcast_to(offset, shape)
@@ -127,7 +131,11 @@ def float_population(
             raise _refusal(what, where, "above 0", f"{limits.min():g}", "raise v_threshold or lower v_reset")
         each = float(limits.flat[0]) / limits
         gain, bias, start = gain * each, bias * each, start * each
+        own_states = own_states and bool(np.all(each == 1)) and (parts.reset != "v_reset" or not np.any(parts.v_reset))
     reset, deviations = _reset(name, node, contract, stepper, float(keep_v.min()), where)
+    refractory = 1 if stepper.when == "instead" and reset == "zero" else 0
+    if parts.current is None and not refractory:
+        start = np.where(keep_v > 0, start, 0.0)  # else forgotten at once; it starts anew at every timestep
     clip = contract.if_lower_clip if isinstance(node, nir.IF) else contract.lower_clip
     if limits is not None and clip != "none":
         clip_field = "if_lower_clip" if isinstance(node, nir.IF) else "lower_clip"
@@ -138,9 +146,8 @@ def float_population(
         change = {"spikes_per_step": "one", "comparator": ">="}
         deviations.append(Deviation(name, "one spike in a timestep, where the contract allows several", change))
     return FloatPopulation(
-        name, shape, gain, keep_u, keep_v, None if limits is None else float(limits.flat[0]), bias,
-        start, reset, at_least, parts.current is not None,
-        1 if stepper.when == "instead" and reset == "zero" else 0, tuple(deviations),
+        name, shape, gain, keep_u, keep_v, None if limits is None else float(limits.flat[0]), bias, start, reset,
+        at_least, parts.current is not None, refractory, own_states, tuple(deviations),
     )  # fmt: skip
 
 

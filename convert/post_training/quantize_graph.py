@@ -12,18 +12,22 @@ import numpy as np
 from lavatube.contract import LOIHI, ExecutionContract
 from lavatube.convert.float_graph.check_contract import ignored
 from lavatube.convert.float_graph.graph import FloatGraph
+from lavatube.convert.float_graph.inputs import checked_inputs
 from lavatube.convert.float_graph.simulate import simulate
-from lavatube.convert.post_training.assemble import assembled
+from lavatube.convert.post_training.assemble import assembled, with_own_names
 from lavatube.convert.post_training.choose import Calibration, Settings, choose
 from lavatube.convert.post_training.damage import records
 from lavatube.convert.post_training.encoding import Encoding, encoding_of, events_of, negative_of
-from lavatube.convert.post_training.integers import CLOCK, Made, units_of
-from lavatube.convert.post_training.network import FloatNetwork, float_network
+from lavatube.convert.post_training.integers import Made, units_of
+from lavatube.convert.post_training.network import FloatNetwork, float_network, unique
 from lavatube.convert.post_training.population import Deviation
-from lavatube.convert.post_training.split import Parts, split, unused
+from lavatube.convert.post_training.split import Parts, split
 from lavatube.errors import LavatubeError
+from lavatube.fixed_point import ACTIVATION_SHIFT
 from lavatube.float_trace import FloatTrace
+from lavatube.inputs import lengths_of
 from lavatube.program import LoihiProgram, NeuronNode, Overflow
+from lavatube.trace import within_length
 
 STEPS_DEFAULT = 128
 BITS = (2, 8)
@@ -45,8 +49,9 @@ def quantize_graph(
     """Choose integers for every population; see docs/nir.md.
 
     data:   {input node: [T, B, ...] real numbers}: the units are chosen by the spikes of the float network on it.
-    length: [B] steps of each sample. num_steps: that the program is made for (and proven, where it has no leak); by
-            default the data's, without data STEPS_DEFAULT.
+    length: [B] steps of each sample; what is beyond is not looked at.
+    num_steps: that the program is made for (and proven, where it has no leak); by default the data's, without data
+            STEPS_DEFAULT.
     stage:  of the records of rounding: "quantize", or "lower" where nobody asked for it. Where the program computes
             something else than the contract, a record's stage is "lower".
     raises: UnsupportedError for what no program computes, LavatubeError for bad data or registers that cannot hold it.
@@ -54,6 +59,11 @@ def quantize_graph(
     if not BITS[0] <= weight_bits <= BITS[1]:
         raise LavatubeError("--weight-bits", expected=f"{BITS[0]}..{BITS[1]}", got=str(weight_bits))
     network, parts = split(float_network(graph, contract), graph.path)
+    if data is not None:
+        data = checked_inputs(graph, data)
+        steps_given, batch = next(iter(data.values())).shape[:2]
+        lengths = lengths_of(None if length is None else np.asarray(length), steps_given, batch, graph.path)
+        data = {name: within_length(value, lengths) for name, value in data.items()}
     encodings = {
         name: encoding_of(name, None if data is None else data[name], input_bits, graph.path) for name in network.inputs
     }
@@ -66,6 +76,7 @@ def quantize_graph(
     )  # fmt: skip
     calibration = None if trace is None else _calibration(network, parts, trace, encodings)
     made = [choose(driven, settings, calibration) for driven in network.driven]
+    made = with_own_names(made, network)
     nodes, edges = assembled(network, made, encodings, graph.path)
     lossy = [*_assumed(graph, contract, network, num_steps is None and trace is None, steps)]
     lossy += [
@@ -87,27 +98,25 @@ def quantize_graph(
 def _with_negatives(network: FloatNetwork, encodings: Mapping[str, Encoding], where: str) -> FloatNetwork:
     """The same with a second input, and its synapses, beside each input that has negative numbers."""
     signed = {name for name, each in encodings.items() if each.signed}
-    used = {*network.inputs, *network.reads, *(each.name for each in network.driven)}
-    used |= {synapse.name for each in network.driven for synapse in each.synapses}
-    inputs, driven = dict(network.inputs), []
+    used, inputs, driven = dict(network.names), dict(network.inputs), []
     for name in signed:
         if (taken := negative_of(name)) in used:
             remedy = "give that node another name"
             raise LavatubeError("no name for the negative part of an input", where=where, got=taken, remedy=remedy)
-        inputs[negative_of(name)] = network.inputs[name]
-    used |= set(inputs)
+        inputs[taken] = network.inputs[name]
+        used[taken] = 1
     for each in network.driven:
         more = [
-            replace(synapse, name=unused(f"{synapse.name[:85]}.neg", used), source=negative_of(synapse.source))
+            replace(synapse, name=unique(f"{synapse.name[:85]}.neg", used), source=negative_of(synapse.source))
             for synapse in each.synapses if synapse.source in signed
         ]  # fmt: skip
         driven.append(replace(each, synapses=(*each.synapses, *more)))
-    return replace(network, inputs=inputs, driven=tuple(driven))
+    return replace(network, inputs=inputs, driven=tuple(driven), names=used)
 
 
 def _ranges(network: FloatNetwork, encodings: Mapping[str, Encoding]) -> dict[str, tuple[int, int]]:
     found = {node: (0, (1 << each.bits) - 1) for name, each in encodings.items() for node in each.inputs(name)}
-    return found | {CLOCK: (0, 1)} | {each.name: (0, 1) for each in network.driven if each.population is not None}
+    return found | {each.name: (0, 1) for each in network.driven if each.population is not None}
 
 
 def _calibration(
@@ -127,7 +136,7 @@ def _calibration(
     names = {each.name for each in network.driven}
     spikes = {name: value for name, value in by_part(trace.spikes).items() if name in names}
     voltages = {name: value for name, value in trace.v.items() if name in names and name not in spikes}
-    return Calibration({**events, **spikes}, {**spikes, **voltages})
+    return Calibration({**events, **spikes}, {**spikes, **voltages}, trace.length)
 
 
 def _assumed(
@@ -150,12 +159,11 @@ def _deviations(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Where the program computes something else than the contract, and what that alone does to the spikes."""
     found = [each for one in made for each in one.deviations]
-    if contract.state_rounding == "none":
-        found += [
-            Deviation(one.node.name, "decayed states lose their fraction", {})
-            for one in made
-            if isinstance(one.node, NeuronNode) and _decays(one.node)
-        ]
+    if contract.state_rounding != "integer-grid":
+        what = "decayed states lose " + ("their" if contract.state_rounding == "none" else "another") + " fraction"
+        found += [Deviation(one.node.name, what, {}) for one in made
+                  if isinstance(one.node, NeuronNode) and _decays(one.node)
+                  and not _truncates_alike(one, contract)]  # fmt: skip
     if contract.output_lag:
         found += [Deviation(name, "counts the spikes decided in the last timestep, which leave after it", {})
                   for one in made if (name := one.node.name) and isinstance(one.node, NeuronNode)]  # fmt: skip
@@ -181,6 +189,13 @@ def _deviations(
 
 def _decays(node: NeuronNode) -> bool:
     return node.du < 4095 or (node.dv > 0 and node.reset_interval != 1)
+
+
+def _truncates_alike(made: Made, contract: ExecutionContract) -> bool:
+    """Whether what the program drops at a decay is what the contract drops: a unit of v is one of the register."""
+    if contract.state_rounding != "toward-zero" or made.unit * (1 << ACTIVATION_SHIFT) != 1:
+        return False
+    return made.driven.population is not None and made.driven.population.own_states
 
 
 def _counts(spikes: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lavatube.convert.post_training.network import Driven, FloatNetwork, FloatSynapse
+from lavatube.convert.post_training.network import Driven, FloatNetwork, FloatSynapse, unique
 from lavatube.convert.post_training.operators import Operator, Part, Shape
 from lavatube.convert.post_training.paths import Constant
 from lavatube.errors import UnsupportedError
@@ -22,8 +22,7 @@ def split(network: FloatNetwork, where: str) -> tuple[FloatNetwork, Parts]:
 
     raises: UnsupportedError for too many parts, or for a population whose voltage an Output reads.
     """
-    used = {*network.inputs, *network.reads, *(each.name for each in network.driven)}
-    used |= {synapse.name for each in network.driven for synapse in each.synapses}
+    used = dict(network.names)
     parts = {each.name: found for each in network.driven if (found := _parts(each, used, where))}
     if not parts:
         return network, {}
@@ -43,7 +42,7 @@ def split(network: FloatNetwork, where: str) -> tuple[FloatNetwork, Parts]:
             "too many synapses between the parts of populations", where=where, expected=f"at most {SYNAPSES_MAX}",
             got=str(count), remedy="round the time constants to fewer values",
         )  # fmt: skip
-    return replace(network, driven=tuple(driven), reads=reads), parts
+    return replace(network, driven=tuple(driven), reads=reads, names=used), parts
 
 
 def joined(spikes: Mapping[str, np.ndarray], parts: tuple[Part, ...], shape: Shape) -> np.ndarray:
@@ -55,11 +54,13 @@ def joined(spikes: Mapping[str, np.ndarray], parts: tuple[Part, ...], shape: Sha
     return room.reshape(*room.shape[:2], *shape)
 
 
-def _parts(driven: Driven, used: set[str], where: str) -> tuple[Part, ...]:
+def _parts(driven: Driven, used: dict[str, int], where: str) -> tuple[Part, ...]:
     """() for one that can stay whole."""
     if driven.population is None:
         return ()
     rows = driven.population.registers()
+    if not np.all(np.isfinite(rows)):
+        return ()  # `choose` refuses it
     values, first, group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
     if len(values) == 1:
         return ()
@@ -78,11 +79,11 @@ def _parts(driven: Driven, used: set[str], where: str) -> tuple[Part, ...]:
         if whole:
             chosen = np.flatnonzero(channels[:, 0] == number)
             shape = (len(chosen), *driven.shape[1:])
-        found.append(Part(unused(f"{driven.name}.{len(found)}", used), index, shape, chosen))
+        found.append(Part(unique(f"{driven.name}.{len(found)}", used), index, shape, chosen))
     return tuple(found)
 
 
-def _split(driven: Driven, parts: Parts, used: set[str]) -> list[Driven]:
+def _split(driven: Driven, parts: Parts, used: dict[str, int]) -> list[Driven]:
     """A population or read-out as its parts, driven by the parts of its sources."""
     made = []
     for part in parts.get(driven.name, (None,)):
@@ -96,7 +97,7 @@ def _split(driven: Driven, parts: Parts, used: set[str]) -> list[Driven]:
                 name = synapse.source if source is None else source.name
                 synapses.append(FloatSynapse(synapse.name, name, operator, synapse.lag))
         if part is not None or any(each.source in parts for each in driven.synapses):
-            synapses = [replace(each, name=unused(each.name, used)) for each in synapses]
+            synapses = [replace(each, name=unique(each.name, used)) for each in synapses]
         if part is None:
             made.append(replace(driven, synapses=tuple(synapses)))
             continue
@@ -121,7 +122,7 @@ def _without_nothing(driven: list[Driven]) -> list[Driven]:
     return found
 
 
-def _gathered(readout: str, parts: tuple[Part, ...], used: set[str]) -> Driven:
+def _gathered(readout: str, parts: tuple[Part, ...], used: dict[str, int]) -> Driven:
     """A read-out of the spikes of all parts: their sum over the timesteps, each in its place."""
     size = sum(len(part.index) for part in parts)
     synapses = []
@@ -129,18 +130,9 @@ def _gathered(readout: str, parts: tuple[Part, ...], used: set[str]) -> Driven:
         weight = np.zeros((size, len(part.index)))
         weight[part.index, np.arange(len(part.index))] = 1.0
         operator = Operator("dense", weight, part.shape, (size,), composed=True)
-        name = unused(f"{part.name}.to.{readout}"[-90:].lstrip(".-"), used)
+        name = unique(f"{part.name}.to.{readout}"[-90:].lstrip(".-"), used)
         synapses.append(FloatSynapse(name, part.name, operator, 0))
     return Driven(readout, (size,), None, tuple(synapses), ())
-
-
-def unused(name: str, used: set[str]) -> str:
-    """A name that is not in `used`, and is then."""
-    found, number = name[:90], 1
-    while found in used:
-        found, number = f"{name[:90]}.{number}", number + 1
-    used.add(found)
-    return found
 
 
 def _refusal(parts: tuple[Part, ...], where: str, expected: str) -> UnsupportedError:

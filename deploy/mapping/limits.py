@@ -9,6 +9,7 @@ from typing import Any
 
 from lavatube.errors import LavatubeError
 from lavatube.files import read_json
+from lavatube.shipped import find_shipped, list_shipped
 
 SHIPPED = Path(__file__).parent / "limits"
 GRADES = ("documented", "observed", "inferred")  # best first
@@ -90,16 +91,12 @@ class ChipLimits:
 
 def list_limits() -> list[str]:
     """Names of the shipped limits."""
-    return sorted(path.stem for path in SHIPPED.glob("*.json"))
+    return list_shipped(SHIPPED)
 
 
 def load_limits(name: str | Path) -> ChipLimits:
     """Shipped limits by name, or a file. raises: LavatubeError naming the entry and the rule."""
-    path = SHIPPED / f"{name}.json" if str(name) in list_limits() else Path(name)
-    if not path.is_file():
-        raise LavatubeError(
-            "no such limits", expected="a JSON file or one of " + ", ".join(list_limits()), got=str(name)
-        )
+    path = find_shipped(SHIPPED, name, what="limits")
     return parse_limits(read_json(path, kind="limits of a chip"), where=str(path))
 
 

@@ -18,7 +18,8 @@ def count(program: LoihiProgram, trace: SpikeTrace, placement: Placed | None = N
 
     Counts of parts of the samples add up (`+`), so a long recording can be counted part by part.
     placement: the cores of the neurons, for messages and hops.
-    raises: LavatubeError if the trace does not have the program's layers and shapes, or the placement its populations.
+    raises: LavatubeError if the trace does not have the program's layers, shapes and events, or the placement its
+    populations.
     """
     steps = count_steps(program, trace)
     layers = {

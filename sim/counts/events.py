@@ -11,14 +11,21 @@ from lavatube.trace import SpikeTrace
 
 
 def check_fits(program: LoihiProgram, trace: SpikeTrace) -> None:
-    """raises: LavatubeError if the trace is of another program, or has other layers or shapes."""
+    """raises: LavatubeError if the trace is of another program, or has other layers, shapes or events."""
     made_by = trace.meta.get("program_sha256")
     if made_by is not None and made_by != program_sha256(program):
         raise LavatubeError("the trace is not one of this program", where="counts", got=f"program {str(made_by)[:12]}")
     wanted = {node.name: node.shape for node in program.sources}
-    got = {name: value.shape[2:] for name, value in {**trace.inputs, **trace.spikes}.items()}
+    held = {**trace.inputs, **trace.spikes}
+    got = {name: value.shape[2:] for name, value in held.items()}
     if wanted != got:
         raise LavatubeError("the trace is not one of this program", where="counts", expected=str(wanted), got=str(got))
+    for node in program.sources:
+        low, high = node.event_range
+        least, most = int(held[node.name].min(initial=0)), int(held[node.name].max(initial=0))
+        if least < low or most > high:
+            what, got_range = "the trace is not one of this program", f"{least}..{most}"
+            raise LavatubeError(what, where=node.name, expected=f"events {low}..{high}", got=got_range)
 
 
 def events_of(source: Source, trace: SpikeTrace, samples: slice = slice(None)) -> np.ndarray:

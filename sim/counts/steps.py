@@ -24,7 +24,7 @@ def layer_name(program: LoihiProgram, target: Target) -> str:
 def count_steps(program: LoihiProgram, trace: SpikeTrace) -> dict[str, Steps]:
     """{layer: {term: [T, B] int64}}; beyond a sample's length all are zero. Terms as in `LayerCounts`.
 
-    raises: LavatubeError if the trace does not have the program's layers and shapes.
+    raises: LavatubeError if the trace does not have the program's layers, shapes and events.
     """
     check_fits(program, trace)
     within = alive(trace)

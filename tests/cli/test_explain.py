@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
+from report_folders import make_program
 
 from lavatube import fixed_point
 from lavatube.cli.app import invoke
-from lavatube.program import DenseNode, InputNode, LoihiProgram, NeuronNode, ReadoutNode
 from lavatube.program_file import program_sha256, save_program
 from lavatube.sim.parity import parity
 from lavatube.sim.run import run
@@ -20,16 +19,7 @@ from lavatube.trace import save_trace
 
 @pytest.fixture
 def program():
-    rng = np.random.default_rng(0)
-    nodes = (
-        InputNode("input", (12,), 4),
-        DenseNode("into_hidden", (12,), (rng.integers(-40, 60, (10, 12)) * 2).astype(np.int16), 8, -2),
-        NeuronNode("hidden", (10,), 4095, 400, 150, np.zeros(10, np.int16), 0),
-        DenseNode("into_output", (10,), (rng.integers(-40, 60, (3, 10)) * 2).astype(np.int16), 8, 0),
-        ReadoutNode("output", np.zeros(3, np.int64)),
-    )
-    names = [node.name for node in nodes]
-    return LoihiProgram(nodes, tuple(pairwise(names)), 12, {"kind": "test", "sha256": ""})
+    return make_program()
 
 
 @pytest.fixture

@@ -52,6 +52,34 @@ def test_parts_are_refused_where_an_engine_needs_the_whole(folder, capsys):
     assert not (folder / "t.npz").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("run", "program.safetensors", "--input", "same.h5", "--out", "same.h5"), "input and out"),
+        (("run", "program.safetensors", "--input", "x.npz", "--out", "x.npz"), "input and out"),
+        (("run", "program.safetensors", "--input", "x.npz", "--out", "z.npz", "--counts", "z.npz"), "out and counts"),
+        (
+            ("run", "program.safetensors", "--input", "x.npy", "--no-trace", "--counts", "linked.npy"),
+            "input and counts",
+        ),
+        (("run", "program.safetensors", "--input", "x.npz", "--out", "program.safetensors"), "program and out"),
+        (("run", "program.safetensors", "--input", "x.npz", "--backend", "float", "--out", "x.npz"), "input and out"),
+        (("parity", "same.h5", "x.npz", "--out", "same.h5"), "trace and out"),
+        (("parity", "program.safetensors", "--data", "x.npz", "--against", "fast", "--out", "x.npz"), "data and out"),
+    ],
+)
+def test_a_file_that_is_read_is_never_written_and_none_is_written_twice(given, words, folder, capsys):
+    import h5py
+
+    with h5py.File(folder / "same.h5", "w") as handle:
+        handle["input"] = np.load(folder / "x.npy")
+    (folder / "linked.npy").symlink_to("x.npy")
+    before = {each.name: each.read_bytes() for each in folder.iterdir()}
+    assert call(folder, *given) == 2
+    assert f"{words} are one file" in capsys.readouterr().err
+    assert {each.name: each.read_bytes() for each in folder.iterdir()} == before
+
+
 def test_a_changed_bit_of_a_trace_file_is_found(folder, capsys):
     import h5py
 

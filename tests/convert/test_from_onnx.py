@@ -219,6 +219,16 @@ REFUSED = {
         [node("Add", "x", "b", out="a"), node("Relu", "a", out="b")], {}, "no cycle, got b",
     ),
     "NaN": ([node("Conv", "x", "w")], {"w": W * np.nan}, "NaN or infinity"),
+    "NaN as a constant": (
+        [onnx.helper.make_node("Constant", [], ["l"], value_float=np.nan), node("Clip", "x", "l")], {}, "holds NaN",
+    ),
+    "a bias beyond float32": (
+        [node("Cast", "d", out="b", to=1), FLAT, node("MatMul", "flat", "w", out="m"), node("Add", "m", "b")],
+        {**MATRIX, "d": np.full(5, 1e300)}, "a sum with constants, expected finite numbers",
+    ),
+    "pads that auto_pad replaces": (
+        [node("Conv", "x", "w", auto_pad="VALID", pads=[1, 1, 1, 1])], {"w": W}, "pads beside auto_pad",
+    ),
     "an overflow": ([FLAT, node("Gemm", "flat", "w", alpha=3e38)], {"w": MATRIX["w"] + np.float32(1e9)}, "finite"),
     "float64": ([node("Conv", "x", "w")], {"w": W.astype(np.float64)}, "float32"),
     "empty clip": ([node("Clip", "x", "l", "h")], {"l": np.float32(1), "h": np.float32(1)}, "min below max"),

@@ -17,6 +17,7 @@ from lavatube.contract_presets import PRESETS, preset
 from lavatube.convert.float_graph.linear_maps import linear_map
 from lavatube.convert.float_graph.read import flat_graph
 from lavatube.convert.float_graph.simulate import simulate
+from lavatube.convert.float_graph.voltage_biases import voltage_biases
 from lavatube.errors import LavatubeError, UnsupportedError
 
 DATA = Path(__file__).parents[1] / "data"
@@ -255,6 +256,32 @@ def test_a_bias_that_acts_on_v_is_what_the_settled_current_would_give():
     assert direct[0] == pytest.approx(0.4)
     assert through[0] == pytest.approx(0.2)
     assert through[-1] == pytest.approx(direct[-1])
+
+
+def test_a_bias_that_acts_on_v_does_so_through_nodes_without_state():
+    conv = nir.Conv2d((2, 2), np.ones((2, 1, 1, 1)), 1, 0, 1, 1, np.array([3.0, 5.0]))
+    neuron = nir.CubaLIF(*(np.full(8, value) for value in (4e-4, 1e-2, 100.0, 0.0, 1e6, 0.0, 4.0)))
+    between = {
+        "flat": nir.Flatten({"input": np.array([2, 2, 2])}, 0, -1),
+        "twice": nir.Affine(2 * np.eye(8), np.arange(8.0)),
+    }  # fmt: skip
+    nodes = {"input": nir.Input(np.array([1, 2, 2])), "c": conv, "n": neuron, "output": nir.Output(np.array([8]))}
+    wires = [("input", "c"), ("c", "flat"), ("flat", "twice"), ("twice", "n"), ("n", "output")]
+    contract = LOIHI.with_overrides(dt=1e-4)
+    silence = np.zeros((2, 1, 1, 2, 2))
+    graph = flat_graph(nir.NIRGraph(nodes | between, wires, type_check=False))
+    v = simulate(graph, contract, silence, record=["v"]).v["n"][0, 0]
+    assert v == pytest.approx(4 * (np.repeat([6.0, 10.0], 4) + np.arange(8)))
+    wires.append(("flat", "output"))
+    graph = flat_graph(nir.NIRGraph(nodes | between, wires, type_check=False))
+    with pytest.raises(UnsupportedError, match=r":c: .*drives more than CubaLIF.*got n, output"):
+        simulate(graph, contract, silence)
+
+
+def test_a_current_that_never_settles_gives_a_bias_that_acts_on_v_no_value():
+    graph = flat_graph(weighed(nir.Affine(np.array([[1.0]]), full(0.2)), cuba(tau_syn=1e20)))
+    with pytest.raises(UnsupportedError, match=r":n: tau_syn is so long.*got 1e\+20; shorten it"):
+        voltage_biases(graph, PLAIN.with_overrides(bias="voltage"))
 
 
 def test_loihis_measured_states_come_out_of_the_rounding_toward_zero():

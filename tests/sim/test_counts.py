@@ -234,6 +234,17 @@ def test_a_trace_of_another_program_is_refused(small_program, random_inputs):
         count(random_program(1), run_reference(other, random_inputs(other)))
 
 
+@pytest.mark.parametrize(("kind", "value"), [("spikes", 7), ("spikes", -1), ("inputs", 256)])
+def test_events_that_the_program_cannot_emit_are_not_counted(kind, value):
+    program = random_program(3)
+    trace = run_on(program, 3)
+    name, events = list(getattr(trace, kind).items())[-1]
+    changed = events.astype(np.int32)
+    changed[-1, -1].flat[-1] = value
+    with pytest.raises(LavatubeError, match=f"{name}.*expected events"):
+        count(program, replace(trace, **{kind: {**getattr(trace, kind), name: changed}}))
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_the_engines_give_equal_counts_of_every_term_and_sample(seed, random_case):
     program, inputs = random_case(seed)

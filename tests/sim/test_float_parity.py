@@ -128,6 +128,31 @@ def test_the_report_counts_what_differs(braille):
     assert other.layers[0].spikes_program == same.layers[0].spikes_program
 
 
+def test_what_rounding_does_to_the_input_is_in_the_report(braille, tmp_path, capsys):
+    folder, data = braille
+    assert float_parity(folder, data=data).input_errors == {"input": 0}
+    arrays = dict(np.load(data))
+    np.savez(tmp_path / "part.npz", **{**arrays, "input": arrays["input"] * 0.9})
+    command = ["parity", str(folder), "--against", "float", "--data", str(tmp_path / "part.npz"), "--json"]
+    capsys.readouterr()
+    invoke(command)
+    assert json.loads(capsys.readouterr().out)["input_errors"] == {"input": pytest.approx(0.1)}
+    invoke(command[:-1])
+    assert "input input: rounded by at most 0.1" in capsys.readouterr().out
+
+
+def test_an_input_beyond_the_programs_encoding_is_refused_but_not_beyond_its_length(braille, tmp_path, capsys):
+    folder, data = braille
+    arrays = dict(np.load(data))
+    np.savez(tmp_path / "large.npz", **{**arrays, "input": arrays["input"] * 3})
+    assert invoke(["parity", str(folder), "--against", "float", "--data", str(tmp_path / "large.npz")]) == 2
+    assert "outside the program's encoding, expected 0..1 (1 bits, each worth 1), got 0..3" in capsys.readouterr().err
+    arrays["input"][10:] *= 3
+    np.savez(tmp_path / "cut.npz", **arrays, length=np.full(6, 10))
+    cut, short = (float_parity(folder, data=tmp_path / "cut.npz"), float_parity(folder, data=data, steps=10))
+    assert cut.layers == short.layers
+
+
 def test_level_0_holds_between_the_engines_for_a_quantized_recurrent_file(braille):
     folder, data = braille
     program = load_program(folder / "program.safetensors")

@@ -77,6 +77,15 @@ def test_parts_of_samples_from_an_iterator_equal_one_run(seed, tmp_path):
     np.testing.assert_array_equal(found.length, inputs.length)
 
 
+def test_a_part_is_not_overwritten(small_program, random_inputs, tmp_path):
+    program = small_program()
+    source = write_h5(random_inputs(program), tmp_path / "x.h5")
+    before = source.read_bytes()
+    with pytest.raises(LavatubeError, match="input and out are one file"):
+        stream(program, iter([source]), out=source)
+    assert source.read_bytes() == before
+
+
 def test_a_memory_mapped_array_is_an_input(small_program, tmp_path):
     program = small_program()
     events = np.random.default_rng(0).integers(0, 256, (6, 3, *program.input.shape)).astype(np.uint8)

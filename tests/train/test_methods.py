@@ -27,6 +27,7 @@ from lavatube.train.networks.build import load_network
 from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.objectives.cross_entropy import CrossEntropy
 from lavatube.train.optimization import make_optimizer
+from lavatube.train.plugin import Plugin
 from lavatube.train.processes import Processes
 from lavatube.train.recipe import Recipe
 from lavatube.train.recipe_model import Strict, kind_of
@@ -47,6 +48,16 @@ ZERO: dict[str, dict[str, Any]] = {
     "self_distillation": {"form": "final", "alpha": 0.0, "beta": 0.0, "channels": 8},
     "bias_limit": {"weight": 0.0},
 }
+ANALOG: dict[str, Any] = {  # a rectified linear unit: graded, above next to nothing, of one timestep
+    "num_steps": 1,
+    "neuron": {
+        "decay": 1,
+        "output": "graded",
+        "v_threshold": 1e-6,
+        "surrogate": {"kind": "rectangular", "width": 1e-6},
+    },
+    "objective": ["cross_entropy"],
+}
 ROWS = [(point, row) for point, rows in EXTENSION_POINTS.items() for row in rows]
 CASES = [pytest.param(point, row, id=f"{point}-{kind_of(row)}") for point, row in ROWS]
 
@@ -64,6 +75,30 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     sequence = Dataset("tiny-sequence", 10, True, sequences[0], sequences[1], sequences[2])
     monkeypatch.setitem(catalog.DATASETS, "tiny-sequence", lambda *_: sequence)  # type: ignore[arg-type]
     monkeypatch.setitem(catalog.DATASETS, "tiny", lambda *_: Dataset("tiny", 10, False, *parts))  # type: ignore[arg-type]
+
+
+PUPILS = {kind_of(row) for _, row in ROWS if issubclass(row, Plugin) and row.needs_teacher}
+
+
+@pytest.fixture
+def make_recipe(
+    make_recipe: Callable[..., Recipe], tiny: None, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Recipe]:
+    """As the shared fixture; a recipe with a method that learns from a teacher gets one, a small network of rates."""
+
+    def make(**changes: Any) -> Recipe:
+        chosen = [*changes.get("objective", ()), *(changes.get(point) for point in EXTENSION_POINTS)]
+        kinds = {each.get("kind") if isinstance(each, dict) else each for each in chosen if not isinstance(each, list)}
+        if not kinds & PUPILS:
+            return make_recipe(**changes)
+        folder = tmp_path_factory.getbasetemp() / "teacher"
+        if not folder.exists():
+            layers = [{"conv2d": {**layer["conv2d"], "channels": 5}} for layer in CONVS]
+            optimizer = {"lr": 0.02, "epochs": 1, "batch_size": 32}
+            train(make_recipe(tuple(layers), data={"name": "tiny"}, **ANALOG, optimizer=optimizer), out=folder)
+        return make_recipe(**changes, teacher={"kind": "run", "folder": str(folder)})
+
+    return make
 
 
 def recipe_with(make_recipe: Callable[..., Recipe], point: str, row: type[Strict]) -> Recipe:

@@ -67,7 +67,9 @@ def by_torchrun(recipe: dict[str, Any], folder: Path, processes: int) -> Trained
 def test_two_processes_train_what_one_does(tmp_path: Path, gradient: Any, normalization: str) -> None:
     pytest.importorskip("accelerate", reason="accelerate is not installed")
     recipe = short_recipe(data={"name": "mnist", "shift": 1}, gradient=gradient, normalization=normalization)
-    one, two = by_torchrun(recipe, tmp_path / "one", 1), by_torchrun(recipe, tmp_path / "two", 2)
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump(recipe))
+    train(load_recipe(tmp_path / "one.yaml"), out=tmp_path / "one")
+    one, two = load_trained(tmp_path / "one"), by_torchrun(recipe, tmp_path / "two", 2)
     assert set(one.tensors) == set(two.tensors)
     for name, value in one.tensors.items():
         np.testing.assert_allclose(two.tensors[name], value, rtol=0, atol=TOLERANCE, err_msg=name)

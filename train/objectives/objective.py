@@ -10,19 +10,27 @@ from torch import nn
 from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.objectives.term import Term
 from lavatube.train.seq import Outputs
+from lavatube.train.teachers.teacher import Teacher
 
 
 class Objective(nn.Module):
     """Sum of terms; `heads` train along with the network and are not part of it. raises: as `Term.check`."""
 
-    def __init__(self, terms: Sequence[Term], network: SpikingNetwork, classes: int, seed: int) -> None:
+    def __init__(
+        self,
+        terms: Sequence[Term],
+        network: SpikingNetwork,
+        classes: int,
+        seed: int,
+        teacher: Teacher | None = None,
+    ) -> None:
         super().__init__()
         self.terms = tuple(terms)
         for term in self.terms:
             term.check(network, self.terms)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.heads = nn.ModuleDict({term.kind: term.heads(network, classes) for term in self.terms})
+            self.heads = nn.ModuleDict({term.kind: term.heads(network, classes, teacher) for term in self.terms})
 
     def forward(self, outputs: Outputs, labels: torch.Tensor) -> torch.Tensor:
         losses = []

@@ -22,6 +22,7 @@ from lavatube.train.objectives.cross_entropy import CrossEntropy
 from lavatube.train.objectives.term import Term
 from lavatube.train.recipe_model import Number, Positive
 from lavatube.train.seq import Outputs
+from lavatube.train.teachers.teacher import Teacher
 
 
 class SelfDistillation(Term):
@@ -57,7 +58,7 @@ class SelfDistillation(Term):
                 remedy="use form: final",
             )
 
-    def heads(self, network: SpikingNetwork, classes: int) -> nn.ModuleDict:
+    def heads(self, network: SpikingNetwork, classes: int, teacher: Teacher | None = None) -> nn.ModuleDict:
         branches = build_branches(network, self.channels, classes)
         if not branches:
             raise LavatubeError(

@@ -13,6 +13,7 @@ from lavatube.train.seq import Outputs
 
 if TYPE_CHECKING:
     from lavatube.train.networks.network import SpikingNetwork
+    from lavatube.train.teachers.teacher import Teacher
 
 
 class Term(Plugin):
@@ -21,8 +22,11 @@ class Term(Plugin):
     def check(self, network: SpikingNetwork, terms: Sequence[Term]) -> None:
         """raises: LavatubeError if this term means nothing for the network, or beside the other terms."""
 
-    def heads(self, network: SpikingNetwork, classes: int) -> nn.ModuleDict:
-        """Modules that train along with the network, and are dropped at the end."""
+    def heads(self, network: SpikingNetwork, classes: int, teacher: Teacher | None) -> nn.ModuleDict:
+        """Modules that train along with the network, and are dropped at the end.
+
+        teacher: there if the recipe has one; here a term tells it by `show` which features it needs.
+        """
         return nn.ModuleDict()
 
     def loss(self, outputs: Outputs, labels: torch.Tensor, heads: nn.ModuleDict) -> torch.Tensor:
