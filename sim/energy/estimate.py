@@ -105,7 +105,7 @@ def energy(
 
 
 def _ends(totals: Sequence[Interval]) -> tuple[int | None, int | None]:
-    """A table without an upper bound may say more than another's upper bound, which then is none of both."""
+    """An end that a number of another table lies beyond is not one of both."""
     known = [value for total in totals for value in total.known]
     low = min((total.low for total in totals if total.low is not None), default=None)
     high = max((total.high for total in totals if total.high is not None), default=None)

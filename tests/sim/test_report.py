@@ -11,6 +11,9 @@ import pytest
 from report_folders import fill, floored_decay, make_folder
 
 from lavatube.errors import LavatubeError
+from lavatube.sim.counts import load_counts
+from lavatube.sim.energy import energy, save_energy
+from lavatube.sim.price_table import SHIPPED, parse_prices
 from lavatube.sim.report.intervals import wilson
 from lavatube.sim.report.page import report
 from lavatube.sim.run import run
@@ -126,6 +129,23 @@ def test_any_artifact_alone_makes_a_page_that_says_how_to_make_the_others(whole,
 def test_a_trace_alone_makes_a_page(whole, tmp_path):
     run(whole / "program.safetensors", whole / "input.npz", backend="fast", out=tmp_path / "trace.npz", record=("v",))
     assert "a trace of the folder, made by fast" in page_of(tmp_path)[0]
+
+
+@pytest.mark.parametrize("others", [[], ["loihi1-davies2018"]])
+def test_prices_without_a_total_are_a_row_without_a_bar(whole, tmp_path, others):
+    value = json.loads((SHIPPED / "loihi1-davies2018.json").read_text()) | {"name": "mine"}
+    price = value["terms"]["synop"]
+    low, high = ({**price, **ends} for ends in ({"high": None}, {"low": None, "nominal": None, "high": 1700}))
+    table = parse_prices(value | {"terms": {"synop": low, "spike": high}}, where="mine.json")
+    save_energy(energy(load_counts(whole / "counts.json"), [table, *others]), tmp_path / "energy.json")
+    text, _ = page_of(tmp_path)
+    row = re.search(r"<tr[^>]*>\s*<t[hd][^>]*>mine</t.*?</tr>", text, re.S).group()
+    assert row.count("not published") == 3
+    assert "mine: low" not in text
+    layers = text[text.index("by layer (mine)") :]
+    assert re.search(r"into_hidden</t.*?not published.*?</tr>", layers, re.S)
+    assert ("at least " in text) == bool(others)
+    assert ("no table knows" in text) != bool(others)
 
 
 def test_a_failed_parity_opens_the_page_with_the_place_and_the_cause(tmp_path):
