@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lavatube.sim.energy_tables import joules
@@ -77,7 +77,7 @@ def _by_table(tables: list[Json], samples: int) -> Picture | Table:
     return _drawn(title, bars, Table(title, head, rows, left=3))
 
 
-def _drawn(title: str, bars: list[Bar], table: Table) -> Picture | Table:
+def _drawn(title: str, bars: Sequence[Bar], table: Table) -> Picture | Table:
     """The table alone where nothing of it is known."""
     says = "; ".join(bar[4] for bar in bars)
     return Picture(title, interval_bars(title, says, bars, "nJ a sample"), table) if bars else table
