@@ -36,6 +36,7 @@ def _flat(value: Any, path: Path = (), where: str = "", what: str = "") -> dict[
     """{path: (where, what, value)}; lists of plain values stay whole."""
     if isinstance(value, Mapping):
         items = [(str(key), inner) for key, inner in value.items() if key not in TIMES]
+        items.sort(key=lambda item: not path and isinstance(item[1], Mapping | list))  # the verdict before its parts
     elif isinstance(value, list | tuple) and any(isinstance(row, Mapping | list | tuple) for row in value):
         rows = _by_name(value)
         if rows is not None:
