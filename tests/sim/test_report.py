@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -18,6 +19,7 @@ from lavatube.sim.report.intervals import wilson
 from lavatube.sim.report.page import report
 from lavatube.sim.run import run
 from lavatube.trace import save_trace
+from lavatube.trained import QuantizedNetwork, save_quantized
 
 HOSTILE = "\" onload='alert(2)' x=\"<script>alert(1)</script>"
 VOID = {"meta", "link", "img", "input", "br"}
@@ -129,6 +131,24 @@ def test_any_artifact_alone_makes_a_page_that_says_how_to_make_the_others(whole,
 def test_a_trace_alone_makes_a_page(whole, tmp_path):
     run(whole / "program.safetensors", whole / "input.npz", backend="fast", out=tmp_path / "trace.npz", record=("v",))
     assert "a trace of the folder, made by fast" in page_of(tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    ("test_samples", "interval"), [({"test_samples": 360}, "98.44 to 99.95 %"), ({}, "number of samples unknown")]
+)
+def test_a_share_of_the_test_split_is_not_one_of_the_samples_that_parity_ran(whole, tmp_path, test_samples, interval):
+    metrics = {"test_accuracy": 100 * 359 / 360, **test_samples}
+    for name in ("parity.json", "program.safetensors"):
+        shutil.copy(whole / name, tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"recipe": {}, "metrics": metrics}))
+    quantized = QuantizedNetwork({}, {}, {}, (), metrics)
+    save_quantized(quantized, tmp_path / "quantized.safetensors")
+    text, _ = page_of(tmp_path)
+    for stage in ("float network", "quantized checkpoint"):
+        row = re.search(rf">{stage}</t[hd].*?</tr>", text, re.S).group()
+        assert interval in row
+        assert ("360" in row) == bool(test_samples)
+    assert re.search(r">program, fast</t.*?>9</td>", text, re.S)
 
 
 @pytest.mark.parametrize("others", [[], ["loihi1-davies2018"]])
