@@ -39,6 +39,11 @@ class Judged:
     tried: int
     causes: tuple[Cause, ...]
 
+    @property
+    def explained(self) -> bool:
+        """Whether the first cause gives more than half of what the definition leaves over in the layer."""
+        return bool(self.causes) and 2 * (self.causes[0].neurons - self.by_definition) > self.of - self.by_definition
+
 
 def judge(program: LoihiProgram, side: Side, neuron: tuple[int, ...], *, guess: bool = True) -> Judged:
     """Does this side follow the definition, and if not, which rule does it follow?

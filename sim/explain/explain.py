@@ -172,7 +172,13 @@ def _verdict(judged: Sequence[Judged]) -> str:
         else:
             best = [cause for cause in one.causes if cause.neurons == one.causes[0].neurons]
             share = f"{best[0].neurons:,} of {one.of:,} neurons of the layer, {one.by_definition:,} by the definition"
-            line = f"{one.name} {best[0].rule.says}: that reproduces {share}."
+            left = one.of - best[0].neurons
+            if one.explained:
+                line = f"{one.name} {best[0].rule.says}: that reproduces {share}."
+                line += f" {left:,} other{'s' * (left > 1)} it does not explain." if left else ""
+            else:
+                line = f"{one.name} does not follow the definition, and no rule gives its layer: that it "
+                line += f"{best[0].rule.says} reproduces this neuron, but {share}."
             if len(best) > 1:
                 others = "; ".join(f"that it {cause.rule.says}" for cause in best[1:4])
                 line += f" These samples do not tell it from: {others}."

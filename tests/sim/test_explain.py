@@ -271,3 +271,21 @@ def test_a_trace_of_another_program_is_refused():
     faulty = trace_of(with_node(program, "hidden", vth=310))
     with pytest.raises(LavatubeError, match="not of this program"):
         explain(other, honest, faulty)
+
+
+def test_a_rule_that_gives_one_neuron_but_not_its_layer_is_not_called_the_cause():
+    program = network()
+    weight = program.by_name["into_hidden"].weight.copy()
+    honest = trace_of(program, run_fast)
+    for row in range(4):
+        weight[row, 3] ^= 64
+    changed = trace_of(with_node(program, "into_hidden", weight=weight))
+    found = explain(program, honest, changed)
+    assert "no rule gives its layer: that it has" in found.verdict
+    assert "reproduces this neuron, but 7 of 10 neurons of the layer, 6 by the definition" in found.verdict
+    bias = np.maximum(program.by_name["hidden"].bias_mant, 1)
+    program, doubled = with_node(program, "hidden", bias_mant=bias), 2 * bias
+    doubled[9] += 16
+    found = explain(program, trace_of(program, run_fast), trace_of(with_node(program, "hidden", bias_mant=doubled)))
+    assert "adds the bias twice: that reproduces 9 of 10 neurons of the layer," in found.verdict
+    assert "1 other it does not explain." in found.verdict
