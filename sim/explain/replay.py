@@ -129,7 +129,7 @@ def activation(program: LoihiProgram, target: Target, side: Recorded, rule: Rule
 def replay(program: LoihiProgram, target: Target, side: Recorded, rule: Rule = DEFINITION) -> Replayed:
     """A target under a rule, from rest, on recorded events."""
     if isinstance(target, NeuronNode):
-        bias = target.bias_mant.astype(np.int64)
+        bias = (target.bias_mant if rule.biases is None else rule.biases).astype(np.int64)
         return neurons(target, activation(program, target, side, rule), bias, rule)
     return _readout(program, target, side, rule)
 
@@ -163,7 +163,7 @@ def neurons(node: NeuronNode, a: np.ndarray, bias_mant: np.ndarray, rule: Rule) 
 
 
 def _readout(program: LoihiProgram, node: ReadoutNode, side: Recorded, rule: Rule) -> Replayed:
-    bias = node.bias * rule.bias
+    bias = (node.bias if rule.biases is None else rule.biases) * rule.bias
     if node.reads == "voltage":
         v = replay(program, program.read_by(node), side).v
         assert v is not None

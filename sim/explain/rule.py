@@ -28,7 +28,7 @@ class Rule:
     reset:       "own": the node's. "late": after the next step. "shown": v is recorded before it is reset.
     round_u, round_v, du, dv: rounding of the decays; what is added to their constants.
     current, voltage: what happens to u and v beyond 24 bits.
-    bias:        times that the bias is added.  onset: first step that has it.
+    bias:        times that the bias is added.  onset: first step that has it.  biases: those that are used instead.
     refractory, v_initial: added steps of rest; whether the initial voltage is used.
     first, last: steps of the sample that a read-out does not add.
     wrap_sum:    the read-out's sum is kept in 32 bits.
@@ -53,6 +53,7 @@ class Rule:
     current: Literal["wrap", "saturate"] = "wrap"
     voltage: Literal["saturate", "wrap"] = "saturate"
     bias: int = 1
+    biases: np.ndarray | None = None
     onset: int = 0
     bias_exponent: bool = True
     refractory: int = 0

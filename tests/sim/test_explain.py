@@ -44,11 +44,10 @@ def network(synapse=None, readout=None, weight_exp=-1, delay=0, **neuron):
     return LoihiProgram(nodes, tuple(pairwise(names)), STEPS, {"kind": "test", "sha256": ""}, overflow="hardware")
 
 
-def trace_of(program, run=run_reference, *, record="uv", top=8, busy=0.5):
+def trace_of(program, run=run_reference, *, record="uv", top=8, busy=0.5, batch=BATCH):
     rng = np.random.default_rng(3)
-    value = rng.integers(0, top, (STEPS, BATCH, *program.input.shape)) * (
-        rng.random((STEPS, BATCH, *program.input.shape)) < busy
-    )
+    shape = (STEPS, batch, *program.input.shape)
+    value = rng.integers(0, top, shape) * (rng.random(shape) < busy)
     inputs = make_inputs(value, program.input, default_steps=STEPS)
     return run(program, inputs, record=frozenset(record))
 
@@ -241,7 +240,7 @@ def test_a_fault_of_the_read_out_is_named():
     ):
         assert named(program, trace_of(with_node(program, "output", **change))) == ("output", rule, True)
     weight = program.by_name["into_output"].weight.copy()
-    weight[1, 2] ^= 16
+    weight[1, 3] ^= 16
     faulty = trace_of(with_node(program, "into_output", weight=weight))
     assert named(program, faulty) == ("output", "one changed weight", True)
 
@@ -289,3 +288,29 @@ def test_a_rule_that_gives_one_neuron_but_not_its_layer_is_not_called_the_cause(
     found = explain(program, trace_of(program, run_fast), trace_of(with_node(program, "hidden", bias_mant=doubled)))
     assert "adds the bias twice: that reproduces 9 of 10 neurons of the layer," in found.verdict
     assert "1 other it does not explain." in found.verdict
+
+
+def test_rules_that_a_few_samples_do_not_tell_apart_are_tried_on_all_and_the_rest_is_counted():
+    program = network()
+    weight = program.by_name["into_output"].weight.copy()
+    weight[1, 2] -= 6
+    says = f"has {weight[1, 2]} instead of {weight[1, 2] + 6} at weight [1, 2] of into_output"
+    changed = with_node(program, "into_output", weight=weight)
+    few = explain(program, trace_of(program, run_fast, batch=1), trace_of(changed, batch=1))
+    many = explain(program, trace_of(program, run_fast, batch=40), trace_of(changed, batch=40))
+    assert (few.checked, many.checked, len(many.samples)) == (1, 40, 4)
+    assert [cause.says for cause in many.sides[1].causes] == [says]
+    side = few.sides[1]
+    assert len(side.causes) + side.more > 5
+    assert f"and {len(side.causes) + side.more - 4} more" in few.verdict
+
+
+@pytest.mark.parametrize(("neuron", "by"), [(1, 3), (2, -40)])
+def test_one_changed_bias_of_a_read_out_is_named_with_its_value(neuron, by):
+    program = network()
+    bias = np.array([5, -3, 40])
+    bias[neuron] += by
+    found = explain(program, trace_of(program, run_fast), trace_of(with_node(program, "output", bias=bias)))
+    assert found.neuron == (neuron,)
+    says = f"has the bias {bias[neuron]} instead of {bias[neuron] - by} at this class"
+    assert says in [cause.says for cause in found.sides[1].causes]
