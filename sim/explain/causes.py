@@ -10,6 +10,7 @@ import numpy as np
 from lavatube.program import LoihiProgram, NeuronNode, ReadoutNode, Target
 from lavatube.sim.explain.changed_weight import changed_weights
 from lavatube.sim.explain.fan_in import neuron_activation
+from lavatube.sim.explain.other_settings import other_settings
 from lavatube.sim.explain.replay import neurons, of_neuron, replay
 from lavatube.sim.explain.rule import ALTERNATIVES, OF_READOUTS, Rule
 from lavatube.sim.explain.side import Side
@@ -74,10 +75,18 @@ def judge(
     rules = [rule for rule in rules if reproduces(program, side, neuron, rule)]
     rules += changed_weights(program, target, neuron, side)
     tried = len(alternatives(program, target)) + len(rules)
-    for other in others():
-        rules = [rule for rule in rules if reproduces(program, other, neuron, rule)]
-    shown, more = rules[:KEPT], len(rules[KEPT:])
-    causes = [Cause(rule, int(side.same(replay(program, target, side.recorded, rule)).sum())) for rule in shown]
+
+    def on_the_layer(rules: list[Rule]) -> tuple[list[Cause], int]:
+        for other in others():
+            rules = [rule for rule in rules if reproduces(program, other, neuron, rule)]
+        shown = [(rule, side.same(replay(program, target, side.recorded, rule))) for rule in rules[:KEPT]]
+        return [Cause(rule, int(right.sum())) for rule, right in shown], len(rules[KEPT:])
+
+    causes, more = on_the_layer(rules)
+    if isinstance(target, NeuronNode) and all(cause.neurons < size for cause in causes):
+        rules = other_settings(program, target, neuron, side)
+        further, uncounted = on_the_layer(rules)
+        causes, more, tried = causes + further, more + uncounted, tried + len(rules)
     causes.sort(key=lambda cause: -cause.neurons)
     return Judged(side.name, False, int(honest.sum()), size, tried, tuple(causes), more)
 

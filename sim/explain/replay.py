@@ -187,8 +187,8 @@ def _int32(value: np.ndarray) -> np.ndarray:
     return np.asarray(value).astype(np.int32).astype(np.int64)
 
 
-def _decay(state: np.ndarray, constant: int, rounding: str) -> np.ndarray:
-    product = state * (fp.DECAY_ONE - min(max(constant, 0), fp.DECAY_ONE))
+def _decay(state: np.ndarray, constant: int | np.ndarray, rounding: str) -> np.ndarray:
+    product = state * (fp.DECAY_ONE - np.clip(constant, 0, fp.DECAY_ONE))
     if rounding == "floor":
         return np.asarray(product >> fp.DECAY_BITS)
     half = fp.DECAY_ONE // 2 if rounding == "nearest" else 0
@@ -207,7 +207,9 @@ def _voltage(v: np.ndarray, rule: Rule) -> np.ndarray:
     return np.asarray((v + TOP) % (2 * TOP) - TOP)
 
 
-def _events(node: NeuronNode, v: np.ndarray, top: int, low: int, balance: np.ndarray, *, at: bool) -> np.ndarray:
+def _events(
+    node: NeuronNode, v: np.ndarray, top: int | np.ndarray, low: int, balance: np.ndarray, *, at: bool
+) -> np.ndarray:
     if node.output == "none":
         return np.zeros_like(v)
     above = v >= top if at else v > top

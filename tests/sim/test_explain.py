@@ -314,3 +314,24 @@ def test_one_changed_bias_of_a_read_out_is_named_with_its_value(neuron, by):
     assert found.neuron == (neuron,)
     says = f"has the bias {bias[neuron]} instead of {bias[neuron] - by} at this class"
     assert says in [cause.says for cause in found.sides[1].causes]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"dv": 900}, "leaks v by dv 900 instead of 400"),
+        ({"du": 1300}, "decays u by the du 1300 instead of 1500"),
+        ({"vth": 307}, "compares with the threshold 307 instead of 300"),
+    ],
+)
+@pytest.mark.parametrize("record", ["uv", ""])
+def test_a_setting_that_is_off_by_more_than_one_is_named(change, says, record):
+    program = network()
+    honest = trace_of(program, run_fast, record=record)
+    found = explain(program, honest, trace_of(with_node(program, "hidden", **change), record=record))
+    side = found.sides[1]
+    if record:
+        assert says in [cause.says for cause in side.causes]
+    name = {"vth": "threshold"}.get(*change, *change)
+    assert side.causes[0].rule == f"another {name}"
+    assert side.causes[0].neurons > side.neurons_by_definition
