@@ -210,6 +210,50 @@ def test_an_artifact_of_another_form_is_refused_in_one_line(tmp_path):
         report(tmp_path)
 
 
+def edited(whole, folder, name, path, value):
+    """A copy of the folder with one value of an artifact changed; path: its keys."""
+    shutil.copytree(whole, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("report.html"))
+    loaded = json.loads((whole / name).read_text()) if (whole / name).exists() else {}
+    inner = loaded
+    for key in path[:-1]:
+        inner = inner.setdefault(key, {}) if isinstance(inner, dict) else inner[key]
+    inner[path[-1]] = value
+    (folder / name).write_text(json.dumps(loaded).replace('"1e400"', "1e400"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value", "words"),
+    [
+        ("counts.json", ["layers", 0, "events_in"], "x", "malformed counts"),
+        ("counts.json", ["barriers"], 1, "malformed counts"),
+        ("parity.json", ["samples"], "abc", "samples: Input should be a valid integer"),
+        ("parity.json", ["equal"], "false", "equal: Input should be a valid boolean"),
+        ("parity.json", ["equal"], False, "equal contradicts the engines"),
+        ("parity.json", ["engines", 0, "rows", 0, "mismatches"], 3, "equal contradicts what is said of fast"),
+        ("parity.json", ["accuracy"], 300, "accuracy: Input should be less than or equal to 100"),
+        ("energy.json", ["samples"], 0, "samples: Input should be greater than or equal to 1"),
+        ("energy.json", ["samples"], "9", "samples: Input should be a valid integer"),
+        ("energy.json", ["tables", 0, "dynamic", "low"], float("nan"), "NaN is no JSON"),
+        ("energy.json", ["interval", "low"], float("inf"), "Infinity is no JSON"),
+        ("config.json", ["metrics", "test_accuracy"], 300, "test_accuracy: Input should be less than or equal to 100"),
+        ("config.json", ["metrics", "test_accuracy"], "1e400", "test_accuracy: Input should be"),
+        ("config.json", ["metrics"], 3, "metrics: Input should be"),
+    ],
+)
+def test_an_artifact_that_says_what_none_can_say_is_left_out_and_named(whole, tmp_path, name, path, value, words):
+    text, _ = page_of(edited(whole, tmp_path, name, path, value))
+    trouble = re.search(rf"[^>]*{re.escape(name)}: [^<]*", text).group()
+    assert words in trouble
+    assert ("Equal: every spike" in text) == (name != "parity.json")
+    assert "nan" not in text.lower().replace("nan is no json", "")
+
+
+def test_a_text_that_no_file_can_hold_is_written_as_its_escape(whole, tmp_path):
+    text, _ = page_of(edited(whole, tmp_path, "parity.json", ["engines", 0, "independence"], "\ud800"))
+    assert "\\ud800" in text
+
+
 def test_the_interval_is_wilsons():
     """Against published values: 8 of 10, and the ends."""
     assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)

@@ -43,9 +43,9 @@ def _stages(found: Artifacts, watched: Watched | None) -> list[tuple[str, float,
     stages: list[tuple[str, object, int]] = []
     if found.config is not None:
         metrics = found.config.get("metrics") or {}
-        stages.append(("float network", metrics.get("test_accuracy"), metrics.get("test_samples", 0)))
+        stages.append(("float network", metrics.get("test_accuracy"), metrics.get("test_samples") or 0))
     if found.quantized is not None:
-        of = found.quantized.metrics.get("test_samples", 0)
+        of = found.quantized.metrics.get("test_samples") or 0
         stages.append(("quantized checkpoint", found.quantized.metrics.get("test_accuracy"), of))
     if found.parity is not None:
         size = found.parity["samples"]
