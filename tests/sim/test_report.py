@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from report_folders import fill, floored_decay, make_folder
 
@@ -247,6 +248,22 @@ def test_an_artifact_that_says_what_none_can_say_is_left_out_and_named(whole, tm
     assert words in trouble
     assert ("Equal: every spike" in text) == (name != "parity.json")
     assert "nan" not in text.lower().replace("nan is no json", "")
+
+
+@pytest.mark.parametrize(
+    ("label", "foreign", "matrix"),
+    [
+        ([-1, 0, 1, 2, 0, 1, 2, 0, 1], 1, "Confusion matrix of 8 samples"),
+        ([200000, 0, 1, 2, 0, 1, 2, 0, 3], 2, "Confusion matrix of 7 samples"),
+        ([-5] * 9, 9, "Not here: "),
+    ],
+)
+def test_a_label_that_is_no_class_is_left_out_and_counted(whole, tmp_path, label, foreign, matrix):
+    (tmp_path / "program.safetensors").write_bytes((whole / "program.safetensors").read_bytes())
+    np.savez(tmp_path / "input.npz", input=np.load(whole / "input.npz")["input"], label=label)
+    text, _ = page_of(tmp_path)
+    assert f"{foreign} of the samples run here: their labels are no classes" in text
+    assert matrix in text[text.index('id="accuracy"') :]
 
 
 def test_a_text_that_no_file_can_hold_is_written_as_its_escape(whole, tmp_path):

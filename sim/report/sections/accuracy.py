@@ -31,6 +31,11 @@ def accuracy(found: Artifacts, watched: Watched | None) -> Section:
         )
     else:
         parts.append(Missing("accuracies", f"lavatube parity {found.folder} (with labels in its data)"))
+    if watched is not None and watched.foreign:
+        left_out = (
+            f"{watched.foreign:,} of the samples run here: their labels are no classes of the read-out. Left out."
+        )
+        parts.append(Words(left_out, "bad"))
     if watched is not None and watched.label is not None and watched.predicted is not None:
         parts += _confusion(watched.label, watched.predicted)
     elif stages:
