@@ -196,9 +196,11 @@ def _verdict(judged: Sequence[Judged]) -> str:
                 line += f"{best[0].rule.says} reproduces this neuron, but {share}."
             if len(best) > 1:
                 named = best[1 : 1 + NAMED]
-                more = len(best) - 1 - len(named) + one.more
+                more = len(best) - 1 - len(named)
                 others = "; ".join(f"that it {cause.rule.says}" for cause in named)
                 line += f" These samples do not tell it from: {others}{f'; and {more:,} more' if more else ''}."
+            if one.more:
+                line += f" {one.more:,} further rules give this neuron; they were not tried on its layer."
             parts.append(line)
     if all(one.follows for one in judged):
         parts.append("Both follow it: they were given different events.")

@@ -12,6 +12,7 @@ from lavatube import fixed_point, neuron_step
 from lavatube.errors import LavatubeError
 from lavatube.inputs import make_inputs
 from lavatube.program import Conv2dNode, DenseNode, InputNode, LoihiProgram, NeuronNode, ReadoutNode
+from lavatube.sim.explain import causes
 from lavatube.sim.explain.explain import explain
 from lavatube.sim.fast import run_fast
 from lavatube.sim.reference import run_reference
@@ -290,7 +291,7 @@ def test_a_rule_that_gives_one_neuron_but_not_its_layer_is_not_called_the_cause(
     assert "1 other it does not explain." in found.verdict
 
 
-def test_rules_that_a_few_samples_do_not_tell_apart_are_tried_on_all_and_the_rest_is_counted():
+def test_rules_that_a_few_samples_do_not_tell_apart_are_tried_on_all_and_the_rest_is_counted(monkeypatch):
     program = network()
     weight = program.by_name["into_output"].weight.copy()
     weight[1, 2] -= 6
@@ -302,7 +303,10 @@ def test_rules_that_a_few_samples_do_not_tell_apart_are_tried_on_all_and_the_res
     assert [cause.says for cause in many.sides[1].causes] == [says]
     side = few.sides[1]
     assert len(side.causes) + side.more > 5
-    assert f"and {len(side.causes) + side.more - 4} more" in few.verdict
+    assert f"; and {len(side.causes) + side.more - 4} more." in few.verdict
+    monkeypatch.setattr(causes, "KEPT", 3)
+    few = explain(program, trace_of(program, run_fast, batch=1), trace_of(changed, batch=1))
+    assert f" {len(side.causes) + side.more - 3} further rules give this neuron;" in few.verdict
 
 
 @pytest.mark.parametrize(("neuron", "by"), [(1, 3), (2, -40)])
