@@ -67,6 +67,9 @@ def load_artifacts(folder: Path, data_dir: Path | None = None) -> Artifacts:
 
     def json(path: Path) -> Json:
         value = read_json(path, kind=path.name)
+        if path.name == "parity.json" and value.get("level") == 1:
+            what = "says only how the float network agrees (level 1)"
+            raise LavatubeError(what, where=str(path), remedy=f"lavatube parity {folder} adds level 0")
         require_form(value, FORMS[path.name], str(path))
         return value
 

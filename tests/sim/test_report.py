@@ -232,6 +232,7 @@ def edited(whole, folder, name, path, value):
         ("parity.json", ["equal"], "false", "equal: Input should be a valid boolean"),
         ("parity.json", ["equal"], False, "equal contradicts the engines"),
         ("parity.json", ["engines", 0, "rows", 0, "mismatches"], 3, "equal contradicts what is said of fast"),
+        ("parity.json", ["level"], 1, "says only how the float network agrees"),
         ("parity.json", ["accuracy"], 300, "accuracy: Input should be less than or equal to 100"),
         ("energy.json", ["samples"], 0, "samples: Input should be greater than or equal to 1"),
         ("energy.json", ["samples"], "9", "samples: Input should be a valid integer"),
