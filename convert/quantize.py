@@ -91,6 +91,7 @@ def quantize(
             "rounded_validation_accuracy": rounded,
             "validation_accuracy": best,
             "test_accuracy": accuracy(module, dataset, dataset.dataset.test),
+            "test_samples": len(dataset.dataset.test.label),
             "weight_bits": weight_bits,
             "model_sha256": sha256_of_file(Path(source) / "model.safetensors"),
             "epochs": epochs,

@@ -56,12 +56,16 @@ def read_json(path: Path, *, kind: str) -> dict[str, Any]:
     """Read a JSON object. `kind` says what the file should be, for the error."""
     require_file(path, kind=kind)
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_no_number)
     except (OSError, ValueError, RecursionError) as error:
         raise LavatubeError("not readable as JSON", where=str(path), expected=kind, got=str(error)) from error
     if not isinstance(value, dict):
         raise LavatubeError("wrong JSON", where=str(path), expected=f"an object ({kind})", got=type(value).__name__)
     return value
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> None:

@@ -56,7 +56,7 @@ def render_energy(estimate: Json) -> RenderableType:
         ends = estimate["interval"]
         of = ends["of"].rsplit(" ", 1)[1]
         table.add_row(f"interval ({of})", "", "", joules(ends["low"], samples), "", joules(ends["high"], samples))
-        parts += [table, _sampling(spiking[0]), _terms(spiking[0], samples)]
+        parts += [table, _sampling(spiking[0], samples), _terms(spiking[0], samples)]
     timed = [row for row in spiking if row["latency"]]
     if timed:
         parts.append(_time(timed, samples))
@@ -97,11 +97,15 @@ def _terms(row: Json, samples: int) -> RenderableType:
     return table
 
 
-def _sampling(row: Json) -> RenderableType:
+def _sampling(row: Json, samples: int) -> RenderableType:
     """The spread over samples, which is not the spread of prices."""
     bands = row["mean_dynamic_per_sample"]
-    if not bands:
+    if samples < 2:
         return Text("the spread over samples needs at least two of them")
+    if not bands and all(value is None for value in row["dynamic"].values()):
+        return Text(f"the spread over samples is unknown: {row['name']} has no bound of their sum")
+    if not bands:
+        return Text(f"the spread over samples is unknown: the counts do not say by sample what {row['name']} prices")
     texts = [
         f"{bound} {_number(band['mean'] * 1e-15, 'J')} ({_number(band['low'] * 1e-15, 'J')} to "
         f"{_number(band['high'] * 1e-15, 'J')})"

@@ -40,10 +40,13 @@ def folder(tmp_path_factory):
 def test_a_short_training_already_recognises_digits_and_quantization_keeps_it(folder):
     config = json.loads((folder / "config.json").read_text())
     assert config["metrics"]["test_accuracy"] > 90
+    assert config["metrics"]["test_samples"] == 360
     assert invoke(["inspect", str(folder / "program.safetensors")]) == 0
     from lavatube.trained import load_quantized
 
-    assert load_quantized(folder / "quantized.safetensors").metrics["test_accuracy"] > 89
+    metrics = load_quantized(folder / "quantized.safetensors").metrics
+    assert metrics["test_accuracy"] > 89
+    assert metrics["test_samples"] == 360
 
 
 def test_parity_holds_on_every_engine_and_is_written(folder, capsys):

@@ -144,6 +144,7 @@ def _finish(trainee: Trainee, recipe: Recipe, data: EncodedData, *, seconds: flo
     metrics = {
         "validation_accuracy": evaluate(network, data, data.dataset.validation).accuracy,
         "test_accuracy": test.accuracy,
+        "test_samples": len(data.dataset.test.label),
         "firing_rate": test.rates,
         "largest_bias": _largest_bias(network),
         "clipped_input_values": data.dataset.clipped,

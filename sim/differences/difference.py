@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 Value = int | float | str | bool | None
 
 
@@ -29,6 +31,19 @@ def changed(part: str, where: str, a: Mapping[str, Any], b: Mapping[str, Any]) -
         mine, other = a.get(key), b.get(key)
         if mine != other:
             yield Difference(part, where, key, plain(mine), plain(other))
+
+
+def differences_of_arrays(part: str, where: str, what: str, a: np.ndarray, b: np.ndarray) -> Iterator[Difference]:
+    """Shape and type, or how many elements differ; two NaN are the same."""
+    if (a.shape, a.dtype) != (b.shape, b.dtype):
+        yield Difference(part, where, f"{what} shape".strip(), f"{a.shape} {a.dtype}", f"{b.shape} {b.dtype}")
+    elif (different := (a != b) & ((a == a) | (b == b))).any():
+        wide: type = np.int64 if a.dtype.kind in "iub" else np.float64
+        number, change = int(different.sum()), np.abs(a.astype(wide) - b.astype(wide))[different].max().item()
+        up_to = f"{change:,}" if wide is np.int64 else f"{change:.3g}"
+        of = f"{what} values" if what else "values"
+        told = f"{number:,} of {a.size:,} {of} differ, by up to {up_to}; sums"
+        yield Difference(part, where, told, a.sum(dtype=wide).item(), b.sum(dtype=wide).item())
 
 
 def plain(value: Any) -> Value:

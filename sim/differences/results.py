@@ -1,76 +1,46 @@
-"""What changed between the results of two runs: parity, counts, energy, accuracy, recipe, and traces."""
+"""What changed between tensors, between epochs of training, and between traces."""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Mapping
-from typing import Any
+from pathlib import Path
+
+import numpy as np
 
 from lavatube.errors import LavatubeError
 from lavatube.sim.compare import compare, keyed
-from lavatube.sim.differences.difference import Difference, changed
+from lavatube.sim.differences.difference import Difference, changed, differences_of_arrays
+from lavatube.sim.differences.flat import TIMES
 from lavatube.trace import SpikeTrace
 
-Json = Mapping[str, Any]
 
-
-def differences_of_counts(a: Json, b: Json) -> Iterator[Difference]:
-    yield from changed("counts", "run", *({key: side[key] for key in ("samples", "sample_steps")} for side in (a, b)))
-    sides = [{row["layer"]: row for row in [*side["layers"], {**side["total"], "layer": "total"}]} for side in (a, b)]
-    for layer in dict.fromkeys([*sides[0], *sides[1]]):
-        yield from changed("counts", layer, *(side.get(layer, {}) for side in sides))
-
-
-def differences_of_energy(a: Json, b: Json) -> Iterator[Difference]:
-    """In joules a sample, so that runs of different sizes compare."""
-    yield from changed("energy", "J a sample", *(side["interval_joules_per_sample"] for side in (a, b)))
-    sides = [{table["name"]: table for table in side["tables"]} for side in (a, b)]
-    for name in dict.fromkeys([*sides[0], *sides[1]]):
-        facts = [_table(side.get(name), whole["samples"]) for side, whole in zip(sides, (a, b), strict=True)]
-        yield from changed("energy", name, *facts)
-
-
-def _table(table: Json | None, samples: int) -> dict[str, Any]:
-    if table is None:
-        return {}
-    ends = (table.get("dynamic") or {}).items()
-    joules = {f"dynamic {bound}, J a sample": None if v is None else v / samples * 1e-15 for bound, v in ends}
-    return {"prices SHA-256": table["sha256"], "grade": table["grade"], **joules}
-
-
-def differences_of_parity(a: Json, b: Json) -> Iterator[Difference]:
-    keys = ("equal", "samples", "num_steps")
-    yield from changed("parity", "verdict", *({key: side[key] for key in keys} for side in (a, b)))
-    yield from changed("accuracy", "program", *({"accuracy, %": side["accuracy"]} for side in (a, b)))
-    sides = [{engine["engine"]: engine for engine in side["engines"]} for side in (a, b)]
-    for name in dict.fromkeys([*sides[0], *sides[1]]):
-        mine, other = (side.get(name) for side in sides)
-        if mine is None or other is None:
-            yield Difference("parity", name, "compared", mine is not None, other is not None)
+def differences_of_tensors(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> Iterator[Difference]:
+    for name in dict.fromkeys([*a, *b]):
+        if name in a and name in b:
+            yield from differences_of_arrays("weights", name, "", a[name], b[name])
         else:
-            yield from changed("parity", name, _mismatches(mine), _mismatches(other))
+            yield Difference("weights", name, "is there", name in a, name in b)
 
 
-def _mismatches(engine: Json) -> dict[str, int]:
-    return {f"{row['layer']}, different {row['quantity']} values": row["mismatches"] for row in engine["rows"]}
+def differences_of_histories(a: Path, b: Path) -> Iterator[Difference]:
+    """Of two history.csv, column by column."""
+    sides = [_columns(path) for path in (a, b)]
+    for name in dict.fromkeys([*sides[0], *sides[1]]):
+        mine, other = (side.get(name, ()) for side in sides)
+        if name not in TIMES and mine != other:
+            last = (values[-1] if values else None for values in (mine, other))
+            yield Difference("training", "history.csv", f"{name} differs; in the last epoch", *last)
 
 
-def differences_of_training(a: Json, b: Json) -> Iterator[Difference]:
-    """Of two config.json."""
-    sides = [side.get("metrics") or {} for side in (a, b)]
-    accuracies = [{key: side[key] for key in side if key.endswith("accuracy")} for side in sides]
-    yield from changed("accuracy", "float network", *accuracies)
-    yield from changed("recipe", "recipe", *(_flat(side.get("recipe")) for side in (a, b)))
-
-
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    """Nested settings by dotted keys."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
-    if items is None:
-        return {name: value}
-    found: dict[str, Any] = {}
-    for key, inner in items:
-        found |= _flat(inner, f"{name}.{key}" if name else str(key))
-    return found
+def _columns(path: Path) -> dict[str, tuple[str, ...]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as handle:
+            rows = list(csv.reader(handle))
+    except (OSError, ValueError, csv.Error) as error:
+        raise LavatubeError("not readable as CSV", where=str(path), got=str(error)) from error
+    head = rows[0] if rows else []
+    return {name: tuple(row[k] if k < len(row) else "" for row in rows[1:]) for k, name in enumerate(head)}
 
 
 def differences_of_traces(a: SpikeTrace, b: SpikeTrace) -> Iterator[Difference]:

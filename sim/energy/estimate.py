@@ -14,6 +14,7 @@ from lavatube.sim.counts import CoreActivity, Counts
 from lavatube.sim.energy.bootstrap import LEVEL, RESAMPLES, mean_counts
 from lavatube.sim.energy.definitions import definitions
 from lavatube.sim.energy.priced import PricedCounts, apply
+from lavatube.sim.interval import Interval
 from lavatube.sim.price_table import DEFAULT_PRICES, PriceTable, find_prices
 
 KIND = "energy"
@@ -25,12 +26,13 @@ ALWAYS_UNPRICED = ("host and its input and output (bytes are counted)", "loading
 class EnergyEstimate:
     """Energy of `samples` samples; estimated from simulated counts, not measured.
 
-    low, high: dynamic fJ; smallest and largest known bound over the tables of `basis`, that of the first table.
+    low, high: dynamic fJ; smallest known lower and largest known upper bound over the tables of `basis`, that of the
+               first table. None where none is known, or another table's numbers lie beyond it.
     """
 
     tables: tuple[PricedCounts, ...]
-    low: int
-    high: int
+    low: int | None
+    high: int | None
     basis: str
     samples: int
     program_sha256: str
@@ -57,8 +59,8 @@ class EnergyEstimate:
             "program_sha256": self.program_sha256,
             "interval": {"low": self.low, "high": self.high, "of": f"dynamic energy, tables of {self.basis}"},
             "interval_joules_per_sample": {
-                "low": self.low / self.samples * 1e-15,
-                "high": self.high / self.samples * 1e-15,
+                name: None if end is None else end / self.samples * 1e-15
+                for name, end in (("low", self.low), ("high", self.high))
             },
             "labels": list(self.labels),
             "unpriced": list(self.unpriced),
@@ -89,11 +91,10 @@ def energy(
     tables = find_prices(prices)
     priced = tuple(apply(counts, table, activity, seed=SEED) for table in tables)
     basis = next((one.prices.basis for one in priced if one.prices.terms), tables[0].basis)
-    known = [v for one in priced if one.prices.basis == basis and one.prices.terms for v in one.dynamic.total.known]
+    totals = [one.dynamic.total for one in priced if one.prices.basis == basis and one.prices.terms]
     return EnergyEstimate(
         priced,
-        min(known, default=0),
-        max(known, default=0),
+        *_ends(totals),
         basis,
         counts.samples,
         counts.program_sha256,
@@ -101,6 +102,14 @@ def energy(
         mean_counts(counts, seed=SEED),
         definitions(counts),
     )
+
+
+def _ends(totals: Sequence[Interval]) -> tuple[int | None, int | None]:
+    """An end that a number of another table lies beyond is not one of both."""
+    known = [value for total in totals for value in total.known]
+    low = min((total.low for total in totals if total.low is not None), default=None)
+    high = max((total.high for total in totals if total.high is not None), default=None)
+    return low if low == min(known, default=None) else None, high if high == max(known, default=None) else None
 
 
 def _labels(counts: Counts, tables: Sequence[PriceTable], target: str) -> list[str]:

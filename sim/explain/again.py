@@ -19,6 +19,8 @@ from lavatube.sim.parity_report import EngineParity, ParityReport
 from lavatube.sim.run import BACKENDS, run
 from lavatube.trace import SpikeTrace
 
+AGAIN = 32  # samples at most
+AT_ONCE = 1 << 26  # neuron-steps of these, each with u and v in two traces
 RunAgain = Callable[[str, InputBatch], SpikeTrace]  # engine, samples -> a trace with u and v
 
 
@@ -29,7 +31,7 @@ def explained(report: ParityReport, program: LoihiProgram, batch: InputBatch, ag
         if engine.comparison.first is None:
             return engine
         start = engine.comparison.first.sample
-        part = batch.samples(start + SAMPLES, start)
+        part = batch.samples(start + _again(program, batch.num_steps), start)
         found = explain(program, again(report.reference, part), again(engine.engine, part))
         if found is None:
             return replace(engine, explanation={"verdict": "The difference did not come again in a second run."})
@@ -49,13 +51,19 @@ def explain_traces(
     if first is None:
         return None
     start = first.sample
-    parts = [_part(trace, start) for trace in (a, b)]
+    parts = [_part(trace, start, _again(program, trace.num_steps)) for trace in (a, b)]
     found = explain(program, *(_with_state(part, program, folder) for part in parts), names=names)
     return None if found is None else _renumbered(found, start)
 
 
-def _part(trace: SpikeTrace, start: int) -> SpikeTrace:
-    chosen = slice(start, start + SAMPLES)
+def _again(program: LoihiProgram, num_steps: int) -> int:
+    """Samples to run again: more of them tell more rules apart."""
+    states = num_steps * sum(node.bias_mant.size for node in program.neurons)
+    return max(SAMPLES, min(AGAIN, AT_ONCE // max(states, 1)))
+
+
+def _part(trace: SpikeTrace, start: int, samples: int) -> SpikeTrace:
+    chosen = slice(start, start + samples)
     rows = {
         kind: {name: value[:, chosen] for name, value in getattr(trace, kind).items()}
         for kind in ("inputs", "spikes", "u", "v")

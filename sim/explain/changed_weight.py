@@ -16,13 +16,12 @@ from lavatube.sim.explain.rule import DEFINITION, Rule
 from lavatube.sim.explain.side import Side
 
 CANDIDATES = 4096  # changed weights that are tried on the neuron alone
-KEPT = 3
 BITS = 9  # magnitude and sign of a mantissa
 LARGEST = 1 << BITS
 
 
 def changed_weights(program: LoihiProgram, target: Target, neuron: tuple[int, ...], side: Side) -> list[Rule]:
-    """Rules with one weight changed that reproduce the neuron (or the class) in every recorded sample, few at most.
+    """Rules with one weight changed that reproduce the neuron (or the class) in the samples of this side, all of them.
 
     Single bits first, then a weight that is lost or of the other sign, then any other. neuron: index in the target.
     """
@@ -33,7 +32,7 @@ def changed_weights(program: LoihiProgram, target: Target, neuron: tuple[int, ..
             continue
         right = _reproduces(program, target, neuron, each, places, values, side)
         found += [_rule(each, int(p), int(v)) for p, v in zip(places[right], values[right], strict=True)]
-    return found[:KEPT]
+    return found
 
 
 def _candidates(

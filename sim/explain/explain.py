@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,13 @@ from lavatube.sim.explain.replay import of_neuron, replay
 from lavatube.sim.explain.side import Side, side_of
 from lavatube.trace import SpikeTrace, file_keys
 
-SAMPLES = 4  # that the rules are tried on
+SAMPLES = 4  # that the rules are tried on, of the whole layer
+CHECKED = 1024  # samples at most in which a rule must give the neuron
 AT_ONCE = 1 << 25  # neuron-steps of these, which bounds the memory
 AROUND = 3  # timesteps shown before and after the divergence
 ACTIVE = 12  # inputs shown
 CAUSES = 5  # shown
+NAMED = 3  # in the verdict, beside the first
 
 
 def explain(
@@ -54,9 +57,15 @@ def explain(
     if first is None:
         return None
     target = _target(program, first, a)
-    samples = _samples(target, first, a, b)
+    order = _samples(target, first, a, b)
+    few = AT_ONCE // (a.num_steps * int(np.prod(target.shape)))
+    samples = order[: max(1, min(SAMPLES, few))]
     sides = [side_of(program, target, trace, samples, name) for trace, name in zip((a, b), names, strict=True)]
-    judged = [judge(program, side, first.neuron, guess=ask) for side, ask in zip(sides, guess, strict=True)]
+    rest = [order[k : k + len(samples)] for k in range(len(samples), min(a.batch, CHECKED), len(samples))]
+    judged = [
+        judge(program, side, first.neuron, guess=ask, others=partial(_sides, program, target, trace, rest, side.name))
+        for trace, side, ask in zip((a, b), sides, guess, strict=True)
+    ]
     return Explanation(
         layer=target.name,
         quantity=first.quantity,
@@ -66,6 +75,7 @@ def explain(
         values=(first.a, first.b),
         facts=_facts(program, target, first.neuron),
         samples=tuple(samples),
+        checked=len(samples) + sum(map(len, rest)),
         neurons=int(np.prod(target.shape)),
         upstream=tuple(_upstream(program, target, sides, first.step)),
         active=tuple(_active(program, target, first, sides[0])),
@@ -93,7 +103,7 @@ def _shapes(kind: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[in
 
 
 def _samples(target: Target, first: Mismatch, a: SpikeTrace, b: SpikeTrace) -> list[int]:
-    """The sample of the first divergence, and a few others that differ there, or else the next ones."""
+    """The sample of the first divergence, then the others that differ there, then the rest."""
     if first.quantity == "readout":
         there, here = keyed("readout", a.readouts), keyed("readout", b.readouts)
         differs = (there[first.layer] != here[first.layer]).any(1)
@@ -104,9 +114,13 @@ def _samples(target: Target, first: Mismatch, a: SpikeTrace, b: SpikeTrace) -> l
             np.moveaxis(x != y, 1, 0).reshape(a.batch, -1).any(1) for x, y in parts if x is not None and y is not None
         ]
         differs = np.logical_or.reduce(flat)
-    order = sorted(range(a.batch), key=lambda sample: (sample != first.sample, not differs[sample], sample))
-    few = AT_ONCE // (a.num_steps * int(np.prod(target.shape)))
-    return order[: max(1, min(SAMPLES, few))]
+    return sorted(range(a.batch), key=lambda sample: (sample != first.sample, not differs[sample], sample))
+
+
+def _sides(
+    program: LoihiProgram, target: Target, trace: SpikeTrace, rest: Sequence[Sequence[int]], name: str
+) -> Iterator[Side]:
+    return (side_of(program, target, trace, part, name) for part in rest)
 
 
 def _facts(program: LoihiProgram, target: Target, neuron: tuple[int, ...]) -> dict[str, Any]:
@@ -157,7 +171,8 @@ def _found(program: LoihiProgram, judged: Judged, side: Side, first: Mismatch) -
 
     activation = of_neuron(got.activation, first.neuron)[:, 0]
     moments = tuple(Moment(t, int(activation[t]), at(u, t), at(v, t), at(events, t)) for t in steps)
-    return SideFound(side.name, judged.follows, judged.by_definition, state, judged.tried, causes, moments)
+    more = len(judged.causes) - len(causes) + judged.more
+    return SideFound(side.name, judged.follows, judged.by_definition, state, judged.tried, causes, more, moments)
 
 
 def _verdict(judged: Sequence[Judged]) -> str:
@@ -172,10 +187,20 @@ def _verdict(judged: Sequence[Judged]) -> str:
         else:
             best = [cause for cause in one.causes if cause.neurons == one.causes[0].neurons]
             share = f"{best[0].neurons:,} of {one.of:,} neurons of the layer, {one.by_definition:,} by the definition"
-            line = f"{one.name} {best[0].rule.says}: that reproduces {share}."
+            left = one.of - best[0].neurons
+            if one.explained:
+                line = f"{one.name} {best[0].rule.says}: that reproduces {share}."
+                line += f" {left:,} other{'s' * (left > 1)} it does not explain." if left else ""
+            else:
+                line = f"{one.name} does not follow the definition, and no rule gives its layer: that it "
+                line += f"{best[0].rule.says} reproduces this neuron, but {share}."
             if len(best) > 1:
-                others = "; ".join(f"that it {cause.rule.says}" for cause in best[1:4])
-                line += f" These samples do not tell it from: {others}."
+                named = best[1 : 1 + NAMED]
+                more = len(best) - 1 - len(named)
+                others = "; ".join(f"that it {cause.rule.says}" for cause in named)
+                line += f" These samples do not tell it from: {others}{f'; and {more:,} more' if more else ''}."
+            if one.more:
+                line += f" {one.more:,} further rules give this neuron; they were not tried on its layer."
             parts.append(line)
     if all(one.follows for one in judged):
         parts.append("Both follow it: they were given different events.")

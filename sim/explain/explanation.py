@@ -52,7 +52,10 @@ class FoundCause:
 
 @dataclass(frozen=True)
 class SideFound:
-    """One engine. state: "recorded", "by the definition" or "not recorded"; tried: rules that were tried."""
+    """One engine. state: "recorded", "by the definition" or "not recorded"; tried: rules that were tried.
+
+    more: rules that reproduce the neuron, too, beyond the causes that are listed.
+    """
 
     engine: str
     follows: bool
@@ -60,6 +63,7 @@ class SideFound:
     state: str
     tried: int
     causes: tuple[FoundCause, ...]
+    more: int
     moments: tuple[Moment, ...]
 
 
@@ -67,7 +71,8 @@ class SideFound:
 class Explanation:
     """layer, neuron, sample, step (-1: a whole sample's read-out), quantity and both values of the first divergence.
 
-    facts: the settings of the population; samples: those that the rules were tried on; neurons: of the layer.
+    facts: the settings of the population; samples: those that the rules were tried on; checked: how many samples
+    a rule had to give the neuron in; neurons: of the layer.
     """
 
     layer: str
@@ -78,6 +83,7 @@ class Explanation:
     values: tuple[int, int]
     facts: Mapping[str, Any]
     samples: tuple[int, ...]
+    checked: int
     neurons: int
     upstream: tuple[Upstream, ...]
     active: tuple[ActiveInput, ...]

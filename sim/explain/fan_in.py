@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lavatube.program import DenseNode, LoihiProgram, SparseNode, Synapse, Target
-from lavatube.sim.explain.replay import Recorded, seen
+from lavatube.sim.explain.replay import Recorded, seen, shifted
+from lavatube.sim.explain.rule import DEFINITION, Rule
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,20 @@ def fan_in(program: LoihiProgram, target: Target, neuron: tuple[int, ...]) -> li
     """Of every synapse that drives the target. neuron: index in the target's shape."""
     flat = int(np.ravel_multi_index(neuron, target.shape))
     return [FanIn(synapse, *_connections(synapse, flat)) for synapse in program.inbound(target)]
+
+
+def neuron_activation(
+    program: LoihiProgram, target: Target, neuron: tuple[int, ...], side: Recorded, rule: Rule = DEFINITION
+) -> np.ndarray:
+    """[T, S]: the activation of one neuron under a rule, without that of its layer."""
+    total = np.zeros((side.num_steps, len(side.length)), np.int64)
+    for each in fan_in(program, target, neuron):
+        if each.synapse.name != rule.without:
+            weight = each.synapse.weight if rule.weights is None else rule.weights(each.synapse)
+            events = seen(program, each.synapse, side, rule).reshape(*total.shape, -1)[:, :, each.source]
+            part = shifted(events @ weight.reshape(-1)[each.place].astype(np.int64), each.synapse, rule)
+            total = total + part * (2 if each.synapse.name == rule.twice else 1)
+    return total.astype(np.int32).astype(np.int64)
 
 
 def _connections(synapse: Synapse, flat: int) -> tuple[np.ndarray, np.ndarray]:

@@ -129,7 +129,7 @@ def activation(program: LoihiProgram, target: Target, side: Recorded, rule: Rule
 def replay(program: LoihiProgram, target: Target, side: Recorded, rule: Rule = DEFINITION) -> Replayed:
     """A target under a rule, from rest, on recorded events."""
     if isinstance(target, NeuronNode):
-        bias = target.bias_mant.astype(np.int64)
+        bias = (target.bias_mant if rule.biases is None else rule.biases).astype(np.int64)
         return neurons(target, activation(program, target, side, rule), bias, rule)
     return _readout(program, target, side, rule)
 
@@ -163,7 +163,7 @@ def neurons(node: NeuronNode, a: np.ndarray, bias_mant: np.ndarray, rule: Rule) 
 
 
 def _readout(program: LoihiProgram, node: ReadoutNode, side: Recorded, rule: Rule) -> Replayed:
-    bias = node.bias * rule.bias
+    bias = (node.bias if rule.biases is None else rule.biases) * rule.bias
     if node.reads == "voltage":
         v = replay(program, program.read_by(node), side).v
         assert v is not None
@@ -187,8 +187,8 @@ def _int32(value: np.ndarray) -> np.ndarray:
     return np.asarray(value).astype(np.int32).astype(np.int64)
 
 
-def _decay(state: np.ndarray, constant: int, rounding: str) -> np.ndarray:
-    product = state * (fp.DECAY_ONE - min(max(constant, 0), fp.DECAY_ONE))
+def _decay(state: np.ndarray, constant: int | np.ndarray, rounding: str) -> np.ndarray:
+    product = state * (fp.DECAY_ONE - np.clip(constant, 0, fp.DECAY_ONE))
     if rounding == "floor":
         return np.asarray(product >> fp.DECAY_BITS)
     half = fp.DECAY_ONE // 2 if rounding == "nearest" else 0
@@ -207,7 +207,9 @@ def _voltage(v: np.ndarray, rule: Rule) -> np.ndarray:
     return np.asarray((v + TOP) % (2 * TOP) - TOP)
 
 
-def _events(node: NeuronNode, v: np.ndarray, top: int, low: int, balance: np.ndarray, *, at: bool) -> np.ndarray:
+def _events(
+    node: NeuronNode, v: np.ndarray, top: int | np.ndarray, low: int, balance: np.ndarray, *, at: bool
+) -> np.ndarray:
     if node.output == "none":
         return np.zeros_like(v)
     above = v >= top if at else v > top

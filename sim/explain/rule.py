@@ -27,8 +27,9 @@ class Rule:
     at_threshold, threshold: `>=` for `>`; weight units added to the threshold.
     reset:       "own": the node's. "late": after the next step. "shown": v is recorded before it is reset.
     round_u, round_v, du, dv: rounding of the decays; what is added to their constants.
+                 threshold, du and dv may be arrays, [C] of C replays of one neuron.
     current, voltage: what happens to u and v beyond 24 bits.
-    bias:        times that the bias is added.  onset: first step that has it.
+    bias:        times that the bias is added.  onset: first step that has it.  biases: those that are used instead.
     refractory, v_initial: added steps of rest; whether the initial voltage is used.
     first, last: steps of the sample that a read-out does not add.
     wrap_sum:    the read-out's sum is kept in 32 bits.
@@ -44,15 +45,16 @@ class Rule:
     shift: Literal["floor", "zero"] = "floor"
     exponent: int = 0
     at_threshold: bool = False
-    threshold: int = 0
+    threshold: int | np.ndarray = 0
     reset: Literal["own", "zero", "subtract", "none", "late", "shown", "both"] = "own"
     round_u: Rounding = "zero"
     round_v: Rounding = "zero"
-    du: int = 0
-    dv: int = 0
+    du: int | np.ndarray = 0
+    dv: int | np.ndarray = 0
     current: Literal["wrap", "saturate"] = "wrap"
     voltage: Literal["saturate", "wrap"] = "saturate"
     bias: int = 1
+    biases: np.ndarray | None = None
     onset: int = 0
     bias_exponent: bool = True
     refractory: int = 0

@@ -52,7 +52,8 @@ def _moments(found: Json) -> Table:
 
 def _causes(found: Json, side: Json) -> Table:
     title = (
-        f"rules that give what {side['engine']} recorded ({side['tried']} tried on samples {list(found['samples'])})"
+        f"rules that give what {side['engine']} recorded: {side['tried']} tried on the neuron in {found['checked']:,} "
+        f"samples, on its layer in samples {list(found['samples'])}"
     )
     table = Table(title=title, title_justify="left")
     table.add_column("rule")
@@ -60,5 +61,7 @@ def _causes(found: Json, side: Json) -> Table:
     table.add_column(f"neurons of {found['neurons']:,}", justify="right")
     for cause in side["causes"]:
         table.add_row(cause["rule"], cause["says"], f"{cause['neurons']:,}")
+    if side["more"]:
+        table.add_row("", f"and {side['more']:,} more that give this neuron", "")
     table.add_row("definition", "follows the program's definition", f"{side['neurons_by_definition']:,}")
     return table

@@ -14,7 +14,9 @@ from lavatube.files import read_json
 from lavatube.inputs import InputBatch, load_inputs
 from lavatube.program import LoihiProgram
 from lavatube.program_file import load_program, program_sha256
+from lavatube.sim.counts import load_counts
 from lavatube.sim.parity_samples import samples_for
+from lavatube.sim.report.forms import FORMS, Metrics, require_form
 from lavatube.trace import SpikeTrace, load_trace
 from lavatube.trained import QuantizedNetwork, load_quantized
 
@@ -63,13 +65,19 @@ def load_artifacts(folder: Path, data_dir: Path | None = None) -> Artifacts:
             troubles.append(str(error))
             return None
 
-    def json(name: str) -> Json | None:
-        return read(name, lambda path: read_json(path, kind=name))
+    def json(path: Path) -> Json:
+        value = read_json(path, kind=path.name)
+        if path.name == "parity.json" and value.get("level") == 1:
+            what = "says only how the float network agrees (level 1)"
+            raise LavatubeError(what, where=str(path), remedy=f"lavatube parity {folder} adds level 0")
+        require_form(value, FORMS[path.name], str(path))
+        return value
 
     program = read("program.safetensors", load_program)
     sha256 = None if program is None else program_sha256(program)
-    quantized = read("quantized.safetensors", load_quantized)
-    made = {name: json(f"{name}.json") for name in ("config", "parity", "counts", "energy")}
+    quantized = read("quantized.safetensors", _quantized)
+    made = {name: read(f"{name}.json", json) for name in ("config", "parity", "energy")}
+    made["counts"] = read("counts.json", lambda path: load_counts(path).to_json())
     for name, value in made.items():
         if value is not None and sha256 and value.get("program_sha256", sha256) != sha256:
             troubles.append(f"{name}.json was made from another program than program.safetensors")
@@ -93,6 +101,12 @@ def load_artifacts(folder: Path, data_dir: Path | None = None) -> Artifacts:
             "nothing to report", where=str(folder), expected="artifacts of lavatube", got="; ".join(troubles) or "none"
         )
     return found
+
+
+def _quantized(path: Path) -> QuantizedNetwork:
+    network = load_quantized(path)
+    require_form(network.metrics, Metrics, str(path))
+    return network
 
 
 def _history(path: Path) -> list[dict[str, str]]:

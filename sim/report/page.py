@@ -41,7 +41,7 @@ def report(folder: Path | str, *, out: Path | str | None = None, data_dir: Path 
     found = load_artifacts(Path(folder), data_dir)
     page = render(found, sections_of(found))
     with whole_file(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     return path
 
 
@@ -67,7 +67,7 @@ def sections_of(found: Artifacts) -> list[Section]:
     )
     try:
         made = [make() for make in makers]
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         raise LavatubeError(
             "an artifact is not of the form that this version writes", where=str(found.folder), got=repr(error),
             remedy="make parity.json, counts.json and energy.json again",

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
+from io import StringIO
 
 import pytest
+from rich.console import Console
 
 from lavatube.errors import LavatubeError
 from lavatube.sim.counts import Counts, LayerCounts
 from lavatube.sim.energy import energy
+from lavatube.sim.energy_tables import render_energy
 from lavatube.sim.interval import Interval
 from lavatube.sim.price_table import SHIPPED, find_prices, list_prices, load_prices, parse_prices
 
@@ -41,6 +45,37 @@ def test_sanafe_totals_by_hand_and_the_interval_over_both_tables():
     }  # fmt: skip
     assert (estimate.low, estimate.high) == (min(davies["low"], sanafe["low"]), sanafe["high"])
     assert estimate.to_json()["interval_joules_per_sample"]["high"] == pytest.approx(sanafe["high"] / 2 * 1e-15)
+
+
+ONE_SIDED = {"synop": (23600, None, None), "spike": (None, None, 1700)}
+
+
+def one_sided(**ends):
+    value = json.loads((SHIPPED / "loihi1-davies2018.json").read_text()) | {"name": "mine"}
+    price = value["terms"]["synop"]
+    value["terms"] = {
+        name: price | dict(zip(("low", "nominal", "high"), each, strict=True)) for name, each in ends.items()
+    }
+    return parse_prices(value, where="mine.json")
+
+
+@pytest.mark.parametrize(
+    ("tables", "low", "high"),
+    [
+        (["loihi1-davies2018"], 23_600_000, None),
+        ([one_sided(**ONE_SIDED)], None, None),
+        ([one_sided(synop=(None, 5, None))], None, None),
+        ([one_sided(synop=(None, None, 5)), "loihi1-davies2018"], None, None),
+        ([one_sided(synop=(None, None, 30000)), "loihi1-davies2018"], 23_600_000, 30_000_000),
+        (["device-degnan-cpu"], None, None),
+    ],
+)
+def test_an_end_of_the_interval_that_no_table_knows_is_unknown(tables, low, high):
+    estimate = energy(counts(synops_stored=1000, spikes_out=3), tables)
+    assert (estimate.low, estimate.high) == (low, high)
+    said = estimate.to_json()
+    ends = said["interval"], said["interval_joules_per_sample"]
+    assert all((each["low"] is None, each["high"] is None) == (low is None, high is None) for each in ends)
 
 
 def test_the_published_example_784_512_10_costs_about_25_microjoules_at_davies_prices():
@@ -222,6 +257,23 @@ def test_the_interval_over_samples_is_seeded_and_holds_the_mean_and_vanishes_wit
     same = energy(spread([7, 7, 7])).mean_counts["synops_stored"]
     assert (same["low"], same["mean"], same["high"]) == (7, 7, 7)
     assert energy(spread([7])).mean_counts == {}
+
+
+@pytest.mark.parametrize(
+    ("samples", "table", "words"),
+    [
+        ([7], "loihi1-davies2018", "needs at least two of them"),
+        ([7, 8], one_sided(synop=(23600, None, None), spike=(None, None, 1700)), "unknown: mine has no bound"),
+        ([7, 8], "horowitz45-mem", "unknown: the counts do not say by sample what horowitz45-mem prices"),
+    ],
+)
+def test_a_spread_over_samples_that_is_missing_says_why(samples, table, words):
+    one = spread(samples)
+    one = replace(one, layers={"a": replace(one.layers["a"], spikes_out=3)},
+                  per_sample={**one.per_sample, "spikes_out": (1,) * len(samples)})  # fmt: skip
+    screen = Console(file=StringIO(), width=100)
+    screen.print(render_energy(energy(one, [table]).to_json()))
+    assert words in " ".join(screen.file.getvalue().split())
 
 
 def test_counts_of_no_samples_are_refused():

@@ -12,6 +12,7 @@ from lavatube import fixed_point, neuron_step
 from lavatube.errors import LavatubeError
 from lavatube.inputs import make_inputs
 from lavatube.program import Conv2dNode, DenseNode, InputNode, LoihiProgram, NeuronNode, ReadoutNode
+from lavatube.sim.explain import causes
 from lavatube.sim.explain.explain import explain
 from lavatube.sim.fast import run_fast
 from lavatube.sim.reference import run_reference
@@ -44,11 +45,10 @@ def network(synapse=None, readout=None, weight_exp=-1, delay=0, **neuron):
     return LoihiProgram(nodes, tuple(pairwise(names)), STEPS, {"kind": "test", "sha256": ""}, overflow="hardware")
 
 
-def trace_of(program, run=run_reference, *, record="uv", top=8, busy=0.5):
+def trace_of(program, run=run_reference, *, record="uv", top=8, busy=0.5, batch=BATCH):
     rng = np.random.default_rng(3)
-    value = rng.integers(0, top, (STEPS, BATCH, *program.input.shape)) * (
-        rng.random((STEPS, BATCH, *program.input.shape)) < busy
-    )
+    shape = (STEPS, batch, *program.input.shape)
+    value = rng.integers(0, top, shape) * (rng.random(shape) < busy)
     inputs = make_inputs(value, program.input, default_steps=STEPS)
     return run(program, inputs, record=frozenset(record))
 
@@ -241,7 +241,7 @@ def test_a_fault_of_the_read_out_is_named():
     ):
         assert named(program, trace_of(with_node(program, "output", **change))) == ("output", rule, True)
     weight = program.by_name["into_output"].weight.copy()
-    weight[1, 2] ^= 16
+    weight[1, 3] ^= 16
     faulty = trace_of(with_node(program, "into_output", weight=weight))
     assert named(program, faulty) == ("output", "one changed weight", True)
 
@@ -271,3 +271,71 @@ def test_a_trace_of_another_program_is_refused():
     faulty = trace_of(with_node(program, "hidden", vth=310))
     with pytest.raises(LavatubeError, match="not of this program"):
         explain(other, honest, faulty)
+
+
+def test_a_rule_that_gives_one_neuron_but_not_its_layer_is_not_called_the_cause():
+    program = network()
+    weight = program.by_name["into_hidden"].weight.copy()
+    honest = trace_of(program, run_fast)
+    for row in range(4):
+        weight[row, 3] ^= 64
+    changed = trace_of(with_node(program, "into_hidden", weight=weight))
+    found = explain(program, honest, changed)
+    assert "no rule gives its layer: that it has" in found.verdict
+    assert "reproduces this neuron, but 7 of 10 neurons of the layer, 6 by the definition" in found.verdict
+    bias = np.maximum(program.by_name["hidden"].bias_mant, 1)
+    program, doubled = with_node(program, "hidden", bias_mant=bias), 2 * bias
+    doubled[9] += 16
+    found = explain(program, trace_of(program, run_fast), trace_of(with_node(program, "hidden", bias_mant=doubled)))
+    assert "adds the bias twice: that reproduces 9 of 10 neurons of the layer," in found.verdict
+    assert "1 other it does not explain." in found.verdict
+
+
+def test_rules_that_a_few_samples_do_not_tell_apart_are_tried_on_all_and_the_rest_is_counted(monkeypatch):
+    program = network()
+    weight = program.by_name["into_output"].weight.copy()
+    weight[1, 2] -= 6
+    says = f"has {weight[1, 2]} instead of {weight[1, 2] + 6} at weight [1, 2] of into_output"
+    changed = with_node(program, "into_output", weight=weight)
+    few = explain(program, trace_of(program, run_fast, batch=1), trace_of(changed, batch=1))
+    many = explain(program, trace_of(program, run_fast, batch=40), trace_of(changed, batch=40))
+    assert (few.checked, many.checked, len(many.samples)) == (1, 40, 4)
+    assert [cause.says for cause in many.sides[1].causes] == [says]
+    side = few.sides[1]
+    assert len(side.causes) + side.more > 5
+    assert f"; and {len(side.causes) + side.more - 4} more." in few.verdict
+    monkeypatch.setattr(causes, "KEPT", 3)
+    few = explain(program, trace_of(program, run_fast, batch=1), trace_of(changed, batch=1))
+    assert f" {len(side.causes) + side.more - 3} further rules give this neuron;" in few.verdict
+
+
+@pytest.mark.parametrize(("neuron", "by"), [(1, 3), (2, -40)])
+def test_one_changed_bias_of_a_read_out_is_named_with_its_value(neuron, by):
+    program = network()
+    bias = np.array([5, -3, 40])
+    bias[neuron] += by
+    found = explain(program, trace_of(program, run_fast), trace_of(with_node(program, "output", bias=bias)))
+    assert found.neuron == (neuron,)
+    says = f"has the bias {bias[neuron]} instead of {bias[neuron] - by} at this class"
+    assert says in [cause.says for cause in found.sides[1].causes]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"dv": 900}, "leaks v by dv 900 instead of 400"),
+        ({"du": 1300}, "decays u by the du 1300 instead of 1500"),
+        ({"vth": 307}, "compares with the threshold 307 instead of 300"),
+    ],
+)
+@pytest.mark.parametrize("record", ["uv", ""])
+def test_a_setting_that_is_off_by_more_than_one_is_named(change, says, record):
+    program = network()
+    honest = trace_of(program, run_fast, record=record)
+    found = explain(program, honest, trace_of(with_node(program, "hidden", **change), record=record))
+    side = found.sides[1]
+    if record:
+        assert says in [cause.says for cause in side.causes]
+    name = {"vth": "threshold"}.get(*change, *change)
+    assert side.causes[0].rule == f"another {name}"
+    assert side.causes[0].neurons > side.neurons_by_definition

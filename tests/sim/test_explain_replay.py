@@ -11,8 +11,9 @@ from random_programs import random_case
 from lavatube.fixed_point import weight_range
 from lavatube.program import NeuronNode
 from lavatube.sim.explain.explain import explain
-from lavatube.sim.explain.fan_in import fan_in
+from lavatube.sim.explain.fan_in import fan_in, neuron_activation
 from lavatube.sim.explain.replay import activation, recorded, replay
+from lavatube.sim.explain.rule import ALTERNATIVES
 from lavatube.sim.reference import run_reference
 
 
@@ -45,6 +46,9 @@ def test_the_fan_in_of_every_neuron_adds_up_to_its_activation(seed):
                 part, exponent = (each.events(program, side) * each.weight).sum(-1), each.synapse.weight_exp
                 total = total + (part << exponent if exponent >= 0 else part >> -exponent)
             assert np.array_equal(total, whole[(slice(None), slice(None), *neuron)])
+            rule = ALTERNATIVES[(seed + flat) % len(ALTERNATIVES)]
+            expected = activation(program, target, side, rule)[(slice(None), slice(None), *neuron)]
+            assert np.array_equal(neuron_activation(program, target, neuron, side, rule), expected)
 
 
 @pytest.mark.parametrize("seed", range(40))

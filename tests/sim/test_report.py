@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from report_folders import fill, floored_decay, make_folder
 
 from lavatube.errors import LavatubeError
+from lavatube.sim.counts import load_counts
+from lavatube.sim.energy import energy, save_energy
+from lavatube.sim.price_table import SHIPPED, parse_prices
 from lavatube.sim.report.intervals import wilson
 from lavatube.sim.report.page import report
 from lavatube.sim.run import run
 from lavatube.trace import save_trace
+from lavatube.trained import QuantizedNetwork, save_quantized
 
 HOSTILE = "\" onload='alert(2)' x=\"<script>alert(1)</script>"
 VOID = {"meta", "link", "img", "input", "br"}
@@ -128,6 +134,41 @@ def test_a_trace_alone_makes_a_page(whole, tmp_path):
     assert "a trace of the folder, made by fast" in page_of(tmp_path)[0]
 
 
+@pytest.mark.parametrize(
+    ("test_samples", "interval"), [({"test_samples": 360}, "98.44 to 99.95 %"), ({}, "number of samples unknown")]
+)
+def test_a_share_of_the_test_split_is_not_one_of_the_samples_that_parity_ran(whole, tmp_path, test_samples, interval):
+    metrics = {"test_accuracy": 100 * 359 / 360, **test_samples}
+    for name in ("parity.json", "program.safetensors"):
+        shutil.copy(whole / name, tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"recipe": {}, "metrics": metrics}))
+    quantized = QuantizedNetwork({}, {}, {}, (), metrics)
+    save_quantized(quantized, tmp_path / "quantized.safetensors")
+    text, _ = page_of(tmp_path)
+    for stage in ("float network", "quantized checkpoint"):
+        row = re.search(rf">{stage}</t[hd].*?</tr>", text, re.S).group()
+        assert interval in row
+        assert ("360" in row) == bool(test_samples)
+    assert re.search(r">program, fast</t.*?>9</td>", text, re.S)
+
+
+@pytest.mark.parametrize("others", [[], ["loihi1-davies2018"]])
+def test_prices_without_a_total_are_a_row_without_a_bar(whole, tmp_path, others):
+    value = json.loads((SHIPPED / "loihi1-davies2018.json").read_text()) | {"name": "mine"}
+    price = value["terms"]["synop"]
+    low, high = ({**price, **ends} for ends in ({"high": None}, {"low": None, "nominal": None, "high": 1700}))
+    table = parse_prices(value | {"terms": {"synop": low, "spike": high}}, where="mine.json")
+    save_energy(energy(load_counts(whole / "counts.json"), [table, *others]), tmp_path / "energy.json")
+    text, _ = page_of(tmp_path)
+    row = re.search(r"<tr[^>]*>\s*<t[hd][^>]*>mine</t.*?</tr>", text, re.S).group()
+    assert row.count("not published") == 3
+    assert "mine: low" not in text
+    layers = text[text.index("by layer (mine)") :]
+    assert re.search(r"into_hidden</t.*?not published.*?</tr>", layers, re.S)
+    assert ("at least " in text) == bool(others)
+    assert ("no table knows" in text) != bool(others)
+
+
 def test_a_failed_parity_opens_the_page_with_the_place_and_the_cause(tmp_path):
     folder = make_folder(tmp_path)
     with floored_decay():
@@ -168,6 +209,67 @@ def test_an_artifact_of_another_form_is_refused_in_one_line(tmp_path):
     (tmp_path / "parity.json").write_text(json.dumps({"equal": True}))
     with pytest.raises(LavatubeError, match="not of the form"):
         report(tmp_path)
+
+
+def edited(whole, folder, name, path, value):
+    """A copy of the folder with one value of an artifact changed; path: its keys."""
+    shutil.copytree(whole, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("report.html"))
+    loaded = json.loads((whole / name).read_text()) if (whole / name).exists() else {}
+    inner = loaded
+    for key in path[:-1]:
+        inner = inner.setdefault(key, {}) if isinstance(inner, dict) else inner[key]
+    inner[path[-1]] = value
+    (folder / name).write_text(json.dumps(loaded).replace('"1e400"', "1e400"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value", "words"),
+    [
+        ("counts.json", ["layers", 0, "events_in"], "x", "malformed counts"),
+        ("counts.json", ["barriers"], 1, "malformed counts"),
+        ("parity.json", ["samples"], "abc", "samples: Input should be a valid integer"),
+        ("parity.json", ["equal"], "false", "equal: Input should be a valid boolean"),
+        ("parity.json", ["equal"], False, "equal contradicts the engines"),
+        ("parity.json", ["engines", 0, "rows", 0, "mismatches"], 3, "equal contradicts what is said of fast"),
+        ("parity.json", ["level"], 1, "says only how the float network agrees"),
+        ("parity.json", ["accuracy"], 300, "accuracy: Input should be less than or equal to 100"),
+        ("energy.json", ["samples"], 0, "samples: Input should be greater than or equal to 1"),
+        ("energy.json", ["samples"], "9", "samples: Input should be a valid integer"),
+        ("energy.json", ["tables", 0, "dynamic", "low"], float("nan"), "NaN is no JSON"),
+        ("energy.json", ["interval", "low"], float("inf"), "Infinity is no JSON"),
+        ("config.json", ["metrics", "test_accuracy"], 300, "test_accuracy: Input should be less than or equal to 100"),
+        ("config.json", ["metrics", "test_accuracy"], "1e400", "test_accuracy: Input should be"),
+        ("config.json", ["metrics"], 3, "metrics: Input should be"),
+    ],
+)
+def test_an_artifact_that_says_what_none_can_say_is_left_out_and_named(whole, tmp_path, name, path, value, words):
+    text, _ = page_of(edited(whole, tmp_path, name, path, value))
+    trouble = re.search(rf"[^>]*{re.escape(name)}: [^<]*", text).group()
+    assert words in trouble
+    assert ("Equal: every spike" in text) == (name != "parity.json")
+    assert not re.search(r"\bNaN\b(?! is no JSON)|\bnan\b", text)
+
+
+@pytest.mark.parametrize(
+    ("label", "foreign", "matrix"),
+    [
+        ([-1, 0, 1, 2, 0, 1, 2, 0, 1], 1, "Confusion matrix of 8 samples"),
+        ([200000, 0, 1, 2, 0, 1, 2, 0, 3], 2, "Confusion matrix of 7 samples"),
+        ([-5] * 9, 9, "Not here: "),
+    ],
+)
+def test_a_label_that_is_no_class_is_left_out_and_counted(whole, tmp_path, label, foreign, matrix):
+    (tmp_path / "program.safetensors").write_bytes((whole / "program.safetensors").read_bytes())
+    np.savez(tmp_path / "input.npz", input=np.load(whole / "input.npz")["input"], label=label)
+    text, _ = page_of(tmp_path)
+    assert f"{foreign} of the samples run here: their labels are no classes" in text
+    assert matrix in text[text.index('id="accuracy"') :]
+
+
+def test_a_text_that_no_file_can_hold_is_written_as_its_escape(whole, tmp_path):
+    text, _ = page_of(edited(whole, tmp_path, "parity.json", ["engines", 0, "independence"], "\ud800"))
+    assert "\\ud800" in text
 
 
 def test_the_interval_is_wilsons():

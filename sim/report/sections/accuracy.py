@@ -31,6 +31,11 @@ def accuracy(found: Artifacts, watched: Watched | None) -> Section:
         )
     else:
         parts.append(Missing("accuracies", f"lavatube parity {found.folder} (with labels in its data)"))
+    if watched is not None and watched.foreign:
+        left_out = (
+            f"{watched.foreign:,} of the samples run here: their labels are no classes of the read-out. Left out."
+        )
+        parts.append(Words(left_out, "bad"))
     if watched is not None and watched.label is not None and watched.predicted is not None:
         parts += _confusion(watched.label, watched.predicted)
     elif stages:
@@ -39,14 +44,16 @@ def accuracy(found: Artifacts, watched: Watched | None) -> Section:
 
 
 def _stages(found: Artifacts, watched: Watched | None) -> list[tuple[str, float, int]]:
-    """(stage, accuracy in %, samples). The integer stages are run on the same split, whose size parity knows."""
-    size = int((found.parity or {}).get("samples", 0)) or (0 if found.batch is None else found.batch.batch)
+    """(stage, accuracy in %, samples or 0): parity may have run other samples than those of the test split."""
     stages: list[tuple[str, object, int]] = []
     if found.config is not None:
-        stages.append(("float network", (found.config.get("metrics") or {}).get("test_accuracy"), size))
+        metrics = found.config.get("metrics") or {}
+        stages.append(("float network", metrics.get("test_accuracy"), metrics.get("test_samples") or 0))
     if found.quantized is not None:
-        stages.append(("quantized checkpoint", found.quantized.metrics.get("test_accuracy"), size))
+        of = found.quantized.metrics.get("test_samples") or 0
+        stages.append(("quantized checkpoint", found.quantized.metrics.get("test_accuracy"), of))
     if found.parity is not None:
+        size = found.parity["samples"]
         stages.append(("program, reference engine", found.parity.get("accuracy"), size))
         for engine in found.parity.get("engines", ()):
             if all(row["mismatches"] == 0 for row in engine["rows"] if row["quantity"] == "readout"):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lavatube.sim.energy_tables import joules
 from lavatube.sim.report.artifacts import Artifacts
 from lavatube.sim.report.parts import Folded, Missing, Part, Picture, Section, Table, Words
-from lavatube.sim.report.pictures import interval_bars
+from lavatube.sim.report.pictures import Bar, interval_bars
 
 Json = Mapping[str, Any]
 COUNTED = {
@@ -30,8 +30,7 @@ def energy(found: Artifacts) -> Section:
         return Section("energy", "Counts and energy", parts)
     estimate, samples = found.energy, found.energy["samples"]
     interval = estimate["interval"]
-    ends = f"{joules(interval['low'], samples)} to {joules(interval['high'], samples)}"
-    parts.append(Words(f"Estimated dynamic energy: {ends} a sample, over the price tables."))
+    parts.append(Words(f"Estimated dynamic energy a sample, over the price tables: {_ends(interval, samples)}."))
     parts += [Words(label, "note") for label in estimate["labels"]]
     priced = [table for table in estimate["tables"] if table.get("dynamic")]
     if priced:
@@ -53,37 +52,51 @@ def _counts(counts: Json) -> Table:
     return Table(caption, ("layer", *COUNTED.values()), rows)
 
 
-def _by_table(tables: list[Json], samples: int) -> Picture:
+def _ends(interval: Json, samples: int) -> str:
+    low, high = (None if interval[end] is None else joules(interval[end], samples) for end in ("low", "high"))
+    if low is None:
+        return "no table knows an end" if high is None else f"at most {high}"
+    return f"at least {low}" if high is None else f"{low} to {high}"
+
+
+def _by_table(tables: list[Json], samples: int) -> Picture | Table:
     rows, bars = [], []
     for table in tables:
         low, nominal, high = (table["dynamic"][bound] for bound in ("low", "nominal", "high"))
         known = [value for value in (low, nominal, high) if value is not None]
         texts = [joules(value, samples) for value in (low, nominal, high)]
         rows.append((table["name"], table["grade"], table["sha256"][:12], *texts))
+        if not known:
+            continue
         told = f"{table['name']}: low {texts[0]}, nominal {texts[1]}, high {texts[2]}"
         scale = NANO / samples
         mark = None if nominal is None else nominal * scale
         bars.append((table["name"], min(known) * scale, max(known) * scale, mark, told))
     title = "Dynamic energy of a sample by price table"
-    says = "; ".join(bar[4] for bar in bars)
     head = ("price table", "grade", "SHA-256", "low", "nominal", "high")
-    return Picture(title, interval_bars(title, says, bars, "nJ a sample"), Table(title, head, rows, left=3))
+    return _drawn(title, bars, Table(title, head, rows, left=3))
 
 
-def _by_layer(table: Json, samples: int) -> Picture:
-    rows, bars = [], []
-    whole = max((table["dynamic"]["high"] or table["dynamic"]["low"] or 0), 1)
-    for name, value in table["layers"].items():
-        known = [each for each in value.values() if each is not None]
-        low, high = min(known, default=0), max(known, default=0)
-        share = f"{100 * high / whole:.1f} %"
-        rows.append((name, joules(low, samples), joules(high, samples), share))
-        scale = NANO / samples
-        bars.append((name, low * scale, high * scale, None, f"{name}: {rows[-1][1]} to {rows[-1][2]}, {share}"))
-    title = f"Dynamic energy of a sample by layer ({table['name']})"
+def _drawn(title: str, bars: Sequence[Bar], table: Table) -> Picture | Table:
+    """The table alone where nothing of it is known."""
     says = "; ".join(bar[4] for bar in bars)
-    head = ("layer", "low", "high", "share of the high end")
-    return Picture(title, interval_bars(title, says, bars, "nJ a sample"), Table(title, head, rows))
+    return Picture(title, interval_bars(title, says, bars, "nJ a sample"), table) if bars else table
+
+
+def _by_layer(table: Json, samples: int) -> Picture | Table:
+    rows, bars = [], []
+    end = "low" if table["dynamic"]["high"] is None else "high"
+    whole, scale = table["dynamic"][end], NANO / samples
+    for name, value in table["layers"].items():
+        share = "" if not whole or value[end] is None else f"{100 * value[end] / whole:.1f} %"
+        rows.append((name, joules(value["low"], samples), joules(value["high"], samples), share))
+        known = [each * scale for each in value.values() if each is not None]
+        if known:
+            told = f"{name}: {rows[-1][1]} to {rows[-1][2]}" + (f", {share}" if share else "")
+            bars.append((name, min(known), max(known), None, told))
+    title = f"Dynamic energy of a sample by layer ({table['name']})"
+    head = ("layer", "low", "high", f"share of the {end} end")
+    return _drawn(title, bars, Table(title, head, rows))
 
 
 def _sensitivity(table: Json) -> Words:

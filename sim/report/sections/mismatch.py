@@ -70,6 +70,8 @@ def _explanation(found: Artifacts, said: Json | None) -> list[Part]:
 
 def _causes(said: Json, side: Json) -> Table:
     rows = [(c["rule"], f"{side['engine']} {c['says']}", f"{c['neurons']:,}") for c in side["causes"]]
+    if side.get("more"):
+        rows.append(("", f"and {side['more']:,} more that give this neuron", ""))
     rows.append(("definition", "follows the program's definition", f"{side['neurons_by_definition']:,}"))
     caption = f"Rules that give what {side['engine']} recorded, the likeliest first ({side['tried']} tried)"
     return Table(caption, ("rule", "what it means", f"neurons reproduced, of {said['neurons']:,}"), rows, left=2)
