@@ -14,15 +14,19 @@ from lavatube.train.networks.resnet import PreActResNet, ResNet, SewResNet
 from lavatube.train.networks.vgg import Vgg
 from lavatube.train.norms.estimators import ESTIMATORS
 from lavatube.train.objectives.bias_limit import BiasLimit
+from lavatube.train.objectives.bkdsnn import Bkdsnn
 from lavatube.train.objectives.cross_entropy import CrossEntropy
+from lavatube.train.objectives.kdsnn import Kdsnn
+from lavatube.train.objectives.lasnn import Lasnn
 from lavatube.train.objectives.self_distillation import SelfDistillation
+from lavatube.train.objectives.shortcut import Shortcut
 from lavatube.train.recipe_model import Strict
 from lavatube.train.surrogates import SURROGATES
 
 Rows = tuple[type[Strict], ...]
 
 GRADIENTS: Rows = (Bptt, RateBased, Online)
-TERMS: Rows = (CrossEntropy, SelfDistillation, BiasLimit)
+TERMS: Rows = (CrossEntropy, SelfDistillation, BiasLimit, Shortcut, Kdsnn, Lasnn, Bkdsnn)
 ARCHITECTURES: Rows = (Chain, Vgg, ResNet, SewResNet, PreActResNet, Recurrent)
 
 EXTENSION_POINTS: Mapping[str, Rows] = {

@@ -10,6 +10,7 @@ from torch import nn
 
 from lavatube.errors import LavatubeError
 from lavatube.train.datasets.dataset import Split
+from lavatube.train.gradients.rule import LossOf
 from lavatube.train.networks.build import build_network, finalized
 from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.objectives.objective import Objective
@@ -33,6 +34,11 @@ class Trainee(nn.Module):
         for method in recipe.methods:
             method.attach(self.network)
         self.objective = Objective(recipe.objective, self.network, data.classes, recipe.seed, self.teacher)
+
+    def loss_of(self, inputs: torch.Tensor, labels: torch.Tensor, done: float = 0.0) -> LossOf:
+        """The loss of a batch, given the network's outputs; the teacher sees the batch here, once."""
+        lesson = None if self.teacher is None else self.teacher(inputs)
+        return lambda outputs: self.objective(replace(outputs, lesson=lesson, done=done), labels)
 
     def finalize(self) -> SpikingNetwork:
         """The plain network: nothing is left of what only training needs."""
@@ -75,13 +81,8 @@ def train_epoch(
         optimizer.zero_grad(set_to_none=True)
         with processes.autocast():
             inputs = data.as_floats(events)
-            batch = {"lesson": None if trainee.teacher is None else trainee.teacher(inputs), "done": done}
-            loss = recipe.gradient.gradients(
-                network,
-                inputs,
-                lambda outputs, labels=labels, batch=batch: trainee.objective(replace(outputs, **batch), labels),  # type: ignore[misc]
-                processes.backward,
-            )
+            loss_of = trainee.loss_of(inputs, labels, done)
+            loss = recipe.gradient.gradients(network, inputs, loss_of, processes.backward)
         processes.average_gradients(trainee, optimizer)
         refuse_non_finite(trainee, loss, f"epoch {epoch + 1}, step {step + 1}", scaled=processes.scales_loss)
         if settings.clip_norm is not None:

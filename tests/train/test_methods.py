@@ -47,6 +47,10 @@ NETWORKS: dict[str, dict[str, Any]] = {
 ZERO: dict[str, dict[str, Any]] = {
     "self_distillation": {"form": "final", "alpha": 0.0, "beta": 0.0, "channels": 8},
     "bias_limit": {"weight": 0.0},
+    "shortcut": {"weight": 0.0},
+    "kdsnn": {"logit_weight": 0.0, "feature_weight": 0.0},
+    "lasnn": {"weight": 0.0},
+    "bkdsnn": {"logit_weight": 0.0, "feature_weight": 0.0},
 }
 ANALOG: dict[str, Any] = {  # a rectified linear unit: graded, above next to nothing, of one timestep
     "num_steps": 1,
@@ -216,7 +220,7 @@ def test_a_term_of_weight_zero_changes_no_bit_of_the_gradients(make_recipe: Call
         trainee = Trainee(recipe, data)
         events, labels = next(data.batches(data.dataset.train, 32, torch.device("cpu")))
         inputs = data.as_floats(events)
-        recipe.gradient.gradients(trainee.network, inputs, lambda o: trainee.objective(o, labels))
+        recipe.gradient.gradients(trainee.network, inputs, trainee.loss_of(inputs, labels))
         return {name: p.grad for name, p in trainee.network.named_parameters() if p.grad is not None}
 
     baseline, with_term = gradients(), gradients({"kind": kind, **ZERO[kind]})

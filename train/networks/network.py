@@ -99,6 +99,14 @@ class SpikingNetwork(nn.Module):
         """All timesteps, by a pass (default: the plain one, differentiable through time). inputs: see `present`."""
         return self.body_outputs(self.present(inputs), run or ThroughTime(self.num_steps))
 
+    @torch.no_grad()
+    def stage_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of one sample at each stage that an objective can tap, in order; statistics stay as they are."""
+        was_training = self.training
+        taps = self.eval()(torch.zeros(1, *self.input_shape, device=next(self.parameters()).device)).taps
+        self.train(was_training)
+        return {name: tuple(value.shape[1:]) for name, value in taps.items()}
+
     def name_parts(self) -> None:
         """Tell populations and normalisations the name of the layer that holds them."""
         for name, module in self.named_modules():
