@@ -21,7 +21,7 @@ from lavatube.train.objectives.lasnn import Lasnn
 from lavatube.train.objectives.self_distillation import SelfDistillation
 from lavatube.train.objectives.shortcut import Shortcut
 from lavatube.train.recipe_model import Strict
-from lavatube.train.surrogates import SURROGATES
+from lavatube.train.surrogate_table import SURROGATES
 
 Rows = tuple[type[Strict], ...]
 

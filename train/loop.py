@@ -15,10 +15,13 @@ from lavatube.train.networks.build import build_network, finalized
 from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.objectives.objective import Objective
 from lavatube.train.optimization import learning_rate
+from lavatube.train.probe import Probe
 from lavatube.train.processes import Processes
 from lavatube.train.recipe import Recipe
 from lavatube.train.samples import EncodedData, epoch_generator
 from lavatube.train.teachers.load import load_teacher
+
+FIRST_PROBE = 3_000_000  # randomness of what is tried before epochs: epochs that no training reaches
 
 
 class Trainee(nn.Module):
@@ -36,9 +39,22 @@ class Trainee(nn.Module):
         self.objective = Objective(recipe.objective, self.network, data.classes, recipe.seed, self.teacher)
 
     def loss_of(self, inputs: torch.Tensor, labels: torch.Tensor, done: float = 0.0) -> LossOf:
-        """The loss of a batch, given the network's outputs; the teacher sees the batch here, once."""
+        """The loss of a batch, given the network's outputs; the teacher sees the batch once."""
+        return self._loss_by(inputs, labels, done)(self.objective)
+
+    def probe(self, data: EncodedData, epoch: int) -> Probe:
+        """The first samples of the training split, unchanged, as a batch to try things on before an epoch."""
+        device, settings = next(self.parameters()).device, self.recipe.optimizer
+        events, labels = next(data.batches(data.dataset.train, settings.batch_size, device))
+        inputs = data.as_floats(events)
+        loss_by = self._loss_by(inputs, labels, epoch / settings.epochs)
+        generator = epoch_generator(self.recipe.seed, FIRST_PROBE + epoch)
+        return Probe(self.network, self.objective, loss_by, inputs, self.recipe.gradient, generator)
+
+    def _loss_by(self, inputs: torch.Tensor, labels: torch.Tensor, done: float) -> Callable[[nn.Module], LossOf]:
+        """Of an objective (ours, or a copy), its loss of a batch; the teacher sees the batch here, once."""
         lesson = None if self.teacher is None else self.teacher(inputs)
-        return lambda outputs: self.objective(replace(outputs, lesson=lesson, done=done), labels)
+        return lambda objective: lambda outputs: objective(replace(outputs, lesson=lesson, done=done), labels)
 
     def finalize(self) -> SpikingNetwork:
         """The plain network: nothing is left of what only training needs."""
@@ -71,6 +87,8 @@ def train_epoch(
     settings, network = recipe.optimizer, trainee.network
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(settings, epoch)
+    for method in recipe.methods:
+        method.before_epoch(network, lambda: trainee.probe(data, epoch))
     generator = epoch_generator(recipe.seed, epoch)
     batches = data.training_batches(recipe.data, settings.batch_size, generator, processes.device, processes.share)
     done = epoch / settings.epochs

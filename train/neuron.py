@@ -16,7 +16,8 @@ from pydantic_core import PydanticCustomError
 
 from lavatube.fixed_point import DECAY_MAX, DECAY_ONE
 from lavatube.train.recipe_model import Number, OneOf, Strict, yaml_number
-from lavatube.train.surrogates import SURROGATES, Sigmoid, Spike, Surrogate
+from lavatube.train.surrogate_table import SURROGATES
+from lavatube.train.surrogates import Sigmoid, Spike, Surrogate
 
 
 class NeuronSpec(Strict):

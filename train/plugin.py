@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from lavatube.train.recipe_model import Strict
 
 if TYPE_CHECKING:
     from lavatube.train.networks.network import SpikingNetwork
+    from lavatube.train.probe import Probe
 
 
 class Plugin(Strict):
@@ -31,6 +33,12 @@ class Plugin(Strict):
 
     def attach(self, network: SpikingNetwork) -> None:
         """Before training, once; raises: LavatubeError if the method is not for such a network."""
+
+    def before_epoch(self, network: SpikingNetwork, probe: Callable[[], Probe]) -> None:
+        """Before each epoch of training. probe: makes a batch to try things on; the same after a resume.
+
+        What a method keeps from epoch to epoch is a buffer of the network, so that checkpoints hold it.
+        """
 
     def finalize(self, network: SpikingNetwork) -> None:
         """After training: fold or drop whatever `attach` added. Doing it twice changes nothing."""

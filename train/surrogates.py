@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from lavatube.train.plugin import Plugin
-from lavatube.train.recipe_model import Number, Strict
+from lavatube.train.recipe_model import Number
 
 Above0 = Annotated[Number, Field(gt=0)]
 
@@ -76,9 +76,6 @@ class SuperSpike(Surrogate):
 
     def derivative(self, distance: torch.Tensor) -> torch.Tensor:
         return 1 / (1 + self.slope * distance.abs()) ** 2
-
-
-SURROGATES: tuple[type[Strict], ...] = (Sigmoid, Rectangular, Atan, Triangular, SuperSpike)
 
 
 class Spike(torch.autograd.Function):

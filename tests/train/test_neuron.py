@@ -12,7 +12,8 @@ from lavatube.errors import LavatubeError
 from lavatube.train.neuron import NeuronSpec
 from lavatube.train.neuron_run import BLOCK, at_rest, run_through_time, step, trace
 from lavatube.train.recipe import Recipe
-from lavatube.train.surrogates import SURROGATES, SuperSpike, Surrogate
+from lavatube.train.surrogate_table import SURROGATES
+from lavatube.train.surrogates import SuperSpike, Surrogate
 
 KINDS = [
     NeuronSpec(reset=reset, output=output, refractory=rest, detach_reset=detach, decay=0.5)
