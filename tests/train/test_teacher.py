@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -189,3 +190,25 @@ def test_a_teacher_of_one_timestep_sees_the_mean_of_rate_coded_events(
 def test_a_teacher_without_a_pupil_is_refused(make_recipe: MakeRecipe) -> None:
     with pytest.raises(LavatubeError, match="no teacher, as no method of this recipe learns from one"):
         make_recipe(objective=LABELS, teacher={"kind": "run", "folder": "runs/x"})
+
+
+def test_a_run_with_a_teacher_resumes_bit_for_bit_and_not_with_another(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """With BKDSNN, whose blur is drawn anew at every step."""
+    objective = ["cross_entropy", {"kind": "bkdsnn", "feature_weight": 0.01, "features": {"layer1": "0.0"}}]
+    recipe = make_recipe(objective=objective, num_steps=2, teacher="module", **settings())
+    module = nn.Sequential(nn.Sequential(nn.Conv2d(1, 3, 3, padding=1)), nn.Flatten(), nn.Linear(192, 10))
+
+    def stop(*progress: object) -> None:
+        raise KeyboardInterrupt
+
+    whole = train(recipe, out=tmp_path / "whole", teacher=module)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, out=tmp_path / "cut", teacher=module, progress=stop)
+    other = copy.deepcopy(module)
+    with torch.no_grad():
+        other[2].bias.add_(1)
+    with pytest.raises(LavatubeError, match="checkpoint of another recipe"):
+        train(recipe, out=tmp_path / "cut", teacher=other)
+    resumed = train(recipe, out=tmp_path / "cut", teacher=module)
+    assert resumed.metrics["teacher_sha256"] == whole.metrics["teacher_sha256"]
+    assert all((value == resumed.tensors[name]).all() for name, value in whole.tensors.items())
