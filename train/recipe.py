@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from lavatube.train.augment import Augment
@@ -74,9 +74,9 @@ class Recipe(Strict):
     neuron: NeuronSpec
     gradient: Annotated[GradientRule, OneOf(GRADIENTS)] = RateBased()
     objective: Annotated[list[Annotated[Term, OneOf(TERMS)]], Field(min_length=1)] = Field(default_factory=_only_labels)
-    teacher: Annotated[TeacherSpec, OneOf(TEACHERS)] | None = None
     optimizer: Optimizer
     precision: Literal["float32", "bf16", "fp16"] = "float32"
+    teacher: Annotated[Annotated[TeacherSpec, OneOf(TEACHERS)] | None, Field(validate_default=True)] = None
     expected: Expected | None = None
 
     @field_validator("objective")
@@ -90,14 +90,17 @@ class Recipe(Strict):
             raise PydanticCustomError("no_labels", "cross_entropy among the terms")
         return terms
 
-    @model_validator(mode="after")
-    def _teacher_for_pupils(self) -> Recipe:
-        pupils = [method.kind for method in self.methods if method.needs_teacher]
-        if pupils and self.teacher is None:
-            raise PydanticCustomError("no_teacher", "a teacher for {kind} to learn from", {"kind": pupils[0]})
-        if self.teacher is not None and not pupils:
-            raise PydanticCustomError("no_pupil", "no teacher, as no method of this recipe learns from one")
-        return self
+    @field_validator("teacher")
+    @classmethod
+    def _teacher_for_pupils(cls, teacher: TeacherSpec | None, info: ValidationInfo) -> TeacherSpec | None:
+        # sees the keys above it: every method is one of them
+        chosen = [each for value in info.data.values() for each in (value if isinstance(value, list) else [value])]
+        pupils = [method.kind for method in chosen if isinstance(method, Plugin) and method.needs_teacher]
+        if pupils and teacher is None:
+            raise PydanticCustomError("no_teacher", "a network for {kind} to learn from", {"kind": pupils[0]})
+        if teacher is not None and not pupils:
+            raise PydanticCustomError("no_pupil", "none, as no method of this recipe learns from one")
+        return teacher
 
     @property
     def methods(self) -> tuple[Plugin, ...]:

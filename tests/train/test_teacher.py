@@ -188,7 +188,7 @@ def test_a_teacher_of_one_timestep_sees_the_mean_of_rate_coded_events(
 
 
 def test_a_teacher_without_a_pupil_is_refused(make_recipe: MakeRecipe) -> None:
-    with pytest.raises(LavatubeError, match="no teacher, as no method of this recipe learns from one"):
+    with pytest.raises(LavatubeError, match="bad value of teacher, expected none, as no method of this"):
         make_recipe(objective=LABELS, teacher={"kind": "run", "folder": "runs/x"})
 
 

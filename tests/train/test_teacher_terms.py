@@ -239,7 +239,9 @@ def test_a_teacher_without_any_error_gives_no_nan() -> None:
 )
 def test_a_recipe_whose_term_has_no_teacher_is_refused(make_recipe: Callable[..., Recipe], objective: Any) -> None:
     kind = next(name for name in objective if name != "cross_entropy")
-    with pytest.raises(LavatubeError, match=f"a teacher for {kind} to learn from"):
+    with pytest.raises(
+        LavatubeError, match=f"bad value of teacher, expected a network for {kind} to learn from, got None"
+    ):
         make_recipe(objective=objective)
 
 
