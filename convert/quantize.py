@@ -138,6 +138,7 @@ def _fine_tune(
     optimizer = torch.optim.Adam(_groups(module))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(epochs, 1))
     kept = {name: value.clone() for name, value in module.state_dict().items()}
+    hold_zeros(module)
     logit_scale = module.layout["layers"][-1]["logit_scale"]
     device = next(module.parameters()).device
     for epoch in range(epochs):
@@ -157,6 +158,18 @@ def _fine_tune(
             progress(epoch + 1, epochs, f"epoch {epoch + 1}/{epochs}, integer validation accuracy {found:.1f} %{note}")
     module.load_state_dict(kept)
     return best
+
+
+def hold_zeros(module: QuantizedModule) -> None:
+    """From now on a weight of exactly 0 stays it: training never reaches 0 by itself, so it is a pruned synapse.
+
+    Adam without weight decay does not move what never had a gradient.
+    """
+    for layer in module.in_order():
+        for synapse in layer.inbound():
+            weight = synapse.weights.weight
+            pruned = weight.detach() == 0
+            weight.register_hook(lambda gradient, pruned=pruned: gradient.masked_fill(pruned, 0))
 
 
 def _groups(module: QuantizedModule) -> list[dict[str, Any]]:

@@ -21,6 +21,8 @@ from lavatube.train.objectives.lasnn import Lasnn
 from lavatube.train.objectives.self_distillation import SelfDistillation
 from lavatube.train.objectives.shortcut import Shortcut
 from lavatube.train.recipe_model import Strict
+from lavatube.train.sparsity.channel_activity import ChannelActivity
+from lavatube.train.sparsity.structure_evolution import StructureEvolution
 from lavatube.train.surrogate_table import SURROGATES
 
 Rows = tuple[type[Strict], ...]
@@ -28,6 +30,7 @@ Rows = tuple[type[Strict], ...]
 GRADIENTS: Rows = (Bptt, RateBased, Online)
 TERMS: Rows = (CrossEntropy, SelfDistillation, BiasLimit, Shortcut, Kdsnn, Lasnn, Bkdsnn)
 ARCHITECTURES: Rows = (Chain, Vgg, ResNet, SewResNet, PreActResNet, Recurrent)
+SPARSITY: Rows = (StructureEvolution, ChannelActivity)
 
 EXTENSION_POINTS: Mapping[str, Rows] = {
     "surrogate": SURROGATES,
@@ -36,4 +39,5 @@ EXTENSION_POINTS: Mapping[str, Rows] = {
     "objective": TERMS,
     "network": ARCHITECTURES,
     "encoder": ENCODERS,
+    "sparsity": SPARSITY,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -15,12 +16,14 @@ from lavatube.train.networks.build import build_network, finalized
 from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.objectives.objective import Objective
 from lavatube.train.optimization import learning_rate
+from lavatube.train.plugin import Step
 from lavatube.train.probe import Probe
 from lavatube.train.processes import Processes
 from lavatube.train.recipe import Recipe
 from lavatube.train.samples import EncodedData, epoch_generator
 from lavatube.train.teachers.load import load_teacher
 
+FIRST_STEP = 2_000_000  # randomness of methods: epochs that neither training nor fine-tuning reaches
 FIRST_PROBE = 3_000_000  # randomness of what is tried before epochs: epochs that no training reaches
 
 
@@ -34,8 +37,10 @@ class Trainee(nn.Module):
         super().__init__()
         self.teacher = load_teacher(recipe, data, module)
         self.network, self.recipe = build_network(recipe, data.shape, data.classes), recipe
-        for method in recipe.methods:
-            method.attach(self.network)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            for method in recipe.methods:
+                method.attach(self.network)
         self.objective = Objective(recipe.objective, self.network, data.classes, recipe.seed, self.teacher)
 
     def loss_of(self, inputs: torch.Tensor, labels: torch.Tensor, done: float = 0.0) -> LossOf:
@@ -89,20 +94,26 @@ def train_epoch(
         group["lr"] = learning_rate(settings, epoch)
     for method in recipe.methods:
         method.before_epoch(network, lambda: trainee.probe(data, epoch))
-    generator = epoch_generator(recipe.seed, epoch)
-    batches = data.training_batches(recipe.data, settings.batch_size, generator, processes.device, processes.share)
+    order = epoch_generator(recipe.seed, epoch)
+    batches = data.training_batches(recipe.data, settings.batch_size, order, processes.device, processes.share)
     done = epoch / settings.epochs
     trainee.train()
+    per_epoch = math.ceil(len(data.dataset.train.label) / settings.batch_size)
     losses: list[torch.Tensor] = []
     sizes: list[int] = []
     for step, (events, labels) in enumerate(batches):
+        inputs = data.as_floats(events)
         optimizer.zero_grad(set_to_none=True)
         with processes.autocast():
-            inputs = data.as_floats(events)
             loss_of = trainee.loss_of(inputs, labels, done)
             loss = recipe.gradient.gradients(network, inputs, loss_of, processes.backward)
         processes.average_gradients(trainee, optimizer)
         refuse_non_finite(trainee, loss, f"epoch {epoch + 1}, step {step + 1}", scaled=processes.scales_loss)
+        number = epoch * per_epoch + step
+        generator = epoch_generator(recipe.seed, FIRST_STEP + number)
+        now = Step(number, settings.epochs * per_epoch, inputs, generator, optimizer)
+        for method in recipe.methods:
+            method.before_update(network, now)
         if settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(trainee.parameters(), settings.clip_norm)
         processes.step(optimizer)

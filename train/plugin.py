@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from lavatube.train.recipe_model import Strict
 
 if TYPE_CHECKING:
+    import torch
+
     from lavatube.train.networks.network import SpikingNetwork
     from lavatube.train.probe import Probe
+
+
+@dataclass(frozen=True)
+class Step:
+    """An optimisation step. number: from 0, of `total` in the whole run.
+
+    inputs: this process's share of the batch; see `SpikingNetwork.present`.
+    generator: for what a method draws in this step; the same on every process and after a resume.
+    """
+
+    number: int
+    total: int
+    inputs: torch.Tensor
+    generator: torch.Generator
+    optimizer: torch.optim.Optimizer
 
 
 class Plugin(Strict):
@@ -40,5 +58,14 @@ class Plugin(Strict):
         What a method keeps from epoch to epoch is a buffer of the network, so that checkpoints hold it.
         """
 
+    def before_update(self, network: SpikingNetwork, step: Step) -> None:
+        """In every step of training, when the gradients are there (averaged over processes) and not yet used."""
+
     def finalize(self, network: SpikingNetwork) -> None:
         """After training: fold or drop whatever `attach` added. Doing it twice changes nothing."""
+
+    def resize(self, network: SpikingNetwork, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Before the tensors of a finished run are loaded: the shapes that `finalize` left, if it changes any.
+
+        shapes: by name in `state_dict`, from a file, unchecked: what does not fit is left to the caller to refuse.
+        """

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from lavatube.train.augment import Augment
 from lavatube.train.encoders import ENCODERS, Direct, Encoder
-from lavatube.train.extension_points import ARCHITECTURES, EXTENSION_POINTS, GRADIENTS, TERMS
+from lavatube.train.extension_points import ARCHITECTURES, EXTENSION_POINTS, GRADIENTS, SPARSITY, TERMS
 from lavatube.train.gradients.rate import RateBased
 from lavatube.train.gradients.rule import GradientRule
 from lavatube.train.networks.chain import LAYER_KINDS
@@ -23,6 +23,7 @@ from lavatube.train.objectives.term import Term
 from lavatube.train.plugin import Plugin
 from lavatube.train.recipe_file import list_recipes, parse, read_recipe_file
 from lavatube.train.recipe_model import Natural, Number, OneOf, Positive, Strict, kind_of
+from lavatube.train.sparsity.sparsity import Sparsity
 from lavatube.train.teachers.kinds import TEACHERS, TeacherSpec
 
 
@@ -73,6 +74,7 @@ class Recipe(Strict):
     normalization: Annotated[Estimator, OneOf(ESTIMATORS)] | None = Pooled()
     neuron: NeuronSpec
     gradient: Annotated[GradientRule, OneOf(GRADIENTS)] = RateBased()
+    sparsity: Annotated[Sparsity, OneOf(SPARSITY)] | None = None
     objective: Annotated[list[Annotated[Term, OneOf(TERMS)]], Field(min_length=1)] = Field(default_factory=_only_labels)
     optimizer: Optimizer
     precision: Literal["float32", "bf16", "fp16"] = "float32"
@@ -104,9 +106,10 @@ class Recipe(Strict):
 
     @property
     def methods(self) -> tuple[Plugin, ...]:
-        """Every method that this recipe chooses."""
+        """Every method that this recipe chooses; sparsity last: what it masks is what all others made."""
         norm = () if self.normalization is None else (self.normalization,)
-        return (self.encoder, self.network, self.neuron.surrogate, *norm, self.gradient, *self.objective)
+        sparsity = () if self.sparsity is None else (self.sparsity,)
+        return (self.encoder, self.network, self.neuron.surrogate, *norm, self.gradient, *self.objective, *sparsity)
 
     @property
     def needs(self) -> frozenset[str]:

@@ -62,6 +62,10 @@ ANALOG: dict[str, Any] = {  # a rectified linear unit: graded, above next to not
     },
     "objective": ["cross_entropy"],
 }
+SETTINGS: dict[str, dict[str, Any]] = {  # of methods whose defaults would do nothing in a few steps
+    "esl": {"density": 0.3, "exchange": 0.5, "update_every": 1},
+    "sca": {"keep": 0.5, "regrow": 0.3, "update_every": 1},
+}
 ROWS = [(point, row) for point, rows in EXTENSION_POINTS.items() for row in rows]
 CASES = [pytest.param(point, row, id=f"{point}-{kind_of(row)}") for point, row in ROWS]
 
@@ -122,7 +126,7 @@ def recipe_with(make_recipe: Callable[..., Recipe], point: str, row: type[Strict
         changes[point] = {"kind": kind, **NETWORKS[kind]}
         changes["gradient"] = "bptt"
     else:
-        changes[point] = kind
+        changes[point] = {"kind": kind, **SETTINGS.get(kind, {})}
         if issubclass(row, Encoder) and not row.for_static:
             changes["data"] = {"name": "tiny-sequence"}
     if kind == "online":

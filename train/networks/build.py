@@ -38,8 +38,10 @@ def load_network(trained: TrainedNetwork, shape: tuple[int, ...], classes: int) 
     """
     recipe = parse_recipe(dict(trained.recipe), where="recipe of the run")
     network = finalized(build_network(recipe, shape, classes), recipe)
-    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     got = {name: tuple(value.shape) for name, value in trained.tensors.items()}
+    for method in recipe.methods:
+        method.resize(network, got)
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     for name in sorted({*wanted, *got}):
         if wanted.get(name) != got.get(name):
             shapes = (str(group.get(name, "nothing")) for group in (wanted, got))
