@@ -167,9 +167,9 @@ def hold_zeros(module: QuantizedModule) -> None:
     """
     for layer in module.in_order():
         for synapse in layer.inbound():
-            weight = synapse.weights.weight
-            pruned = weight.detach() == 0
-            weight.register_hook(lambda gradient, pruned=pruned: gradient.masked_fill(pruned, 0))
+            for weight in synapse.parameters():
+                pruned = weight.detach() == 0
+                weight.register_hook(lambda gradient, pruned=pruned: gradient.masked_fill(pruned, 0))  # type: ignore[no-untyped-call]
 
 
 def _groups(module: QuantizedModule) -> list[dict[str, Any]]:
