@@ -14,7 +14,7 @@ from lavatube.end_nodes import InputNode, ReadoutNode
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.neuron_node import NeuronNode
 from lavatube.node_checks import Shape, is_int, require
-from lavatube.synapse_nodes import Conv2dNode, DenseNode, SparseNode, Synapse
+from lavatube.synapse_nodes import Conv2dNode, DenseNode, SparseNode, Synapse, as_stored
 
 Node = InputNode | Synapse | NeuronNode | ReadoutNode
 Source = InputNode | NeuronNode
@@ -216,5 +216,6 @@ __all__ = [
     "SparseNode",
     "Synapse",
     "Target",
+    "as_stored",
     "only",
 ]

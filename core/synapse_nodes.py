@@ -86,6 +86,23 @@ class SparseNode:
         object.__setattr__(self, "indptr", frozen(indptr))
 
 
+SPARSE_BELOW = 0.4  # share of weights that are not 0: below it, an index for each costs less than the zeros
+SPARSE_SIZE = 1 << 14
+
+
+def as_stored(node: DenseNode) -> DenseNode | SparseNode:
+    """The same synapse as it takes less room: a large matrix that is mostly zeros by its connections alone."""
+    filled = np.count_nonzero(node.weight)
+    if node.weight.size < SPARSE_SIZE or not 0 < filled < SPARSE_BELOW * node.weight.size:
+        return node
+    rows, columns = np.nonzero(node.weight)
+    indptr = np.concatenate([[0], np.bincount(rows, minlength=len(node.weight)).cumsum()]).astype(np.int64)
+    return SparseNode(
+        node.name, node.in_shape, node.out_shape, node.weight[rows, columns], columns.astype(np.int32), indptr,
+        node.num_weight_bits, node.weight_exp, node.delay, node.sign,
+    )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Conv2dNode:
     """Cross-correlation (torch's convention) of (C, H, W) events, zero padded, then shifted by weight_exp.

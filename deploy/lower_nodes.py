@@ -12,14 +12,17 @@ from lavatube import fixed_point as fp
 from lavatube.convert.from_nir import integers_of
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.integer_layer import mantissas, scale_node
-from lavatube.program import Conv2dNode, DenseNode, NeuronNode, Shape
+from lavatube.program import Conv2dNode, DenseNode, NeuronNode, Shape, SparseNode, as_stored
 
 Row = Mapping[str, Any]
 
 
-def lower_affine(name: str, node: nir.Affine, row: Row, shape: Shape) -> DenseNode:
-    """W x + b: b-bit integers q become mantissas q << (9 - b), weight_exp = b - 9 + headroom, so a = (sum q s) << k."""
-    return DenseNode(name, shape, *_mantissas(name, node.weight, row))
+def lower_affine(name: str, node: nir.Affine, row: Row, shape: Shape) -> DenseNode | SparseNode:
+    """W x + b: b-bit integers q become mantissas q << (9 - b), weight_exp = b - 9 + headroom, so a = (sum q s) << k.
+
+    A pruned matrix is stored by its connections: Lava's Sparse, and synops of what exists.
+    """
+    return as_stored(DenseNode(name, shape, *_mantissas(name, node.weight, row)))
 
 
 def lower_conv2d(name: str, node: nir.Conv2d, row: Row, shape: Shape) -> Conv2dNode:

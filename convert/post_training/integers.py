@@ -15,10 +15,8 @@ from lavatube.convert.post_training.network import Driven
 from lavatube.convert.post_training.operators import Operator
 from lavatube.convert.post_training.population import Deviation
 from lavatube.integer_layer import mantissas
-from lavatube.program import Conv2dNode, DenseNode, NeuronNode, ReadoutNode, SparseNode, Synapse
+from lavatube.program import Conv2dNode, DenseNode, NeuronNode, ReadoutNode, Synapse, as_stored
 
-SPARSE_BELOW = 0.4  # share of weights that are not 0, for matrices that stand for other nodes
-SPARSE_SIZE = 1 << 14
 CHANNEL_SHIFTS = 4  # powers of two that the output channels of one synapse may have
 UNBOUNDED_VTH = 1 << 12  # in mode hardware: v may go so far as 32 thresholds
 Ends = tuple[int, int]
@@ -241,15 +239,8 @@ def _node(weights: Weights, bits: int) -> Synapse:
             name, (image[0], image[1], image[2]), integers, bits, exponent, operator.stride, operator.padding,
             dilation=operator.dilation, groups=operator.groups,
         )  # fmt: skip
-    filled = np.count_nonzero(integers)
-    if operator.composed and integers.size >= SPARSE_SIZE and 0 < filled < SPARSE_BELOW * integers.size:
-        rows, columns = np.nonzero(integers)
-        indptr = np.concatenate([[0], np.bincount(rows, minlength=len(integers)).cumsum()]).astype(np.int64)
-        return SparseNode(
-            name, operator.in_shape, (len(integers),), integers[rows, columns], columns.astype(np.int32), indptr, bits,
-            exponent,
-        )  # fmt: skip
-    return DenseNode(name, operator.in_shape, integers, bits, exponent)
+    dense = DenseNode(name, operator.in_shape, integers, bits, exponent)
+    return as_stored(dense) if operator.composed else dense
 
 
 def units_of(made: Sequence[Made]) -> dict[str, float]:
