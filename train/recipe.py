@@ -10,6 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from lavatube.train.augment import Augment
+from lavatube.train.composition import Chosen, refusal
 from lavatube.train.encoders import ENCODERS, Direct, Encoder
 from lavatube.train.extension_points import ARCHITECTURES, EXTENSION_POINTS, GRADIENTS, SPARSITY, TERMS
 from lavatube.train.gradients.rate import RateBased
@@ -104,12 +105,30 @@ class Recipe(Strict):
             raise PydanticCustomError("no_pupil", "none, as no method of this recipe learns from one")
         return teacher
 
+    @model_validator(mode="after")
+    def _go_together(self) -> Recipe:
+        if found := refusal(self.chosen):
+            raise PydanticCustomError("composition", "{what}", {"what": found})
+        return self
+
+    @property
+    def chosen(self) -> tuple[Chosen, ...]:
+        """Every method that this recipe chooses, with its point; sparsity last: it masks what all others made."""
+        points = (
+            ("encoder", self.encoder),
+            ("network", self.network),
+            ("surrogate", self.neuron.surrogate),
+            ("normalization", self.normalization),
+            ("gradient", self.gradient),
+            *(("objective", term) for term in self.objective),
+            ("sparsity", self.sparsity),
+        )
+        return tuple((point, method) for point, method in points if method is not None)
+
     @property
     def methods(self) -> tuple[Plugin, ...]:
-        """Every method that this recipe chooses; sparsity last: what it masks is what all others made."""
-        norm = () if self.normalization is None else (self.normalization,)
-        sparsity = () if self.sparsity is None else (self.sparsity,)
-        return (self.encoder, self.network, self.neuron.surrogate, *norm, self.gradient, *self.objective, *sparsity)
+        """Every method that this recipe chooses, in the order in which they attach and finalize."""
+        return tuple(method for _, method in self.chosen)
 
     @property
     def needs(self) -> frozenset[str]:

@@ -71,6 +71,8 @@ def parse(
             what, expected, got = f"unknown key {key}", first["msg"], ""
         elif kind == "missing":
             what, expected, got = f"missing key {key}", "a value", "nothing"
+        elif kind == "composition":
+            what, expected, got = first["msg"], "", ""
         else:
             expected, got = first["msg"].replace("Input should be ", ""), reprlib.repr(first["input"])[:80]
             what = f"bad value of {key}" if key else "not a recipe"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from lavatube.convert.quantize import quantize
 from lavatube.deploy.lower import lower
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.sim.parity import parity
+from lavatube.train.composition import RULES, Rule
 from lavatube.train.datasets import catalog
 from lavatube.train.datasets.dataset import Dataset, Split
 from lavatube.train.datasets.digits import load_digits
@@ -109,15 +112,22 @@ def make_recipe(
     return make
 
 
+BASE: dict[str, Any] = {
+    "network": {"kind": "chain", **NETWORKS["chain"]},
+    "objective": ["cross_entropy"],
+    "data": {"name": "tiny"},
+    "optimizer": {"lr": 0.02, "epochs": 2, "batch_size": 32},
+    "num_steps": 3,
+}
+
+
 def recipe_with(make_recipe: Callable[..., Recipe], point: str, row: type[Strict]) -> Recipe:
-    kind = kind_of(row)
-    changes: dict[str, Any] = {
-        "network": {"kind": "chain", **NETWORKS["chain"]},
-        "objective": ["cross_entropy"],
-        "data": {"name": "tiny"},
-        "optimizer": {"lr": 0.02, "epochs": 2, "batch_size": 32},
-        "num_steps": 3,
-    }
+    return make_recipe(**BASE | changes_for(point, row))
+
+
+def changes_for(point: str, row: type[Strict]) -> dict[str, Any]:
+    """What of `BASE` is to change for a method."""
+    kind, changes = kind_of(row), dict[str, Any]()
     if point == "surrogate":
         changes["neuron"] = {"decay": 0.5, "surrogate": kind}
     elif point == "objective":
@@ -131,7 +141,7 @@ def recipe_with(make_recipe: Callable[..., Recipe], point: str, row: type[Strict
             changes["data"] = {"name": "tiny-sequence"}
     if kind == "online":
         changes["normalization"] = "tse"
-    return make_recipe(**changes)
+    return changes
 
 
 def trained(recipe: Recipe) -> Trainee:
@@ -332,3 +342,83 @@ def test_every_feed_forward_network_trains_by_every_rule(
     after = trained(recipe).state_dict()
     unchanged = [name for name in before if torch.equal(before[name], after[name])]
     assert unchanged == []
+
+
+def both(first: tuple[str, type[Strict]], second: tuple[str, type[Strict]]) -> dict[str, Any]:
+    """A recipe's changes for two methods, one step long; what they choose themselves wins over what they ask for."""
+    changes = [changes_for(*first), changes_for(*second)]
+    terms = [term for each in changes for term in each.get("objective", ())]
+    own = {point: each[point] for (point, _), each in zip((first, second), changes, strict=True) if point in each}
+    merged = BASE | changes[1] | changes[0] | own | {"optimizer": {"lr": 0.02, "epochs": 1, "batch_size": 64}}
+    return merged | {"objective": list(dict.fromkeys(terms or ["cross_entropy"]))}
+
+
+def goes_all_the_way(recipe: Recipe, folder: Path) -> None:
+    """Trains one step, leaves nothing behind, and exports; or is refused for what it needs, by name."""
+    trained_network = train(recipe, out=folder)
+    assert set(trained_network.tensors) == plain_names(recipe)
+    needs = Trainee(recipe, prepare(recipe)).network.needs
+    if needs - {"recurrence"}:
+        with pytest.raises(UnsupportedError, match=sorted(needs)[0]):
+            quantize(folder, epochs=0)
+        return
+    quantize(folder, epochs=0)
+    assert export(folder).nodes
+
+
+PAIRS = [
+    pytest.param(a, b, id="-".join((a[0], kind_of(a[1]), b[0], kind_of(b[1]))))
+    for a, b in combinations(ROWS, 2)
+    if a[0] != b[0] or a[0] == "objective"
+]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+def test_every_pair_trains_finalizes_and_exports_or_is_refused_with_the_reason(
+    make_recipe: Callable[..., Recipe],
+    first: tuple[str, type[Strict]],
+    second: tuple[str, type[Strict]],
+    tmp_path: Path,
+) -> None:
+    rules = forbidden(first, second)
+    if rules:
+        with pytest.raises(LavatubeError, match=rf"does not go with .*: {re.escape(rules[0].reason)}"):
+            make_recipe(**both(first, second))
+        return
+    goes_all_the_way(make_recipe(**both(first, second)), tmp_path)
+
+
+def forbidden(first: tuple[str, type[Strict]], second: tuple[str, type[Strict]]) -> list[Rule]:
+    places = [f"{point}/{kind_of(row)}" for point, row in (first, second)]
+    return [rule for rule in RULES if not rule.allowed and sorted((rule.first, rule.second)) == sorted(places)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [kind_of(row) for row in EXTENSION_POINTS["sparsity"]])
+def test_sparsity_goes_with_all_terms_together(make_recipe: Callable[..., Recipe], kind: str, tmp_path: Path) -> None:
+    terms = [kind_of(row) for row in EXTENSION_POINTS["objective"]]
+    recipe = make_recipe(**BASE | {"objective": terms, "sparsity": {"kind": kind, **SETTINGS[kind]}})
+    goes_all_the_way(recipe, tmp_path)
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if not rule.allowed], ids=lambda r: f"{r.first}-{r.second}")
+def test_a_forbidden_pair_is_refused_when_the_recipe_is_loaded(make_recipe: Callable[..., Recipe], rule: Rule) -> None:
+    rows, settings = [], dict[str, dict[str, Any]]()
+    for selector in (rule.first, rule.second):
+        (place, *given) = selector.split()
+        point, kind = place.split("/")
+        rows.append(next((p, row) for p, row in ROWS if (p, kind_of(row)) == (point, kind)))
+        settings[point] = {"kind": kind, **dict(each.split("=") for each in given)}
+    changes = both(rows[0], rows[1])
+    for point, value in settings.items():
+        changes |= {point: value | changes.get(point, {})} if isinstance(changes.get(point), dict) else {}
+    with pytest.raises(LavatubeError, match=rf"does not go with .*: {re.escape(rule.reason)}$"):
+        make_recipe(**changes)
+
+
+def test_every_selector_of_the_composition_table_means_a_method() -> None:
+    known = {f"{point}/{kind_of(row)}" for point, row in ROWS} | {f"{point}/*" for point in EXTENSION_POINTS}
+    for rule in RULES:
+        assert {rule.first.split()[0], rule.second.split()[0]} <= known, rule
+        assert rule.allowed or "*" not in rule.first + rule.second
