@@ -14,8 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from lavatube.convert.export import export
 from lavatube.convert.quantize import quantize
+from lavatube.deploy.lower import lower
 from lavatube.errors import LavatubeError, UnsupportedError
+from lavatube.program import DenseNode, SparseNode
+from lavatube.sim.connectivity import fan_out
+from lavatube.sim.parity import parity
 from lavatube.train.loop import Trainee, train_epoch
 from lavatube.train.optimization import make_optimizer
 from lavatube.train.plugin import Step
@@ -169,3 +174,21 @@ def test_pruned_weights_are_zero_in_the_run_through_fine_tuning_and_in_the_integ
         before = [value for name, value in rounded.tensors.items() if value.ndim > 1]
         assert all((np.array_equal(a != 0, b != 0)) for a, b in zip(masters, before, strict=True))
         assert any(not np.array_equal(a, b) for a, b in zip(masters, before, strict=True))  # it was tuned
+
+
+@pytest.mark.slow
+def test_a_pruned_matrix_is_lowered_to_its_connections_and_is_equal_in_every_spike(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    network = {"kind": "chain", "layers": [{"dense": {"units": 260}}, {"dense": {"units": 10}}]}
+    train(sparse_recipe(make_recipe, network=network), out=tmp_path)
+    quantize(tmp_path, epochs=1)
+    export(tmp_path)
+    program = lower(tmp_path / "model.nir", out=tmp_path / "program.safetensors")
+    first, readout = program.synapses
+    assert isinstance(first, SparseNode)
+    assert isinstance(readout, DenseNode)  # too small for an index to pay
+    dense, sparse = (fan_out(node)[0].sum() for node in (readout, first))
+    assert 0 < sparse <= erdos_renyi([(260, 64), (10, 260)], 0.3)[0]
+    assert dense == readout.weight.size
+    assert parity(tmp_path, against=["torch"]).equal
