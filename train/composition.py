@@ -48,6 +48,10 @@ RULES: tuple[Rule, ...] = (
         "sparsity/sca", "network/sew_resnet", False,
         "sums of spikes tie the channels of its blocks; use a chain, vgg or resnet",
     ),
+    Rule(
+        "sparsity/sca", "network/preact_resnet", False,
+        "currents that pass from block to block tie their channels; use a chain, vgg or resnet",
+    ),
 )  # fmt: skip
 
 

@@ -78,7 +78,7 @@ def test_the_density_is_constant_and_pruned_weights_are_zero_at_every_step(
     assert abs(sum(counts[0]) - 0.3 * sum(math.prod(shape) for shape in shapes)) <= len(shapes)
     for number, (before, after) in enumerate(zip([first, *states], states, strict=False)):
         due = (number + 1) % 2 == 0 and number < 9  # of 12 steps: the second, fourth, sixth, eighth
-        share = 0.5 * (1 + math.cos(math.pi * (number + 1) / 8)) / 2 if due else 0.0
+        share = 0.5 * (1 + math.cos(math.pi * (number + 1) / 9)) / 2 if due else 0.0
         for old, new in zip(before, after, strict=True):
             dropped, grown = int((old & ~new).sum()), int((new & ~old).sum())
             assert dropped == grown == min(math.floor(share * int(old.sum())), int((~old).sum()))

@@ -29,7 +29,7 @@ class Sparsity(Plugin):
         return number % self.update_every == 0 and number <= self.until * step.total
 
     def progress(self, step: Step) -> float:
-        """Of the changes, 0 at the start of training, 1 at the last."""
+        """Of the schedule, 0 at the start of training, 1 at the last change."""
         last = math.floor(self.until * step.total / self.update_every) * self.update_every
         return min(1.0, (step.number + 1) / max(last, 1))
 

@@ -69,7 +69,8 @@ class StructureEvolution(Sparsity):
 
     def _exchanged(self, latent: torch.Tensor, gradient: torch.Tensor, live: torch.Tensor, step: Step) -> torch.Tensor:
         """What lives from now on; as many as before."""
-        share, after = cosine(self.exchange, 0.0, self.progress(step)), live.flatten().clone()
+        share = cosine(self.exchange, 0.0, (step.number + 1) / (self.until * step.total))
+        after = live.flatten().clone()
         count = min(math.floor(share * int(live.sum())), int((~live).sum()))
         wanted = gradient.abs()
         if self.grow == "random":
