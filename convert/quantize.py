@@ -12,13 +12,13 @@ import torch.nn.functional as F
 
 from lavatube.bounds import bound_layer
 from lavatube.convert.fold import fold
-from lavatube.convert.lossy import rounding, snapped
+from lavatube.convert.lossy import rounded_registers, rounding, snapped
 from lavatube.convert.registers import ChosenLayer, choose_registers
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.files import require_writable, sha256_of_file
 from lavatube.fixed_point import INT32_MAX
 from lavatube.integer_layer import IntegerSynapse, mantissas, scale_node
-from lavatube.program import Conv2dNode, DenseNode, NeuronNode, Synapse
+from lavatube.program import Conv2dNode, DenseNode, Synapse
 from lavatube.train.datasets.dataset import Split
 from lavatube.train.device import torch_device
 from lavatube.train.layout import INPUT
@@ -75,7 +75,13 @@ def quantize(
     dataset = prepare(recipe, data_dir)
     network = load_network(trained, dataset.shape, dataset.classes)
     folded = fold(network, dataset.input_scale)
-    chosen = choose_registers(folded, message_bits=dataset.message_bits, weight_bits=weight_bits, headroom=headroom)
+    chosen = choose_registers(
+        folded,
+        message_bits=dataset.message_bits,
+        weight_bits=weight_bits,
+        headroom=headroom,
+        num_steps=recipe.num_steps,
+    )
     module = _module(chosen, recipe, dataset).to(torch_device(device))
     rounded = accuracy(module, dataset, dataset.dataset.validation)
     if found := overflow(module):
@@ -85,7 +91,7 @@ def quantize(
         recipe=recipe.model_dump(mode="json"),
         layout=module.layout,
         tensors={name: value.detach().cpu().numpy().copy() for name, value in module.state_dict().items()},
-        lossy=(*snapped(recipe), *rounding(chosen, module)),
+        lossy=(*snapped(recipe), *rounded_registers(folded, module), *rounding(chosen, module)),
         metrics={
             "float_test_accuracy": evaluate(network, dataset, dataset.dataset.test).accuracy,
             "rounded_validation_accuracy": rounded,
@@ -140,10 +146,11 @@ def _fine_tune(
     kept = {name: value.clone() for name, value in module.state_dict().items()}
     logit_scale = module.layout["layers"][-1]["logit_scale"]
     device = next(module.parameters()).device
+    spec, _ = recipe.neuron.firing_at_threshold()
     for epoch in range(epochs):
         generator = epoch_generator(recipe.seed, FIRST_EPOCH + epoch)
         for events, labels in data.training_batches(recipe.data, recipe.optimizer.batch_size, generator, device):
-            logits = module.rate_logits(data.as_integers(events), recipe.neuron)
+            logits = module.rate_logits(data.as_integers(events), spec)
             loss = F.cross_entropy(logits * logit_scale, labels)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -173,19 +180,19 @@ def _groups(module: QuantizedModule) -> list[dict[str, Any]]:
 def overflow(module: QuantizedModule) -> str:
     """What could overflow for some input within the encoding, in words; "" if nothing can."""
     num_steps = int(module.layout["num_steps"])
-    for layer in module.integer_layers():
+    layers = module.integer_layers()
+    targets = {layer.name: layer.neuron.node(layer.name, layer.out_shape) for layer in layers if layer.neuron}
+    ranges = {INPUT: (0, module.max_input), **{name: node.event_range for name, node in targets.items()}}
+    for layer in layers:
         if layer.neuron is None:
             largest = int(np.abs(layer.bias).max())
             if largest > INT32_MAX:
                 return f"{layer.name}: the read-out's bias is {largest}, at most {INT32_MAX} can be added"
             continue
         inbound: list[tuple[Synapse, tuple[int, int]]] = [
-            (program_synapse(synapse), (0, module.max_input if synapse.source == INPUT else 1))
-            for synapse in layer.synapses
+            (program_synapse(synapse), ranges[synapse.source]) for synapse in layer.synapses
         ]
-        neuron = layer.neuron
-        bias = np.broadcast_to(neuron.bias_mant.reshape(-1, *(1,) * (len(layer.out_shape) - 1)), layer.out_shape)
-        target = NeuronNode(layer.name, layer.out_shape, neuron.du, neuron.dv, neuron.vth, bias, neuron.bias_exp)
+        target = targets[layer.name]
         if found := bound_layer(target, inbound, num_steps).violations():
             return f"{layer.name}: {'; '.join(found)}"
     return ""

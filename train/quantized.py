@@ -63,8 +63,8 @@ class QuantizedModule(nn.Module):
         made, runs = {INPUT: events}, []
         for layer in self.in_order():
             runs.append(layer.run(made, self.max_input, keep))
-            if runs[-1].lif is not None:
-                made[layer.name] = runs[-1].lif.spikes.to(torch.int64)
+            if (neurons := runs[-1].neurons) is not None:
+                made[layer.name] = neurons.events.to(torch.int64)
         return runs
 
     @torch.no_grad()
@@ -92,9 +92,9 @@ class QuantizedModule(nn.Module):
         rates = {INPUT: events.to(torch.float32).mean(0)}
         for layer, run in zip(self.in_order(), self.run(events, keep=("membrane",)), strict=True):
             current = layer.rate_current(rates)
-            if run.lif is not None:
+            if run.neurons is not None:
                 in_units_of_spec = current * (spec.v_threshold / layer.theta)
-                rates[layer.name] = RateStraightThrough.apply(in_units_of_spec, *layer.rates(run.lif, spec))
+                rates[layer.name] = RateStraightThrough.apply(in_units_of_spec, *layer.rates(run.neurons, spec))
         return current
 
     def integer_layers(self) -> list[IntegerLayer]:

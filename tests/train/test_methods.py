@@ -13,9 +13,13 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from lavatube.convert.export import export
+from lavatube.convert.float_graph.given import choose_contract
+from lavatube.convert.float_graph.read import read_float_graph
+from lavatube.convert.fold import LOWERED
 from lavatube.convert.quantize import quantize
 from lavatube.deploy.lower import lower
 from lavatube.errors import LavatubeError, UnsupportedError
+from lavatube.program import LoihiProgram
 from lavatube.sim.parity import parity
 from lavatube.train.datasets import catalog
 from lavatube.train.datasets.dataset import Dataset, Split
@@ -233,14 +237,15 @@ def test_what_is_declared_is_what_lowering_finds_and_what_lowers_is_equal_in_eve
     recipe = recipe_with(make_recipe, point, row)
     train(recipe, out=tmp_path)
     needs = Trainee(recipe, prepare(recipe)).network.needs
-    if needs - {"recurrence"}:
-        with pytest.raises(UnsupportedError, match=sorted(needs)[0]):
+    if needs - LOWERED:
+        with pytest.raises(UnsupportedError, match=sorted(needs - LOWERED)[0]):
             quantize(tmp_path, epochs=0)
         return
-    if needs:
+    recurrent = "recurrence" in needs
+    if recurrent:
         with pytest.raises(UnsupportedError, match=r"fine-tuning of a recurrent network by its rates.*--epochs 0"):
             quantize(tmp_path, epochs=1)
-    quantize(tmp_path, epochs=0 if needs else 1)
+    quantize(tmp_path, epochs=0 if recurrent else 1)
     export(tmp_path)
     program = lower(tmp_path / "model.nir", out=tmp_path / "program.safetensors")
     graded = {"graded input"} if recipe.encoder.message_bits > 1 else set()
@@ -277,22 +282,55 @@ def test_a_decay_that_the_register_cannot_hold_is_on_record_from_the_recipe_to_t
 
 NEURONS: dict[str, dict[str, Any]] = {
     "no leak": {"decay": 1},
-    "soft reset": {"reset": "subtract"},
+    "soft reset": {"reset": "subtract", "fire_at": 0.5},
     "initial potential": {"v_initial": 0.5},
     "signed spikes": {"output": "signed"},
-    "graded spikes": {"output": "graded"},
+    "memory gate": {
+        "decay": 1, "reset": "subtract", "v_initial": 0.5, "output": "signed", "v_threshold_low": 0, "memory_gate": True
+    },
     "refractory period": {"refractory": 2},
-}
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("need", NEURONS)
-def test_a_neuron_that_does_not_deploy_trains_and_is_refused_by_name(
-    make_recipe: Callable[..., Recipe], need: str, tmp_path: Path
+def deployed(recipe: Recipe, folder: Path, epochs: int = 1) -> LoihiProgram:
+    train(recipe, out=folder)
+    quantize(folder, epochs=epochs)
+    export(folder)
+    return lower(folder / "model.nir", out=folder / "program.safetensors")
+
+
+@pytest.mark.parametrize("kind", NEURONS)
+def test_every_neuron_but_the_graded_deploys_with_every_spike_equal(
+    make_recipe: Callable[..., Recipe], kind: str, tmp_path: Path
 ) -> None:
-    recipe = make_recipe(neuron={"decay": 0.5} | NEURONS[need], data={"name": "tiny"}, objective=["cross_entropy"])
+    recipe = make_recipe(neuron={"decay": 0.5} | NEURONS[kind], data={"name": "tiny"}, objective=["cross_entropy"])
+    program = deployed(recipe, tmp_path)
+    assert program.needs() == recipe.neuron.needs | {"graded input"}
+    assert parity(tmp_path, against=["torch", "fast"], record=["u", "v"]).equal
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["soft reset", "memory gate"])
+def test_such_neurons_are_equal_in_lava_too(make_recipe: Callable[..., Recipe], kind: str, tmp_path: Path) -> None:
+    recipe = make_recipe(neuron={"decay": 0.5} | NEURONS[kind], data={"name": "tiny"}, objective=["cross_entropy"])
+    deployed(recipe, tmp_path, epochs=0)
+    assert parity(tmp_path, against=["lava"], samples=4, record=["u", "v"]).equal
+
+
+def test_a_graded_neuron_trains_and_is_refused_by_name(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    recipe = make_recipe(neuron={"decay": 0.5, "output": "graded"}, data={"name": "tiny"}, objective=["cross_entropy"])
     train(recipe, out=tmp_path)
-    with pytest.raises(UnsupportedError, match=need):
+    with pytest.raises(UnsupportedError, match="graded spikes"):
         quantize(tmp_path, epochs=0)
+
+
+def test_what_a_float_reader_would_compute_otherwise_is_not_run_as_floats(
+    make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    recipe = make_recipe(neuron={"decay": 0.5, "reset": "subtract"}, data={"name": "tiny"}, objective=["cross_entropy"])
+    deployed(recipe, tmp_path, epochs=0)
+    with pytest.raises(UnsupportedError, match="reset subtract of layer1_lif"):
+        choose_contract(read_float_graph(tmp_path / "model.nir"), None)
 
 
 @pytest.mark.parametrize("gradient", ["rate", {"kind": "rate", "form": "single_step"}])
