@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from lavatube.train.encoders import ENCODERS
 from lavatube.train.gradients.bptt import Bptt
+from lavatube.train.gradients.dsr import Dsr
 from lavatube.train.gradients.online import Online
+from lavatube.train.gradients.qcfs import Qcfs
 from lavatube.train.gradients.rate import RateBased
 from lavatube.train.networks.chain import Chain
 from lavatube.train.networks.recurrent import Recurrent
@@ -21,7 +23,7 @@ from lavatube.train.surrogates import SURROGATES
 
 Rows = tuple[type[Strict], ...]
 
-GRADIENTS: Rows = (Bptt, RateBased, Online)
+GRADIENTS: Rows = (Bptt, RateBased, Online, Dsr, Qcfs)
 TERMS: Rows = (CrossEntropy, SelfDistillation, BiasLimit)
 ARCHITECTURES: Rows = (Chain, Vgg, ResNet, SewResNet, PreActResNet, Recurrent)
 

@@ -47,5 +47,5 @@ def _refuse_what_no_contract_says(rows: Mapping[str, Mapping[str, Any]], where: 
             raise UnsupportedError(
                 f"{', '.join(odd)} of {node}: floats of NIR do not say it", where=where,
                 expected="neurons that are reset to zero, from rest",
-                remedy="lower the file: its integers do say it; or give --contract to read it otherwise",
+                remedy="lower the file: its integers do say it",
             )  # fmt: skip

@@ -62,6 +62,10 @@ ANALOG: dict[str, Any] = {  # a rectified linear unit: graded, above next to not
     },
     "objective": ["cross_entropy"],
 }
+BESIDE: dict[str, dict[str, Any]] = {  # what a recipe with a method needs besides it
+    "dsr": {"neuron": {"decay": 1, "reset": "subtract", "fire_at": 0.5}},
+    "qcfs": {"neuron": {"decay": 1, "reset": "subtract", "v_initial": 0.5}},
+}
 ROWS = [(point, row) for point, rows in EXTENSION_POINTS.items() for row in rows]
 CASES = [pytest.param(point, row, id=f"{point}-{kind_of(row)}") for point, row in ROWS]
 
@@ -127,6 +131,7 @@ def recipe_with(make_recipe: Callable[..., Recipe], point: str, row: type[Strict
             changes["data"] = {"name": "tiny-sequence"}
     if kind == "online":
         changes["normalization"] = "tse"
+    changes |= BESIDE.get(kind, {})
     return make_recipe(**changes)
 
 
