@@ -90,7 +90,8 @@ class Representations(RatePass):
         return Seq(spikes, rate)
 
     def _mean(self, steps: torch.Tensor) -> torch.Tensor:
-        return torch.tensordot(self.weights.to(steps), steps, 1)
+        mean: torch.Tensor = torch.tensordot(self.weights.to(steps), steps, 1)
+        return mean
 
 
 def refuse_unless_clamped(network: SpikingNetwork, rule: str, *, outputs: tuple[str, ...] = ("binary",)) -> None:

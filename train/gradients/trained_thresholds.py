@@ -8,6 +8,7 @@ parametrization whose values are those that stay after training. `a` is a consta
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -59,8 +60,9 @@ def train_thresholds(network: SpikingNetwork, least: float, *, rule: str) -> Non
 def keep_thresholds(network: SpikingNetwork) -> None:
     """Leave the weights as they are used, and drop the scales."""
     for module in network.modules():
-        for name in list(getattr(module, "parametrizations", ())):
-            if any(isinstance(each, Scaled) for each in module.parametrizations[name]):
+        parametrized: Mapping[str, Iterable[nn.Module]] = getattr(module, "parametrizations", {})  # type: ignore[assignment]
+        for name in list(parametrized):
+            if any(isinstance(each, Scaled) for each in parametrized[name]):
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)
     for population in network.populations():
         if hasattr(population, NAME):
