@@ -27,6 +27,10 @@ def quantize(
         ),
     ] = 0.85,
     epochs: Annotated[int, typer.Option("--epochs", help="Epochs of quantization-aware fine-tuning.")] = 8,
+    teach: Annotated[
+        str,
+        typer.Option("--teach", help="Fine-tuning learns the labels; or float: each layer the float network's rates."),
+    ] = "labels",
     data: Annotated[
         str | None,
         typer.Option("--data", help="Data set (default: the one it was trained on); for FILE.nir X.npz in its units."),
@@ -77,8 +81,8 @@ def quantize(
         source = out
     with progress_bar("fine-tuning") as update:
         network = quantize_run(
-            source, out=folder, weight_bits=weight_bits, headroom=headroom, epochs=epochs, data=data, device=device,
-            data_dir=data_dir, overwrite=overwrite, progress=update,
+            source, out=folder, weight_bits=weight_bits, headroom=headroom, epochs=epochs, teach=teach, data=data,
+            device=device, data_dir=data_dir, overwrite=overwrite, progress=update,
         )  # fmt: skip
     say(f"wrote {folder / 'quantized.safetensors'}")
     if json:

@@ -24,6 +24,7 @@ from lavatube.train.device import torch_device
 from lavatube.train.layout import INPUT
 from lavatube.train.loop import evaluate
 from lavatube.train.networks.build import load_network
+from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.quantized import QuantizedModule
 from lavatube.train.recipe import Recipe, parse_recipe
 from lavatube.train.samples import EncodedData, epoch_generator, prepare
@@ -40,6 +41,7 @@ def quantize(
     weight_bits: int = 8,
     headroom: float = 0.85,
     epochs: int = 8,
+    teach: str = "labels",
     data: str | None = None,
     device: str = "cpu",
     data_dir: Path | None = None,
@@ -51,6 +53,8 @@ def quantize(
     weight_bits: 2..8, signed. headroom: share of the registers' proven range that is used before fine-tuning.
     epochs:      of fine-tuning; of those after which no register can overflow, the best by validation accuracy is kept
                  (0: rounding only).
+    teach:       what fine-tuning learns: "labels", through all layers; or "float": each layer, for itself, the float
+                 network's rates, the read-out its logits (local tandem learning; labels only choose the epoch).
     raises:      LavatubeError for a folder that is not a finished run, a finished `out` without overwrite, or registers
                  that rounding made overflow.
     """
@@ -67,6 +71,8 @@ def quantize(
         raise LavatubeError("already quantized", where=str(target), remedy="choose another folder, or give --overwrite")
     if epochs < 0:
         raise LavatubeError("epochs", where="quantize", expected="0 or more", got=str(epochs))
+    if teach not in ("labels", "float"):
+        raise LavatubeError("teach", where="quantize", expected="labels or float", got=teach)
     require_writable(folder)
     trained = load_trained(Path(source))
     recipe = parse_recipe(dict(trained.recipe), where=str(source))
@@ -86,7 +92,7 @@ def quantize(
     rounded = accuracy(module, dataset, dataset.dataset.validation)
     if found := overflow(module):
         raise LavatubeError(found, where="quantize", remedy="quantize with a smaller --headroom")
-    best = _fine_tune(module, recipe, dataset, epochs, rounded, progress)
+    best = _fine_tune(module, recipe, dataset, epochs, rounded, progress, network if teach == "float" else None)
     quantized = QuantizedNetwork(
         recipe=recipe.model_dump(mode="json"),
         layout=module.layout,
@@ -101,6 +107,7 @@ def quantize(
             "weight_bits": weight_bits,
             "model_sha256": sha256_of_file(Path(source) / "model.safetensors"),
             "epochs": epochs,
+            "teach": teach,
         },
     )
     save_quantized(quantized, target)
@@ -139,8 +146,12 @@ def _fine_tune(
     epochs: int,
     best: float,
     progress: Callable[[int, int, str], None] | None,
+    teacher: SpikingNetwork | None,
 ) -> float:
-    """Adam on the master weights; leaves the epoch with the best validation accuracy in the module and returns it."""
+    """Adam on the master weights; leaves the epoch with the best validation accuracy in the module and returns it.
+
+    teacher: the float network whose rates each layer learns; None: all layers learn the labels.
+    """
     optimizer = torch.optim.Adam(_groups(module))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(epochs, 1))
     kept = {name: value.clone() for name, value in module.state_dict().items()}
@@ -150,8 +161,12 @@ def _fine_tune(
     for epoch in range(epochs):
         generator = epoch_generator(recipe.seed, FIRST_EPOCH + epoch)
         for events, labels in data.training_batches(recipe.data, recipe.optimizer.batch_size, generator, device):
-            logits = module.rate_logits(data.as_integers(events), spec)
-            loss = F.cross_entropy(logits * logit_scale, labels)
+            if teacher is None:
+                logits = module.rate_logits(data.as_integers(events), spec)
+                loss = F.cross_entropy(logits * logit_scale, labels)
+            else:
+                rates = module.rates(data.as_integers(events), spec, local=True)
+                loss = _distance(rates, teacher.to(device), data.as_floats(events), logit_scale)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -164,6 +179,18 @@ def _fine_tune(
             progress(epoch + 1, epochs, f"epoch {epoch + 1}/{epochs}, integer validation accuracy {found:.1f} %{note}")
     module.load_state_dict(kept)
     return best
+
+
+def _distance(
+    rates: dict[str, torch.Tensor], teacher: SpikingNetwork, inputs: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """Sum over layers of the mean squared distance to the float network's rates and logits; scale: of ours."""
+    with torch.no_grad():
+        lesson = teacher(inputs)
+    wanted = {name.replace(".", "_"): rate for name, rate in lesson.rates.items()}
+    readout = list(rates)[-1]
+    losses = [F.mse_loss(rates[name], rate) for name, rate in wanted.items()]
+    return torch.stack([*losses, F.mse_loss(rates[readout] * scale, lesson.logits)]).sum()
 
 
 def _groups(module: QuantizedModule) -> list[dict[str, Any]]:

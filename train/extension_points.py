@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from lavatube.train.encoders import ENCODERS
 from lavatube.train.gradients.bptt import Bptt
 from lavatube.train.gradients.dsr import Dsr
+from lavatube.train.gradients.local_tandem import LocalTandem
 from lavatube.train.gradients.online import Online
 from lavatube.train.gradients.qcfs import Qcfs
 from lavatube.train.gradients.rate import RateBased
@@ -18,13 +19,14 @@ from lavatube.train.norms.estimators import ESTIMATORS
 from lavatube.train.objectives.bias_limit import BiasLimit
 from lavatube.train.objectives.cross_entropy import CrossEntropy
 from lavatube.train.objectives.self_distillation import SelfDistillation
+from lavatube.train.objectives.tandem import Tandem
 from lavatube.train.recipe_model import Strict
 from lavatube.train.surrogates import SURROGATES
 
 Rows = tuple[type[Strict], ...]
 
-GRADIENTS: Rows = (Bptt, RateBased, Online, Dsr, Qcfs)
-TERMS: Rows = (CrossEntropy, SelfDistillation, BiasLimit)
+GRADIENTS: Rows = (Bptt, RateBased, Online, Dsr, Qcfs, LocalTandem)
+TERMS: Rows = (CrossEntropy, SelfDistillation, BiasLimit, Tandem)
 ARCHITECTURES: Rows = (Chain, Vgg, ResNet, SewResNet, PreActResNet, Recurrent)
 
 EXTENSION_POINTS: Mapping[str, Rows] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,12 @@ from lavatube.train.objectives.cross_entropy import CrossEntropy
 from lavatube.train.optimization import make_optimizer
 from lavatube.train.plugin import Plugin
 from lavatube.train.processes import Processes
+from lavatube.train.quantized import QuantizedModule
 from lavatube.train.recipe import Recipe
 from lavatube.train.recipe_model import Strict, kind_of
 from lavatube.train.run import train
 from lavatube.train.samples import prepare
-from lavatube.trained import TrainedNetwork
+from lavatube.trained import TrainedNetwork, load_trained
 
 CONVS = [{"conv2d": {"channels": 4, "kernel": 3, "padding": 1}}, {"conv2d": {"channels": 6, "kernel": 3, "stride": 2}}]
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -51,6 +53,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 ZERO: dict[str, dict[str, Any]] = {
     "self_distillation": {"form": "final", "alpha": 0.0, "beta": 0.0, "channels": 8},
     "bias_limit": {"weight": 0.0},
+    "tandem": {"weight": 0.0},
 }
 ANALOG: dict[str, Any] = {  # a rectified linear unit: graded, above next to nothing, of one timestep
     "num_steps": 1,
@@ -62,8 +65,13 @@ ANALOG: dict[str, Any] = {  # a rectified linear unit: graded, above next to not
     },
     "objective": ["cross_entropy"],
 }
+SAME_AS_TEACHER = [
+    {"conv2d": {"channels": 5, "kernel": 3, "padding": 1}}, {"conv2d": {"channels": 5, "kernel": 3, "stride": 2}},
+    {"avg_pool2d": {"kernel": 7}}, {"dense": {"units": 10}},
+]  # fmt: skip
 BESIDE: dict[str, dict[str, Any]] = {  # what a recipe with a method needs besides it
     "dsr": {"neuron": {"decay": 1, "reset": "subtract", "fire_at": 0.5}},
+    "tandem": {"network": {"kind": "chain", "layers": SAME_AS_TEACHER}},
     "qcfs": {"neuron": {"decay": 1, "reset": "subtract", "v_initial": 0.5}},
 }
 ROWS = [(point, row) for point, rows in EXTENSION_POINTS.items() for row in rows]
@@ -218,14 +226,16 @@ def test_what_a_method_attaches_trains_and_is_folded_at_the_end(
 )
 def test_a_term_of_weight_zero_changes_no_bit_of_the_gradients(make_recipe: Callable[..., Recipe], kind: str) -> None:
     def gradients(*terms: Any) -> dict[str, torch.Tensor]:
-        recipe = make_recipe(
-            network={"kind": "chain", **NETWORKS["chain"]}, data={"name": "tiny"}, objective=["cross_entropy", *terms]
-        )
+        network = BESIDE.get(kind, {}).get("network", {"kind": "chain", **NETWORKS["chain"]})
+        recipe = make_recipe(network=network, data={"name": "tiny"}, objective=["cross_entropy", *terms])
         data = prepare(recipe)
         trainee = Trainee(recipe, data)
         events, labels = next(data.batches(data.dataset.train, 32, torch.device("cpu")))
         inputs = data.as_floats(events)
-        recipe.gradient.gradients(trainee.network, inputs, lambda o: trainee.objective(o, labels))
+        lesson = None if trainee.teacher is None else trainee.teacher(inputs)
+        recipe.gradient.gradients(
+            trainee.network, inputs, lambda o: trainee.objective(replace(o, lesson=lesson), labels)
+        )
         return {name: p.grad for name, p in trainee.network.named_parameters() if p.grad is not None}
 
     baseline, with_term = gradients(), gradients({"kind": kind, **ZERO[kind]})
@@ -367,3 +377,26 @@ def test_every_feed_forward_network_trains_by_every_rule(
     after = trained(recipe).state_dict()
     unchanged = [name for name in before if torch.equal(before[name], after[name])]
     assert unchanged == []
+
+
+def test_a_quantized_network_is_calibrated_layer_by_layer_without_labels(
+    make_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe(data={"name": "tiny"}, objective=["cross_entropy"], num_steps=4)
+    train(recipe, out=tmp_path)
+    monkeypatch.setattr("lavatube.convert.quantize.F.cross_entropy", None)
+    distances = []
+    for epochs in (0, 12):
+        quantized = quantize(tmp_path, epochs=epochs, weight_bits=3, teach="float", overwrite=True)
+        module, data = QuantizedModule(quantized.layout, quantized.tensors), prepare(recipe)
+        events, _ = next(data.batches(data.dataset.train, 64, torch.device("cpu")))
+        network = load_network(load_trained(tmp_path), data.shape, 10)
+        made = module.rates(data.as_integers(events), recipe.neuron, local=True)
+        wanted = network(data.as_floats(events)).rates
+        distances.append({name: float(((made[name] - rate) ** 2).mean().detach()) for name, rate in wanted.items()})
+    assert all(distances[1][name] < distances[0][name] for name in distances[0]), distances
+    for name, rate in made.items():  # each rate's gradient stays in its own layer
+        module.zero_grad()
+        rate.sum().backward(retain_graph=True)
+        touched = {key.split(".")[1] for key, value in module.named_parameters() if value.grad is not None}
+        assert touched == {str([layer.name for layer in module.in_order()].index(name))}

@@ -60,7 +60,7 @@ def train_thresholds(network: SpikingNetwork, least: float, *, rule: str) -> Non
 def keep_thresholds(network: SpikingNetwork) -> None:
     """Leave the weights as they are used, and drop the scales."""
     for module in network.modules():
-        parametrized: Mapping[str, Iterable[nn.Module]] = getattr(module, "parametrizations", {})  # type: ignore[assignment]
+        parametrized: Mapping[str, Iterable[nn.Module]] = getattr(module, "parametrizations", {})
         for name in list(parametrized):
             if any(isinstance(each, Scaled) for each in parametrized[name]):
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)
