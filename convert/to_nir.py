@@ -19,7 +19,7 @@ from lavatube.convert.nir_spelling import conv2d, cuba_lif, flatten, known_keys,
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.files import sha256_of_arrays, whole_file
 from lavatube.fixed_point import DECAY_MAX
-from lavatube.integer_layer import IntegerLayer, IntegerSynapse, population_name
+from lavatube.integer_layer import IntegerLayer, IntegerSynapse, population_name, special
 from lavatube.program import InputNode, Shape
 
 METADATA_KEY = "lavatube"
@@ -173,6 +173,6 @@ def _neuron(layer: IntegerLayer) -> tuple[nir.NIRNode, dict[str, Any]]:
         "vth": neuron.vth,
         "bias_exp": neuron.bias_exp,
         "scale": layer.activation_scale,
-        **neuron.special,
+        **special(neuron),
     }
     return node, row

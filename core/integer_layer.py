@@ -53,11 +53,11 @@ class IntegerNeuron:
         bias = np.broadcast_to(self.bias_mant.reshape(-1, *(1,) * (len(shape) - 1)), shape)
         return NeuronNode(name, shape, **{**values, "bias_mant": bias})
 
-    @property
-    def special(self) -> dict[str, int | str | bool]:
-        """The registers in which it differs from a leaky neuron with binary spikes and a reset to zero, from rest."""
-        later = fields(self)[5:]
-        return {each.name: value for each in later if (value := getattr(self, each.name)) != each.default}
+
+def special(neuron: IntegerNeuron | NeuronNode) -> dict[str, int | str | bool]:
+    """The registers in which it differs from a neuron with binary spikes and a reset to zero, from rest."""
+    later = fields(IntegerNeuron)[5:]
+    return {each.name: value for each in later if (value := getattr(neuron, each.name)) != each.default}
 
 
 @dataclass(frozen=True)
