@@ -54,7 +54,8 @@ def quantize(
     epochs:      of fine-tuning; of those after which no register can overflow, the best by validation accuracy is kept
                  (0: rounding only).
     teach:       what fine-tuning learns: "labels", through all layers; or "float": each layer, for itself, the float
-                 network's rates, the read-out its logits (local tandem learning; labels only choose the epoch).
+                 network's rates, the read-out its logits (local tandem learning, a calibration without labels; the best
+                 epoch is the one that comes nearest on the validation samples).
     raises:      LavatubeError for a folder that is not a finished run, a finished `out` without overwrite, or registers
                  that rounding made overflow.
     """
@@ -92,7 +93,8 @@ def quantize(
     rounded = accuracy(module, dataset, dataset.dataset.validation)
     if found := overflow(module):
         raise LavatubeError(found, where="quantize", remedy="quantize with a smaller --headroom")
-    best = _fine_tune(module, recipe, dataset, epochs, rounded, progress, network if teach == "float" else None)
+    teacher = network.to(torch_device(device)) if teach == "float" else None
+    _fine_tune(module, recipe, dataset, epochs, progress, teacher)
     quantized = QuantizedNetwork(
         recipe=recipe.model_dump(mode="json"),
         layout=module.layout,
@@ -101,7 +103,7 @@ def quantize(
         metrics={
             "float_test_accuracy": evaluate(network, dataset, dataset.dataset.test).accuracy,
             "rounded_validation_accuracy": rounded,
-            "validation_accuracy": best,
+            "validation_accuracy": accuracy(module, dataset, dataset.dataset.validation) if epochs else rounded,
             "test_accuracy": accuracy(module, dataset, dataset.dataset.test),
             "test_samples": len(dataset.dataset.test.label),
             "weight_bits": weight_bits,
@@ -144,11 +146,10 @@ def _fine_tune(
     recipe: Recipe,
     data: EncodedData,
     epochs: int,
-    best: float,
     progress: Callable[[int, int, str], None] | None,
     teacher: SpikingNetwork | None,
-) -> float:
-    """Adam on the master weights; leaves the epoch with the best validation accuracy in the module and returns it.
+) -> None:
+    """Adam on the master weights; leaves the best epoch on the validation split in the module.
 
     teacher: the float network whose rates each layer learns; None: all layers learn the labels.
     """
@@ -158,6 +159,21 @@ def _fine_tune(
     logit_scale = module.layout["layers"][-1]["logit_scale"]
     device = next(module.parameters()).device
     spec, _ = recipe.neuron.firing_at_threshold()
+
+    def distance(events: torch.Tensor) -> torch.Tensor:
+        assert teacher is not None
+        rates = module.rates(data.as_integers(events), spec, local=True)
+        return _distance(rates, teacher, data.as_floats(events), logit_scale)
+
+    @torch.no_grad()
+    def score() -> float:
+        validation = data.dataset.validation
+        if teacher is None:
+            return accuracy(module, data, validation)
+        parts = [float(distance(events)) * len(labels) for events, labels in data.batches(validation, 500, device)]
+        return -sum(parts) / len(validation.label)
+
+    best, what = score() if epochs else 0.0, "accuracy" if teacher is None else "distance to the float network"
     for epoch in range(epochs):
         generator = epoch_generator(recipe.seed, FIRST_EPOCH + epoch)
         for events, labels in data.training_batches(recipe.data, recipe.optimizer.batch_size, generator, device):
@@ -165,20 +181,19 @@ def _fine_tune(
                 logits = module.rate_logits(data.as_integers(events), spec)
                 loss = F.cross_entropy(logits * logit_scale, labels)
             else:
-                rates = module.rates(data.as_integers(events), spec, local=True)
-                loss = _distance(rates, teacher.to(device), data.as_floats(events), logit_scale)
+                loss = distance(events)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         schedule.step()
-        found, problem = accuracy(module, data, data.dataset.validation), overflow(module)
+        found, problem = score(), overflow(module)
         if found >= best and not problem:
             best, kept = found, {name: value.clone() for name, value in module.state_dict().items()}
         if progress is not None:
             note = f", not kept: {problem}" if problem else ""
-            progress(epoch + 1, epochs, f"epoch {epoch + 1}/{epochs}, integer validation accuracy {found:.1f} %{note}")
+            shown = f"{found:.1f} %" if teacher is None else f"{-found:.3g}"
+            progress(epoch + 1, epochs, f"epoch {epoch + 1}/{epochs}, integer validation {what} {shown}{note}")
     module.load_state_dict(kept)
-    return best
 
 
 def _distance(

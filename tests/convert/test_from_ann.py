@@ -103,6 +103,7 @@ def trained_ann() -> nn.Sequential:
     return model.eval()
 
 
+@pytest.mark.slow
 def test_a_converted_network_comes_near_the_artificial_one_as_t_grows_and_deploys(
     trained_ann: nn.Sequential, tmp_path: Path
 ) -> None:
