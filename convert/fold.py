@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from lavatube.convert.registers import FoldedLayer, FoldedSynapse
+from lavatube.convert.registers import FoldedLayer, FoldedNeuron, FoldedSynapse
 from lavatube.errors import UnsupportedError
 from lavatube.train.layout import INPUT
 from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.networks.spiking_layer import SpikingLayer
 from lavatube.train.networks.wiring import Connection, Drive, wiring
+from lavatube.train.neuron import NeuronSpec
 
-LOWERED = frozenset({"recurrence"})  # needs of a network that quantization serves; the target has its own say
+# needs of a network that quantization serves; the target has its own say
+LOWERED = frozenset({"recurrence", "soft reset", "initial potential", "signed spikes", "refractory period"})
 
 
 def fold(network: SpikingNetwork, input_scale: float) -> list[FoldedLayer]:
@@ -26,10 +28,9 @@ def fold(network: SpikingNetwork, input_scale: float) -> list[FoldedLayer]:
         raise UnsupportedError(
             f"the network needs {need}",
             where="quantize",
-            expected="leaky neurons with binary spikes and reset to zero, between synapses that add up currents",
+            expected="neurons with binary or signed spikes, between synapses that add up currents",
             got=need,
-            remedy="train with decay < 1, reset: zero, output: binary, no v_initial and no refractory period, and with "
-            "a network of kind chain, vgg, resnet or recurrent",
+            remedy="train with output: binary or signed, and with a network of kind chain, vgg, resnet or recurrent",
         )
     drives = wiring(network)
     shapes = {INPUT: list(network.input_shape)}
@@ -50,8 +51,20 @@ def _fold_layer(drive: Drive, shapes: dict[str, list[int]], input_scale: float) 
         event = input_scale if connection.source == INPUT else 1.0
         synapses.append(FoldedSynapse(connection.name, connection.source, geometry, weight * event / threshold))
         total = total + bias / threshold
-    dv = None if drive.spec is None else drive.spec.dv
-    return FoldedLayer(drive.name, shapes[drive.name], tuple(synapses), total, dv)
+    neuron, moved = (None, 0.0) if drive.spec is None else _fold_neuron(drive.spec)
+    return FoldedLayer(drive.name, shapes[drive.name], tuple(synapses), total + moved, neuron)
+
+
+def _fold_neuron(spec: NeuronSpec) -> tuple[FoldedNeuron, float]:
+    """(the neuron, what it gets besides at every timestep), in thresholds: `fire_at` is gone."""
+    spec, current = spec.firing_at_threshold()
+    signed = spec.output == "signed"
+    neuron = FoldedNeuron(
+        dv=spec.dv, reset=spec.reset, output=spec.output,
+        low=-spec.fires_below / spec.v_threshold if signed else 0.0, memory_gate=spec.memory_gate,
+        v_initial=spec.v_initial / spec.v_threshold, refractory=spec.refractory,
+    )  # fmt: skip
+    return neuron, current / spec.v_threshold
 
 
 def _fold_connection(

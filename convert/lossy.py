@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from lavatube.convert.registers import ChosenLayer
-from lavatube.fixed_point import BIAS_MANTISSA_MAX, BIAS_MANTISSA_MIN, INT32_MAX
+from lavatube.convert.registers import ChosenLayer, FoldedLayer
+from lavatube.fixed_point import ACTIVATION_SHIFT, BIAS_MANTISSA_MAX, BIAS_MANTISSA_MIN, INT32_MAX
 from lavatube.train.quantized import QuantizedModule
 from lavatube.train.recipe import Recipe
 
@@ -20,6 +20,21 @@ def snapped(recipe: Recipe) -> list[dict[str, Any]]:
         return []
     what = "decay snapped to the register dv, before training"
     return [{"stage": "train", "what": what, "asked": neuron.decay_asked, "used": neuron.decay, "dv": neuron.dv}]
+
+
+def rounded_registers(folded: Sequence[FoldedLayer], module: QuantizedModule) -> list[dict[str, Any]]:
+    """Thresholds and initial potentials that are no integers in the unit of their population."""
+    records = []
+    for layer, made in zip(folded, module.integer_layers(), strict=True):
+        if layer.neuron is None or made.neuron is None:
+            continue
+        vth = made.neuron.vth
+        exact = {"vth_low": layer.neuron.low * vth, "v_initial": layer.neuron.v_initial * (vth << ACTIVATION_SHIFT)}
+        for name, asked in exact.items():
+            if (used := getattr(made.neuron, name)) != asked:
+                what = f"{name} rounded to its register"
+                records.append({"stage": "quantize", "layer": layer.name, "what": what, "asked": asked, "used": used})
+    return records
 
 
 def rounding(chosen: Sequence[ChosenLayer], module: QuantizedModule) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lavatube import fixed_point as fp
 from lavatube.errors import LavatubeError
+from lavatube.neuron_node import REFRACTORY_MAX
 
 Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -35,13 +36,22 @@ class SynapseRow(_Row):
 
 
 class NeuronRow(_Row):
-    """Registers of a population; scale: float value of one activation unit."""
+    """Registers of a population; scale: float value of one activation unit.
+
+    Those with a default are written where a population has another value: NIR's own fields cannot say it.
+    """
 
     du: Annotated[int, Field(ge=0, le=fp.DECAY_MAX)]
-    dv: Annotated[int, Field(ge=1, le=fp.DECAY_MAX)]
+    dv: Annotated[int, Field(ge=0, le=fp.DECAY_MAX)]
     vth: Annotated[int, Field(ge=1, le=fp.THRESHOLD_MAX)]
     bias_exp: Annotated[int, Field(ge=0, le=fp.BIAS_EXPONENT_MAX)]
     scale: Scale
+    reset: Literal["zero", "subtract"] = "zero"
+    output: Literal["binary", "signed"] = "binary"
+    vth_low: Annotated[int, Field(ge=0, le=fp.THRESHOLD_MAX)] = 0
+    memory_gate: bool = False
+    v_initial: Annotated[int, Field(ge=-fp.VOLTAGE_MAX, le=fp.VOLTAGE_MAX)] = 0
+    refractory: Annotated[int, Field(ge=0, le=REFRACTORY_MAX)] = 0
 
 
 def checked_rows(rows: Any, *, where: str) -> dict[str, dict[str, Any]]:

@@ -12,18 +12,19 @@ import torch.nn.functional as F
 
 from lavatube.bounds import bound_layer
 from lavatube.convert.fold import fold
-from lavatube.convert.lossy import rounding, snapped
+from lavatube.convert.lossy import rounded_registers, rounding, snapped
 from lavatube.convert.registers import ChosenLayer, choose_registers
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.files import require_writable, sha256_of_file
 from lavatube.fixed_point import INT32_MAX
 from lavatube.integer_layer import IntegerSynapse, mantissas, scale_node
-from lavatube.program import Conv2dNode, DenseNode, NeuronNode, Synapse
+from lavatube.program import Conv2dNode, DenseNode, Synapse
 from lavatube.train.datasets.dataset import Split
 from lavatube.train.device import torch_device
 from lavatube.train.layout import INPUT
 from lavatube.train.loop import evaluate
 from lavatube.train.networks.build import load_network
+from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.quantized import QuantizedModule
 from lavatube.train.recipe import Recipe, parse_recipe
 from lavatube.train.samples import EncodedData, epoch_generator, prepare
@@ -40,6 +41,7 @@ def quantize(
     weight_bits: int = 8,
     headroom: float = 0.85,
     epochs: int = 8,
+    teach: str = "labels",
     data: str | None = None,
     device: str = "cpu",
     data_dir: Path | None = None,
@@ -51,6 +53,9 @@ def quantize(
     weight_bits: 2..8, signed. headroom: share of the registers' proven range that is used before fine-tuning.
     epochs:      of fine-tuning; of those after which no register can overflow, the best by validation accuracy is kept
                  (0: rounding only).
+    teach:       what fine-tuning learns: "labels", through all layers; or "float": each layer, for itself, the float
+                 network's rates, the read-out its logits (local tandem learning, a calibration without labels; the best
+                 epoch is the one that comes nearest on the validation samples).
     raises:      LavatubeError for a folder that is not a finished run, a finished `out` without overwrite, or registers
                  that rounding made overflow.
     """
@@ -67,6 +72,8 @@ def quantize(
         raise LavatubeError("already quantized", where=str(target), remedy="choose another folder, or give --overwrite")
     if epochs < 0:
         raise LavatubeError("epochs", where="quantize", expected="0 or more", got=str(epochs))
+    if teach not in ("labels", "float"):
+        raise LavatubeError("teach", where="quantize", expected="labels or float", got=teach)
     require_writable(folder)
     trained = load_trained(Path(source))
     recipe = parse_recipe(dict(trained.recipe), where=str(source))
@@ -75,26 +82,34 @@ def quantize(
     dataset = prepare(recipe, data_dir)
     network = load_network(trained, dataset.shape, dataset.classes)
     folded = fold(network, dataset.input_scale)
-    chosen = choose_registers(folded, message_bits=dataset.message_bits, weight_bits=weight_bits, headroom=headroom)
+    chosen = choose_registers(
+        folded,
+        message_bits=dataset.message_bits,
+        weight_bits=weight_bits,
+        headroom=headroom,
+        num_steps=recipe.num_steps,
+    )
     module = _module(chosen, recipe, dataset).to(torch_device(device))
     rounded = accuracy(module, dataset, dataset.dataset.validation)
     if found := overflow(module):
         raise LavatubeError(found, where="quantize", remedy="quantize with a smaller --headroom")
-    best = _fine_tune(module, recipe, dataset, epochs, rounded, progress)
+    teacher = network.to(torch_device(device)) if teach == "float" else None
+    _fine_tune(module, recipe, dataset, epochs, progress, teacher)
     quantized = QuantizedNetwork(
         recipe=recipe.model_dump(mode="json"),
         layout=module.layout,
         tensors={name: value.detach().cpu().numpy().copy() for name, value in module.state_dict().items()},
-        lossy=(*snapped(recipe), *rounding(chosen, module)),
+        lossy=(*snapped(recipe), *rounded_registers(folded, module), *rounding(chosen, module)),
         metrics={
             "float_test_accuracy": evaluate(network, dataset, dataset.dataset.test).accuracy,
             "rounded_validation_accuracy": rounded,
-            "validation_accuracy": best,
+            "validation_accuracy": accuracy(module, dataset, dataset.dataset.validation) if epochs else rounded,
             "test_accuracy": accuracy(module, dataset, dataset.dataset.test),
             "test_samples": len(dataset.dataset.test.label),
             "weight_bits": weight_bits,
             "model_sha256": sha256_of_file(Path(source) / "model.safetensors"),
             "epochs": epochs,
+            "teach": teach,
         },
     )
     save_quantized(quantized, target)
@@ -131,33 +146,67 @@ def _fine_tune(
     recipe: Recipe,
     data: EncodedData,
     epochs: int,
-    best: float,
     progress: Callable[[int, int, str], None] | None,
-) -> float:
-    """Adam on the master weights; leaves the epoch with the best validation accuracy in the module and returns it."""
+    teacher: SpikingNetwork | None,
+) -> None:
+    """Adam on the master weights; leaves the best epoch on the validation split in the module.
+
+    teacher: the float network whose rates each layer learns; None: all layers learn the labels.
+    """
     optimizer = torch.optim.Adam(_groups(module))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(epochs, 1))
     kept = {name: value.clone() for name, value in module.state_dict().items()}
     hold_zeros(module)
     logit_scale = module.layout["layers"][-1]["logit_scale"]
     device = next(module.parameters()).device
+    spec, _ = recipe.neuron.firing_at_threshold()
+
+    def distance(events: torch.Tensor) -> torch.Tensor:
+        assert teacher is not None
+        rates = module.rates(data.as_integers(events), spec, local=True)
+        return _distance(rates, teacher, data.as_floats(events), logit_scale)
+
+    @torch.no_grad()
+    def score() -> float:
+        validation = data.dataset.validation
+        if teacher is None:
+            return accuracy(module, data, validation)
+        parts = [float(distance(events)) * len(labels) for events, labels in data.batches(validation, 500, device)]
+        return -sum(parts) / len(validation.label)
+
+    best, what = score() if epochs else 0.0, "accuracy" if teacher is None else "distance to the float network"
     for epoch in range(epochs):
         generator = epoch_generator(recipe.seed, FIRST_EPOCH + epoch)
         for events, labels in data.training_batches(recipe.data, recipe.optimizer.batch_size, generator, device):
-            logits = module.rate_logits(data.as_integers(events), recipe.neuron)
-            loss = F.cross_entropy(logits * logit_scale, labels)
+            if teacher is None:
+                logits = module.rate_logits(data.as_integers(events), spec)
+                loss = F.cross_entropy(logits * logit_scale, labels)
+            else:
+                loss = distance(events)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         schedule.step()
-        found, problem = accuracy(module, data, data.dataset.validation), overflow(module)
+        found, problem = score(), overflow(module)
         if found >= best and not problem:
             best, kept = found, {name: value.clone() for name, value in module.state_dict().items()}
         if progress is not None:
             note = f", not kept: {problem}" if problem else ""
-            progress(epoch + 1, epochs, f"epoch {epoch + 1}/{epochs}, integer validation accuracy {found:.1f} %{note}")
+            shown = f"{found:.1f} %" if teacher is None else f"{-found:.3g}"
+            progress(epoch + 1, epochs, f"epoch {epoch + 1}/{epochs}, integer validation {what} {shown}{note}")
     module.load_state_dict(kept)
-    return best
+
+
+def _distance(
+    rates: dict[str, torch.Tensor], teacher: SpikingNetwork, inputs: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """Sum over layers of the mean squared distance to the float network's rates and logits; scale: of ours."""
+    with torch.no_grad():
+        lesson = teacher(inputs)
+    wanted = {name.replace(".", "_"): rate for name, rate in lesson.rates.items()}
+    readout = list(rates)[-1]
+    losses = [F.mse_loss(rates[name], rate) for name, rate in wanted.items()]
+    return torch.stack([*losses, F.mse_loss(rates[readout] * scale, lesson.logits)]).sum()
 
 
 def hold_zeros(module: QuantizedModule) -> None:
@@ -186,19 +235,19 @@ def _groups(module: QuantizedModule) -> list[dict[str, Any]]:
 def overflow(module: QuantizedModule) -> str:
     """What could overflow for some input within the encoding, in words; "" if nothing can."""
     num_steps = int(module.layout["num_steps"])
-    for layer in module.integer_layers():
+    layers = module.integer_layers()
+    targets = {layer.name: layer.neuron.node(layer.name, layer.out_shape) for layer in layers if layer.neuron}
+    ranges = {INPUT: (0, module.max_input), **{name: node.event_range for name, node in targets.items()}}
+    for layer in layers:
         if layer.neuron is None:
             largest = int(np.abs(layer.bias).max())
             if largest > INT32_MAX:
                 return f"{layer.name}: the read-out's bias is {largest}, at most {INT32_MAX} can be added"
             continue
         inbound: list[tuple[Synapse, tuple[int, int]]] = [
-            (program_synapse(synapse), (0, module.max_input if synapse.source == INPUT else 1))
-            for synapse in layer.synapses
+            (program_synapse(synapse), ranges[synapse.source]) for synapse in layer.synapses
         ]
-        neuron = layer.neuron
-        bias = np.broadcast_to(neuron.bias_mant.reshape(-1, *(1,) * (len(layer.out_shape) - 1)), layer.out_shape)
-        target = NeuronNode(layer.name, layer.out_shape, neuron.du, neuron.dv, neuron.vth, bias, neuron.bias_exp)
+        target = targets[layer.name]
         if found := bound_layer(target, inbound, num_steps).violations():
             return f"{layer.name}: {'; '.join(found)}"
     return ""

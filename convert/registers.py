@@ -1,6 +1,6 @@
 """Choose every register of a quantized network: the population's scale, as large as Loihi's widths allow.
 
-A LIF with reset to zero does not change when its weights, threshold and bias are multiplied by one factor. So each
+A neuron does not change when its weights, thresholds, bias and initial potential are multiplied by one factor. So each
 population picks the largest integer threshold `vth` (the factor) for which nothing can overflow, and its weights,
 threshold and bias land on that one grid: threshold exactly, weights and biases rounded.
 """
@@ -15,8 +15,12 @@ from typing import Any
 import numpy as np
 
 from lavatube import fixed_point as fp
-from lavatube.errors import LavatubeError, UnsupportedError
+from lavatube.bounds import UNBOUNDED, voltage_bounds
+from lavatube.errors import LavatubeError
+from lavatube.neuron_node import NeuronNode, Output, Reset
 from lavatube.train.layout import INPUT
+
+Events = Mapping[str, tuple[int, int]]  # by source: the lowest and the highest
 
 
 @dataclass(frozen=True)
@@ -33,17 +37,47 @@ class FoldedSynapse:
 
 
 @dataclass(frozen=True)
+class FoldedNeuron:
+    """dv: leak in 1/4096 per step; low (threshold of -1) and v_initial in thresholds; the rest as in `NeuronNode`."""
+
+    dv: int
+    reset: Reset = "zero"
+    output: Output = "binary"
+    low: float = 0.0
+    memory_gate: bool = False
+    v_initial: float = 0.0
+    refractory: int = 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it leaks, spikes in binary and is reset to zero, from rest: then v has a bound in closed form."""
+        return self.dv > 0 and (self.reset, self.output, self.v_initial) == ("zero", "binary", 0)
+
+    @property
+    def event_range(self) -> tuple[int, int]:
+        return (-1, 1) if self.output == "signed" else (0, 1)
+
+    def registers(self, vth: int) -> dict[str, Any]:
+        """As in `NeuronNode`, for a threshold of `vth`, rounded to the nearest."""
+        return {
+            "du": fp.DECAY_MAX, "dv": self.dv, "vth": vth, "reset": self.reset, "output": self.output,
+            "vth_low": round(self.low * vth), "memory_gate": self.memory_gate,
+            "v_initial": round(self.v_initial * (vth << fp.ACTIVATION_SHIFT)), "refractory": self.refractory,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
 class FoldedLayer:
     """A float population after batch norm was folded: threshold 1, events as integers.
 
-    bias: [O] float64, added every step; dv: leak in 1/4096 per step, None at the read-out.
+    bias: [O] float64, added every step; neuron: None at the read-out.
     """
 
     name: str
     out_shape: Sequence[int]
     synapses: tuple[FoldedSynapse, ...]
     bias: np.ndarray
-    dv: int | None
+    neuron: FoldedNeuron | None
 
 
 @dataclass(frozen=True)
@@ -56,9 +90,11 @@ class ChosenLayer:
 
 
 def choose_registers(
-    layers: Sequence[FoldedLayer], *, message_bits: int, weight_bits: int, headroom: float
+    layers: Sequence[FoldedLayer], *, message_bits: int, weight_bits: int, headroom: float, num_steps: int
 ) -> list[ChosenLayer]:
     """Registers for every layer. headroom: share of the proven range to use, 0..1; the rest is for fine-tuning.
+
+    num_steps: without leak, a voltage has a bound for so many timesteps only.
 
     raises: LavatubeError if weight_bits or headroom are out of range, or a synapse has no weights but zero.
     """
@@ -75,22 +111,20 @@ def choose_registers(
                 )  # fmt: skip
             if not np.abs(synapse.weight).max() > 0:
                 raise LavatubeError("all weights are zero", where=synapse.name, remedy="train the network first")
-    return [_choose(layer, (1 << message_bits) - 1, weight_bits, headroom) for layer in layers]
+    events = {layer.name: layer.neuron.event_range for layer in layers if layer.neuron is not None}
+    events[INPUT] = (0, (1 << message_bits) - 1)
+    return [_choose(layer, events, weight_bits, headroom, num_steps) for layer in layers]
 
 
-def _choose(layer: FoldedLayer, max_input: int, bits: int, headroom: float) -> ChosenLayer:
+def _choose(layer: FoldedLayer, events: Events, bits: int, headroom: float, num_steps: int) -> ChosenLayer:
     limit, scale = 2 ** (bits - 1) - 1, 2.0 ** (1 - bits)
     largest = [float(np.abs(synapse.weight).max()) for synapse in layer.synapses]
     layout: dict[str, Any] = {"name": layer.name, "out_shape": list(layer.out_shape), "neuron": None}
-    if layer.dv is None:
+    if layer.neuron is None:
         factor = limit / largest[0] * scale
         layout["logit_scale"] = 1 / factor
         return _chosen(layer, layout, factor, [0], bits)
-    if layer.dv == 0:
-        raise UnsupportedError(
-            "a neuron without leak", where=layer.name, expected="dv of at least 1", got="dv = 0", remedy="use decay < 1"
-        )
-    vth = int(headroom * largest_threshold(layer, max_input))
+    vth = int(headroom * largest_threshold(layer, events, num_steps))
     k_max = fp.WEIGHT_EXPONENT_MAX + fp.WEIGHT_BITS_MAX + 1 - bits
     vth = min(vth, int(limit * 2**k_max / max(largest)))
     if vth < 1:
@@ -100,9 +134,7 @@ def _choose(layer: FoldedLayer, max_input: int, bits: int, headroom: float) -> C
     shifts = [max(0, math.ceil(math.log2(value * vth / limit))) for value in largest]
     bias_units = float(np.abs(layer.bias).max()) * vth * (1 << fp.ACTIVATION_SHIFT)
     bias_exp = max(0, math.ceil(math.log2(max(bias_units, 1) / headroom / fp.BIAS_MANTISSA_MAX)))
-    layout["neuron"] = {
-        "du": fp.DECAY_MAX, "dv": layer.dv, "vth": vth, "bias_exp": min(bias_exp, fp.BIAS_EXPONENT_MAX)
-    }  # fmt: skip
+    layout["neuron"] = layer.neuron.registers(vth) | {"bias_exp": min(bias_exp, fp.BIAS_EXPONENT_MAX)}
     return _chosen(layer, layout, vth * scale / 2 ** max(shifts), shifts, bits)
 
 
@@ -122,25 +154,44 @@ def _chosen(layer: FoldedLayer, layout: dict[str, Any], factor: float, shifts: S
     return ChosenLayer({**layout, "synapses": rows}, weights, (layer.bias * factor).astype(np.float32))
 
 
-def largest_threshold(layer: FoldedLayer, max_input: int) -> int:
-    """Largest vth at which no input in 0..max_input can wrap u, saturate v or overflow the bias (threshold 1 = vth).
+def largest_threshold(layer: FoldedLayer, events: Events, num_steps: int) -> int:
+    """Largest vth at which no events can wrap u, saturate v or overflow the bias (threshold 1 = vth).
 
     The same intervals as `lavatube.bounds`, solved for the scale.
     """
-    assert layer.dv is not None
+    neuron = layer.neuron
+    assert neuron is not None
     high, low = np.zeros(len(layer.bias)), np.zeros(len(layer.bias))
     for synapse in layer.synapses:
-        rows = synapse.weight.reshape(len(synapse.weight), -1) * (max_input if synapse.source == INPUT else 1)
-        high, low = high + np.maximum(rows, 0).sum(1), low - np.minimum(rows, 0).sum(1)
-    kept = 1 - layer.dv / fp.DECAY_ONE
-    settle = fp.DECAY_ONE / layer.dv
-    reach = max(
-        float(np.maximum(high, low).max()),
-        float((kept + high + np.maximum(layer.bias, 0)).max()),
-        float(((low + np.maximum(-layer.bias, 0)) * settle).max()),
-        1e-12,
-    )
-    by_state = (fp.VOLTAGE_MAX >> fp.ACTIVATION_SHIFT) / reach
+        rows = synapse.weight.reshape(len(synapse.weight), -1)
+        least, most = events[synapse.source]
+        high = high + np.maximum(rows * most, rows * least).sum(1)
+        low = low - np.minimum(rows * most, rows * least).sum(1)
+    if neuron.is_plain:
+        kept, settle = 1 - neuron.dv / fp.DECAY_ONE, fp.DECAY_ONE / neuron.dv
+        of_v = max(
+            float((kept + high + np.maximum(layer.bias, 0)).max()),
+            float(((low + np.maximum(-layer.bias, 0)) * settle).max()),
+        )
+    else:
+        of_v = _voltage_reach(neuron, layer.bias - low, layer.bias + high, num_steps)
+    by_state = (fp.VOLTAGE_MAX >> fp.ACTIVATION_SHIFT) / max(float(np.maximum(high, low).max()), of_v, 1e-12)
     bias_max = fp.BIAS_MANTISSA_MAX << fp.BIAS_EXPONENT_MAX >> fp.ACTIVATION_SHIFT
     by_bias = bias_max / max(float(np.abs(layer.bias).max()), 1e-12)
-    return int(min(by_state, by_bias, fp.THRESHOLD_MAX))
+    return int(min(by_state, by_bias, fp.THRESHOLD_MAX / max(neuron.low, 1)))
+
+
+def _voltage_reach(neuron: FoldedNeuron, low: np.ndarray, high: np.ndarray, num_steps: int) -> float:
+    """The largest |v| in thresholds, from `lavatube.bounds`; low, high: [O], what a timestep adds to v, in thresholds.
+
+    Everything there grows in proportion to vth, so one vth tells of all: the largest with which nothing can leave what
+    that analysis counts as bounded.
+    """
+    steps = fp.DECAY_ONE / neuron.dv if neuron.dv else num_steps
+    most = steps * float(np.maximum(np.abs(low), np.abs(high)).max()) + abs(neuron.v_initial) + neuron.low + 2
+    vth = max(1, min(int((UNBOUNDED >> fp.ACTIVATION_SHIFT) / most), int(fp.THRESHOLD_MAX / max(neuron.low, 1))))
+    unit = vth << fp.ACTIVATION_SHIFT
+    registers = neuron.registers(vth) | {"bias_mant": np.zeros(len(low), np.int16), "bias_exp": 0}
+    drive = np.floor(low * unit).astype(np.int64), np.ceil(high * unit).astype(np.int64)
+    lowest, highest = voltage_bounds(NeuronNode("v", low.shape, **registers), drive, num_steps)
+    return float(np.maximum(np.abs(lowest), np.abs(highest)).max()) / unit

@@ -19,7 +19,7 @@ from lavatube.convert.nir_spelling import conv2d, cuba_lif, flatten, known_keys,
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.files import sha256_of_arrays, whole_file
 from lavatube.fixed_point import DECAY_MAX
-from lavatube.integer_layer import IntegerLayer, IntegerSynapse, population_name
+from lavatube.integer_layer import IntegerLayer, IntegerSynapse, population_name, special
 from lavatube.program import InputNode, Shape
 
 METADATA_KEY = "lavatube"
@@ -163,13 +163,9 @@ def _synapse(synapse: IntegerSynapse, layer: IntegerLayer, integers: np.ndarray)
 def _neuron(layer: IntegerLayer) -> tuple[nir.NIRNode, dict[str, Any]]:
     neuron = layer.neuron
     assert neuron is not None
-    if neuron.du != DECAY_MAX or neuron.dv == 0:
-        raise UnsupportedError(
-            "only leaky neurons without a stored current are exported",
-            where=layer.name,
-            expected=f"du = {DECAY_MAX}, dv > 0",
-            got=f"du = {neuron.du}, dv = {neuron.dv}",
-        )
+    if neuron.du != DECAY_MAX:
+        what, expected = "only neurons without a stored current are exported", f"du = {DECAY_MAX}"
+        raise UnsupportedError(what, where=layer.name, expected=expected, got=f"du = {neuron.du}")
     node = cuba_lif(layer.out_shape, neuron.du, neuron.dv, neuron.vth * layer.activation_scale)
     row = {
         "du": neuron.du,
@@ -177,5 +173,6 @@ def _neuron(layer: IntegerLayer) -> tuple[nir.NIRNode, dict[str, Any]]:
         "vth": neuron.vth,
         "bias_exp": neuron.bias_exp,
         "scale": layer.activation_scale,
+        **special(neuron),
     }
     return node, row

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from lavatube.fixed_point import ACTIVATION_SHIFT, WEIGHT_BITS_MAX
-from lavatube.program import Conv2dNode, Shape
+from lavatube.neuron_node import Output, Reset
+from lavatube.program import Conv2dNode, NeuronNode, Shape
 
 
 def mantissas(integers: np.ndarray, bits: int, headroom: int) -> tuple[np.ndarray, int, int]:
@@ -32,13 +33,31 @@ def scale_node(name: str, shape: Shape, weight: np.ndarray, bits: int, exponent:
 
 @dataclass(frozen=True)
 class IntegerNeuron:
-    """Registers of a population. bias_mant: [out channels or neurons] int16."""
+    """Registers of a population, as in `NeuronNode`. bias_mant: [out channels or neurons] int16."""
 
     du: int
     dv: int
     vth: int
     bias_mant: np.ndarray
     bias_exp: int
+    reset: Reset = "zero"
+    output: Output = "binary"
+    vth_low: int = 0
+    memory_gate: bool = False
+    v_initial: int = 0
+    refractory: int = 0
+
+    def node(self, name: str, shape: Shape) -> NeuronNode:
+        """The population of `shape` (channels first), each channel with its bias."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        bias = np.broadcast_to(self.bias_mant.reshape(-1, *(1,) * (len(shape) - 1)), shape)
+        return NeuronNode(name, shape, **{**values, "bias_mant": bias})
+
+
+def special(neuron: IntegerNeuron | NeuronNode) -> dict[str, int | str | bool]:
+    """The registers in which it differs from a neuron with binary spikes and a reset to zero, from rest."""
+    later = fields(IntegerNeuron)[5:]
+    return {each.name: value for each in later if (value := getattr(neuron, each.name)) != each.default}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from lavatube.convert.from_nir import QuantizedGraph, integers_of, read_quantize
 from lavatube.convert.program_metadata import PROGRAM_KEY, source_of, stated_program
 from lavatube.deploy.accept import accept
 from lavatube.deploy.lower_float import is_float_nir, lower_float
-from lavatube.deploy.lower_nodes import lower_affine, lower_conv2d, lower_cuba_lif, lower_scale
+from lavatube.deploy.lower_nodes import lower_affine, lower_conv2d, lower_neurons, lower_scale
 from lavatube.deploy.net_file.read import lower_net
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.files import sha256_of_file
@@ -27,7 +27,7 @@ SYNAPSES: Mapping[type, Callable[..., Synapse]] = {
     nir.Conv2d: lower_conv2d,
     nir.Scale: lower_scale,
 }
-NEURONS: Mapping[type, Callable[..., NeuronNode]] = {nir.CubaLIF: lower_cuba_lif}
+NEURONS: Mapping[type, Callable[..., NeuronNode]] = {nir.CubaLIF: lower_neurons, nir.IF: lower_neurons}
 IDENTITY = (nir.Flatten, nir.Output)
 SUPPORTED = ", ".join(cls.__name__ for cls in (nir.Input, *SYNAPSES, *NEURONS, *IDENTITY))
 

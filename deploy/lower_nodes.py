@@ -48,12 +48,14 @@ def lower_scale(name: str, node: nir.Scale, row: Row, shape: Shape) -> Conv2dNod
     return scale_node(name, shape, *_mantissas(name, per_channel[:, 0], row))
 
 
-def lower_cuba_lif(name: str, node: nir.CubaLIF, row: Row, bias: np.ndarray, synapse: Row, dt: float) -> NeuronNode:
-    """CubaLIF with tau_syn = dt (no stored current): dv from the metadata, confirmed by tau_mem.
+def lower_neurons(
+    name: str, node: nir.CubaLIF | nir.IF, row: Row, bias: np.ndarray, synapse: Row, dt: float
+) -> NeuronNode:
+    """CubaLIF with tau_syn = dt (no stored current) or IF (no leak): registers of the metadata that fit the floats.
 
     bias: (shape) int64 bias mantissas, the sum over its synapses; synapse: the quantization row of one of them.
     """
-    where = f"{name} (nir.CubaLIF)"
+    where = f"{name} (nir.{type(node).__name__})"
     unit = synapse["scale"] / 2 ** synapse["headroom"]
     for what, got, wanted in (
         ("scale", row["scale"], unit),
@@ -64,22 +66,21 @@ def lower_cuba_lif(name: str, node: nir.CubaLIF, row: Row, bias: np.ndarray, syn
             raise LavatubeError(
                 f"{what} in the metadata contradicts itself", where=where, expected=str(wanted), got=str(got)
             )
-    for field, expected in (
-        ("tau_syn", dt),
-        ("tau_mem", dt * fp.DECAY_ONE / row["dv"]),
-        ("r", fp.DECAY_ONE / row["dv"]),
-        ("v_leak", 0.0),
-        ("v_reset", 0.0),
-        ("w_in", 1.0),
-        ("v_threshold", row["vth"] * row["scale"]),
-    ):
+    if isinstance(node, nir.IF) != (row["dv"] == 0):
+        raise LavatubeError("dv does not fit the node", where=where, expected="0 of IF alone", got=str(row["dv"]))
+    floats = {"v_reset": 0.0, "v_threshold": row["vth"] * row["scale"], "r": 1 / dt}
+    if isinstance(node, nir.CubaLIF):
+        leak = fp.DECAY_ONE / row["dv"]
+        floats |= {"tau_syn": dt, "tau_mem": dt * leak, "r": leak, "v_leak": 0.0, "w_in": 1.0}
+    for field, expected in floats.items():
         value = np.asarray(getattr(node, field))
         if not np.allclose(value, expected, rtol=1e-12, atol=0):
             got = f"{value.min():g}..{value.max():g}"
             raise LavatubeError(f"{field} does not fit the metadata", where=where, expected=f"{expected:g}", got=got)
     if bias.min() < fp.BIAS_MANTISSA_MIN or bias.max() > fp.BIAS_MANTISSA_MAX:
         raise LavatubeError("bias mantissa", where=where, expected="13 bits", got=f"{bias.min()}..{bias.max()}")
-    return NeuronNode(name, bias.shape, row["du"], row["dv"], row["vth"], bias.astype(np.int16), row["bias_exp"])
+    registers = {key: value for key, value in row.items() if key != "scale"}
+    return NeuronNode(name, bias.shape, bias_mant=bias.astype(np.int16), **registers)
 
 
 def _mantissas(name: str, floats: np.ndarray, row: Row) -> tuple[np.ndarray, int, int]:

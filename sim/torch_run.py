@@ -45,13 +45,15 @@ def run_torch(
         events = torch.from_numpy(inputs.events[:, rows].copy()).to(device)
         for run in module.run(events, keep):
             name = population_name(run.name)
-            if run.lif is None:
+            if run.neurons is None:
                 total = run.activation.cpu().numpy()
                 readout[rows] = within_length(total, inputs.length[rows]).sum(0)
                 continue
-            spikes.setdefault(name, []).append(run.lif.spikes.to(torch.uint8).cpu().numpy())
+            made = run.neurons.events.cpu().numpy()
+            signed = next(row for row in layout["layers"] if row["name"] == run.name)["neuron"]["output"] == "signed"
+            spikes.setdefault(name, []).append(made if signed else made.view(np.uint8))
             for kind in keep:
-                states[kind].setdefault(name, []).append(run.lif.states[kind].to(torch.int32).cpu().numpy())
+                states[kind].setdefault(name, []).append(run.neurons.states[kind].to(torch.int32).cpu().numpy())
         if progress is not None:
             progress(min(start + chunk, inputs.batch), inputs.batch)
 

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 
 from lavatube.train.encoders import ENCODERS
 from lavatube.train.gradients.bptt import Bptt
+from lavatube.train.gradients.dsr import Dsr
+from lavatube.train.gradients.local_tandem import LocalTandem
 from lavatube.train.gradients.online import Online
+from lavatube.train.gradients.qcfs import Qcfs
 from lavatube.train.gradients.rate import RateBased
 from lavatube.train.networks.chain import Chain
 from lavatube.train.networks.recurrent import Recurrent
@@ -20,6 +23,7 @@ from lavatube.train.objectives.kdsnn import Kdsnn
 from lavatube.train.objectives.lasnn import Lasnn
 from lavatube.train.objectives.self_distillation import SelfDistillation
 from lavatube.train.objectives.shortcut import Shortcut
+from lavatube.train.objectives.tandem import Tandem
 from lavatube.train.recipe_model import Strict
 from lavatube.train.sparsity.channel_activity import ChannelActivity
 from lavatube.train.sparsity.structure_evolution import StructureEvolution
@@ -27,8 +31,8 @@ from lavatube.train.surrogate_table import SURROGATES
 
 Rows = tuple[type[Strict], ...]
 
-GRADIENTS: Rows = (Bptt, RateBased, Online)
-TERMS: Rows = (CrossEntropy, SelfDistillation, BiasLimit, Shortcut, Kdsnn, Lasnn, Bkdsnn)
+GRADIENTS: Rows = (Bptt, RateBased, Online, Dsr, Qcfs, LocalTandem)
+TERMS: Rows = (CrossEntropy, SelfDistillation, BiasLimit, Shortcut, Kdsnn, Lasnn, Bkdsnn, Tandem)
 ARCHITECTURES: Rows = (Chain, Vgg, ResNet, SewResNet, PreActResNet, Recurrent)
 SPARSITY: Rows = (StructureEvolution, ChannelActivity)
 

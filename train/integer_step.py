@@ -1,4 +1,4 @@
-"""The integer timestep of plain neurons in torch, equal bit for bit to `lavatube.neuron_step.step`, on any device."""
+"""The integer timestep of a population in torch, equal bit for bit to `lavatube.neuron_step.step`, on any device."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from lavatube import fixed_point as fp
+from lavatube.integer_layer import IntegerNeuron
 
 BLOCK = 1 << 16  # neurons that are stepped together on a CPU
 
@@ -29,54 +30,99 @@ def wrap_current(current: torch.Tensor) -> torch.Tensor:
     return current + 2 * fp.STATE_LIMIT * (below.long() - above.long())
 
 
-def step_cuba_lif(
-    u: torch.Tensor, v: torch.Tensor, activation: torch.Tensor, bias: torch.Tensor, *, du: int, dv: int, vth: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """One timestep; all tensors int64 [B, ...].
+@dataclass(frozen=True)
+class IntegerState:
+    """Between two timesteps, int64 [B, ...]. resting: refractory steps left; balance: sum of the emitted signs.
 
-    returns: (u, v, spikes, v before reset, wrapped, saturated); `v before reset` is what the surrogate sees.
+    The last two are None for neurons that do not need them.
     """
-    raw_u = decay(u, du, offset=fp.CURRENT_DECAY_OFFSET) + (activation << fp.ACTIVATION_SHIFT)
-    new_u = wrap_current(int32(raw_u))
-    raw_v = decay(v, dv) + new_u + bias
-    new_v = int32(raw_v).clamp(-fp.VOLTAGE_MAX, fp.VOLTAGE_MAX)
-    spikes = new_v > (vth << fp.ACTIVATION_SHIFT)
-    return new_u, new_v.masked_fill(spikes, 0), spikes, new_v, raw_u != new_u, raw_v != new_v
+
+    u: torch.Tensor
+    v: torch.Tensor
+    resting: torch.Tensor | None = None
+    balance: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
-class LifRun:
-    """A population over all steps. spikes: [T, B, ...] bool; states: {"u", "v", "membrane"} -> [T, B, ...] if kept.
+class IntegerStep:
+    """What a timestep gives, [B, ...]. events: int8; membrane: int64, v before the reset, which the surrogate sees.
+
+    wrapped, saturated: bool, where u or v overflowed.
+    """
+
+    state: IntegerState
+    events: torch.Tensor
+    membrane: torch.Tensor
+    wrapped: torch.Tensor
+    saturated: torch.Tensor
+
+
+def at_rest(neuron: IntegerNeuron, like: torch.Tensor) -> IntegerState:
+    """The state before the first timestep. like: an activation [B, ...] int64."""
+    zero = torch.zeros_like(like)
+    v = zero + neuron.v_initial if neuron.v_initial else zero
+    return IntegerState(zero, v, zero if neuron.refractory else None, zero if neuron.memory_gate else None)
+
+
+def step_neurons(
+    neuron: IntegerNeuron, state: IntegerState, activation: torch.Tensor, bias: torch.Tensor
+) -> IntegerStep:
+    """One timestep. activation: [B, ...] int64; bias: (...) int64 register value, that of `neuron` on its device."""
+    raw_u = decay(state.u, neuron.du, offset=fp.CURRENT_DECAY_OFFSET) + (activation << fp.ACTIVATION_SHIFT)
+    u = wrap_current(int32(raw_u))
+    raw_v = decay(state.v, neuron.dv) + u + bias
+    v = int32(raw_v).clamp(-fp.VOLTAGE_MAX, fp.VOLTAGE_MAX)
+    wrapped, saturated = raw_u != u, raw_v != v
+    full = neuron.vth << fp.ACTIVATION_SHIFT
+    awake = None if state.resting is None else state.resting == 0
+    if awake is not None:
+        v, saturated = torch.where(awake, v, state.v), saturated & awake
+    events = (v > full).to(torch.int8)
+    if neuron.output == "signed":
+        below = v < -(neuron.vth_low << fp.ACTIVATION_SHIFT)
+        events = events - (below if state.balance is None else below & (state.balance > 0)).to(torch.int8)
+    if awake is not None:
+        events = events * awake
+    after = v - full * events.long() if neuron.reset == "subtract" else v.masked_fill(events != 0, 0)
+    resting = state.resting
+    if resting is not None:
+        resting = torch.where(events != 0, neuron.refractory, (resting - 1).clamp(min=0))
+    balance = None if state.balance is None else state.balance + events
+    return IntegerStep(IntegerState(u, after, resting, balance), events, v, wrapped, saturated)
+
+
+@dataclass(frozen=True)
+class NeuronRun:
+    """A population over all steps. events: [T, B, ...] int8; states: {"u", "v", "membrane"} -> [T, B, ...] if kept.
 
     membrane: v before the reset. wrapped, saturated: [T, B] int64, neurons whose u wrapped or v saturated.
     """
 
-    spikes: torch.Tensor
+    events: torch.Tensor
     states: dict[str, torch.Tensor]
     wrapped: torch.Tensor
     saturated: torch.Tensor
 
 
-def run_lif(
-    activation: torch.Tensor, bias: torch.Tensor, *, du: int, dv: int, vth: int, keep: Iterable[str] = ()
-) -> LifRun:
+def run_neurons(
+    neuron: IntegerNeuron, activation: torch.Tensor, bias: torch.Tensor, *, keep: Iterable[str] = ()
+) -> NeuronRun:
     """Step a population from rest through activations [T, B, ...] int64; bias: (...) int64 register value."""
     steps, batch = activation.shape[:2]
-    spikes = torch.empty_like(activation, dtype=torch.bool)
+    events = torch.empty_like(activation, dtype=torch.int8)
     states = {name: torch.empty_like(activation) for name in keep}
     wrapped, saturated = torch.zeros(2, steps, batch, dtype=torch.int64, device=activation.device)
     for rows in sample_blocks(activation):
-        u = v = torch.zeros_like(activation[0, rows])
+        state = at_rest(neuron, activation[0, rows])
         for t in range(steps):
             now = t, rows
-            u, v, spikes[now], membrane, wraps, clips = step_cuba_lif(
-                u, v, activation[now], bias, du=du, dv=dv, vth=vth
-            )
-            wrapped[now], saturated[now] = wraps.flatten(1).sum(1), clips.flatten(1).sum(1)
-            for name, value in (("u", u), ("v", v), ("membrane", membrane)):
+            made = step_neurons(neuron, state, activation[now], bias)
+            state, events[now] = made.state, made.events
+            wrapped[now], saturated[now] = made.wrapped.flatten(1).sum(1), made.saturated.flatten(1).sum(1)
+            for name, value in (("u", state.u), ("v", state.v), ("membrane", made.membrane)):
                 if name in states:
                     states[name][now] = value
-    return LifRun(spikes, states, wrapped, saturated)
+    return NeuronRun(events, states, wrapped, saturated)
 
 
 def sample_blocks(activation: torch.Tensor) -> list[slice]:

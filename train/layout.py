@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from lavatube import fixed_point as fp
 from lavatube.errors import LavatubeError
+from lavatube.neuron_node import REFRACTORY_MAX
 
 Size = Annotated[int, Field(ge=1, le=1 << 24)]
 Pair = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=2, max_length=2)]
@@ -23,12 +24,24 @@ class _Strict(BaseModel):
 
 
 class NeuronLayout(_Strict):
-    """Registers of a population; see `lavatube.fixed_point`."""
+    """Registers of a population; see `lavatube.fixed_point` and `lavatube.neuron_node`."""
 
     du: Annotated[int, Field(ge=0, le=fp.DECAY_MAX)]
-    dv: Annotated[int, Field(ge=1, le=fp.DECAY_MAX)]
+    dv: Annotated[int, Field(ge=0, le=fp.DECAY_MAX)]
     vth: Annotated[int, Field(ge=1, le=fp.THRESHOLD_MAX)]
     bias_exp: Annotated[int, Field(ge=0, le=fp.BIAS_EXPONENT_MAX)]
+    reset: Literal["zero", "subtract"] = "zero"
+    output: Literal["binary", "signed"] = "binary"
+    vth_low: Annotated[int, Field(ge=0, le=fp.THRESHOLD_MAX)] = 0
+    memory_gate: bool = False
+    v_initial: Annotated[int, Field(ge=-fp.VOLTAGE_MAX, le=fp.VOLTAGE_MAX)] = 0
+    refractory: Annotated[int, Field(ge=0, le=REFRACTORY_MAX)] = 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> NeuronLayout:
+        if self.output != "signed" and (self.vth_low or self.memory_gate):
+            raise ValueError("vth_low and memory_gate are of signed spikes")
+        return self
 
 
 class SynapseLayout(_Strict):

@@ -2,8 +2,8 @@
 
     u[t] = decay v[t-1] + I[t];   s[t] = output(u[t]);   v[t] = reset(u[t]);   v[0] = v_initial
 
-A neuron fires where u > v_threshold, strictly. While refractory (the `refractory` timesteps after a spike) it ignores
-its input, keeps v and is silent.
+A neuron fires where u > fire_at v_threshold, strictly. While refractory (the `refractory` timesteps after a spike) it
+ignores its input, keeps v and is silent.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ class NeuronSpec(Strict):
     v_threshold:  in units of the synaptic current.
     reset:        "zero" (v = 0 after a spike) or "subtract" (v = u - v_threshold s).
     v_initial:    voltage before the first timestep.
-    output:       "binary" (0, 1), "signed" (1 above v_threshold, -1 below its negative) or "graded" (u, if above).
+    fire_at:      fraction of v_threshold above which it fires; a reset by subtraction still takes all of v_threshold.
+    output:       "binary" (0, 1), "signed" (1 above v_threshold, -1 below -v_threshold_low) or "graded" (u, if above).
+    v_threshold_low: of signed spikes; null: v_threshold.
+    memory_gate:  of signed spikes: -1 only while the sum of the neuron's spikes is positive.
     refractory:   timesteps of rest after a spike.
     detach_reset: the reset passes no gradient.
     """
@@ -40,7 +43,10 @@ class NeuronSpec(Strict):
     v_threshold: Annotated[Number, Field(gt=0)] = 1.0
     reset: Literal["zero", "subtract"] = "zero"
     v_initial: Number = 0.0
+    fire_at: Annotated[Number, Field(gt=0, le=1)] = 1.0
     output: Literal["binary", "signed", "graded"] = "binary"
+    v_threshold_low: Annotated[Number, Field(ge=0)] | None = None
+    memory_gate: bool = False
     refractory: Annotated[int, Field(ge=0, le=63)] = 0
     detach_reset: bool = True
     surrogate: Annotated[Surrogate, OneOf(SURROGATES)] = Sigmoid()
@@ -73,15 +79,40 @@ class NeuronSpec(Strict):
         if self.output == "graded" and self.reset == "subtract":
             message = "reset zero with a graded output: subtracting the output u leaves 0 anyway"
             raise PydanticCustomError("reset", "{message}", {"message": message})
+        if self.fire_at < 1 and (self.reset, self.output) != ("subtract", "binary"):
+            raise PydanticCustomError("fire_at", "fire_at 1, or reset subtract and output binary")
+        if self.output != "signed" and (self.memory_gate or self.v_threshold_low is not None):
+            raise PydanticCustomError("signed", "v_threshold_low and memory_gate with output signed only")
         return self
+
+    @property
+    def fires_above(self) -> float:
+        """The voltage above which it fires."""
+        return self.fire_at * self.v_threshold
+
+    @property
+    def fires_below(self) -> float:
+        """The voltage below which a signed neuron emits -1."""
+        return -(self.v_threshold if self.v_threshold_low is None else self.v_threshold_low)
+
+    def firing_at_threshold(self) -> tuple[NeuronSpec, float]:
+        """(the same neuron with fire_at 1, the current that it gets besides at every timestep).
+
+        In w = u + c, c = (1 - fire_at) v_threshold, it fires above v_threshold and subtracts v_threshold:
+        w[t] = decay w[t-1] + I[t] + (1 - decay) c, from v_initial + c. Without leak that is an initial potential alone.
+        """
+        moved = (1 - self.fire_at) * self.v_threshold
+        if moved == 0:
+            return self, 0.0
+        changes = {"fire_at": 1.0, "v_initial": self.v_initial + moved}
+        return self.model_copy(update=changes), (1 - self.decay) * moved
 
     @property
     def needs(self) -> frozenset[str]:
         """Capabilities that a target must offer, beyond a leaky neuron with binary spikes and reset to zero."""
         found = {
-            "no leak": self.dv == 0,
             "soft reset": self.reset == "subtract",
-            "initial potential": self.v_initial != 0,
+            "initial potential": self.v_initial != 0 or self.fire_at < 1,
             "signed spikes": self.output == "signed",
             "graded spikes": self.output == "graded",
             "refractory period": self.refractory > 0,
@@ -93,28 +124,36 @@ def _decay_register(decay: float) -> int:
     return min(round((1 - decay) * DECAY_ONE), DECAY_MAX)
 
 
-def fire(spec: NeuronSpec, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Values only. u: any shape. returns: (s, v after the reset), both in the dtype of u."""
-    above = (u > spec.v_threshold).to(u.dtype)
+def fire(spec: NeuronSpec, u: torch.Tensor, gate: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values only. u: any shape. gate: bool, where a -1 may be; None: anywhere.
+
+    returns: (s, v after the reset), both in the dtype of u.
+    """
+    s = (u > spec.fires_above).to(u.dtype)
     if spec.output == "graded":
-        s = u * above
+        s = u * s
         return s, u - s
-    s = above if spec.output == "binary" else above - (u < -spec.v_threshold).to(u.dtype)
+    if spec.output == "signed":
+        below = u < spec.fires_below
+        s = s - (below if gate is None else below & gate).to(u.dtype)
     if spec.reset == "subtract":
         return s, u - spec.v_threshold * s
     return s, u * (1 - s.abs())
 
 
-def partials(spec: NeuronSpec, u: torch.Tensor, s: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | float]:
+def partials(
+    spec: NeuronSpec, u: torch.Tensor, s: torch.Tensor, gate: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor | float]:
     """(ds/du, dv/du) of `fire`, with the surrogate for the step function. u, s: any shape, as `fire` gave them."""
-    gain = spec.surrogate.derivative(u - spec.v_threshold)
+    gain = spec.surrogate.derivative(u - spec.fires_above)
     kept = 0.0 if spec.detach_reset else 1.0
     if spec.output == "graded":
         above = (s != 0).to(u.dtype)
         return above + u * gain, (1 - above) - kept * u * gain
     slope_of_fired = gain
     if spec.output == "signed":
-        below = spec.surrogate.derivative(-u - spec.v_threshold)
+        below = spec.surrogate.derivative(spec.fires_below - u)
+        below = below if gate is None else below * gate
         gain, slope_of_fired = gain + below, gain - below
     if spec.reset == "subtract":
         return gain, 1 - kept * spec.v_threshold * gain if kept else 1.0
@@ -122,12 +161,15 @@ def partials(spec: NeuronSpec, u: torch.Tensor, s: torch.Tensor) -> tuple[torch.
     return gain, at_rest - u * slope_of_fired if kept else at_rest
 
 
-def fire_by_autograd(spec: NeuronSpec, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def fire_by_autograd(
+    spec: NeuronSpec, u: torch.Tensor, gate: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """`fire`, differentiable by autograd operation by operation: the definition that `partials` must agree with."""
-    above: torch.Tensor = Spike.apply(u - spec.v_threshold, spec.surrogate)
+    above: torch.Tensor = Spike.apply(u - spec.fires_above, spec.surrogate)
     below = torch.zeros_like(u)
     if spec.output == "signed":
-        below = Spike.apply(-u - spec.v_threshold, spec.surrogate)
+        below = Spike.apply(spec.fires_below - u, spec.surrogate)
+        below = below if gate is None else below * gate
     reset_by = [x.detach() if spec.detach_reset else x for x in (above, below)]
     if spec.output == "graded":
         return u * above, u * (1 - reset_by[0])

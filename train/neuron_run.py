@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,19 +12,37 @@ from lavatube.train.neuron import NeuronSpec, fire, fire_by_autograd, partials
 
 @dataclass(frozen=True)
 class NeuronState:
-    """v: [B, ...]; resting: [B, ...], timesteps of rest that are left, None for neurons without a refractory period."""
+    """All [B, ...]. resting: timesteps of rest that are left; balance: sum of the spikes so far.
+
+    The last two are None for neurons without a refractory period, without a memory gate.
+    """
 
     v: torch.Tensor
-    resting: torch.Tensor | None
+    resting: torch.Tensor | None = None
+    balance: torch.Tensor | None = None
 
     def detach(self) -> NeuronState:
-        return NeuronState(self.v.detach(), self.resting)
+        return NeuronState(self.v.detach(), self.resting, self.balance)
+
+    @property
+    def gate(self) -> torch.Tensor | None:
+        """Where the memory gate lets a -1 pass; None: anywhere."""
+        return None if self.balance is None else self.balance > 0
 
 
 def at_rest(spec: NeuronSpec, like: torch.Tensor) -> NeuronState:
     """The state before the first timestep. like: a current [B, ...]."""
     v = torch.full_like(like, spec.v_initial, requires_grad=False)
-    return NeuronState(v, torch.zeros_like(v) if spec.refractory else None)
+    zero = torch.zeros_like(v)
+    return NeuronState(v, zero if spec.refractory else None, zero if spec.memory_gate else None)
+
+
+def counted(spec: NeuronSpec, state: NeuronState, s: torch.Tensor) -> NeuronState:
+    """`state` after the spikes of a timestep, but for v: what of the rest is left, and the balance."""
+    s, resting = s.detach(), state.resting
+    if resting is not None:
+        resting = torch.where(s != 0, float(spec.refractory), (resting - 1).clamp(min=0))
+    return NeuronState(state.v, resting, None if state.balance is None else state.balance + s)
 
 
 def step(
@@ -32,14 +50,12 @@ def step(
 ) -> tuple[torch.Tensor, NeuronState, torch.Tensor]:
     """One timestep. current: [B, ...]. returns: (s, state, u); u before the reset (v where the neuron rests)."""
     u = torch.add(current, state.v, alpha=spec.decay)
-    s, v = (fire_by_autograd if differentiable else fire)(spec, u)
-    if state.resting is None:
-        return s, NeuronState(v, None), u
-    active = state.resting <= 0
-    zero = torch.zeros((), dtype=u.dtype, device=u.device)
-    s, v, u = torch.where(active, s, zero), torch.where(active, v, state.v), torch.where(active, u, state.v)
-    resting = torch.where(active, (s.detach() != 0) * float(spec.refractory), state.resting - 1)
-    return s, NeuronState(v, resting), u
+    s, v = (fire_by_autograd if differentiable else fire)(spec, u, state.gate)
+    if state.resting is not None:
+        active = state.resting <= 0
+        zero = torch.zeros((), dtype=u.dtype, device=u.device)
+        s, v, u = torch.where(active, s, zero), torch.where(active, v, state.v), torch.where(active, u, state.v)
+    return s, replace(counted(spec, state, s), v=v), u
 
 
 @dataclass
@@ -59,18 +75,18 @@ class Trace:
 
     def advance(self, current: torch.Tensor) -> torch.Tensor:
         """One timestep; returns s [B, ...]. Call without autograd."""
-        resting = self.state.resting
-        s, self.state, u = step(self.spec, self.state, current)
-        self.follow(u, s, resting)
+        before = self.state
+        s, self.state, u = step(self.spec, before, current)
+        self.follow(u, s, before)
         return s
 
-    def follow(self, u: torch.Tensor, s: torch.Tensor, resting: torch.Tensor | None = None) -> None:
-        """Take in a timestep that was computed elsewhere. u: before the reset; resting: before the timestep."""
-        gain, carry = partials(self.spec, u, s)
+    def follow(self, u: torch.Tensor, s: torch.Tensor, before: NeuronState) -> None:
+        """Take in a timestep that was computed elsewhere. u: before the reset; before: the state before it, but v."""
+        gain, carry = partials(self.spec, u, s, before.gate)
         moved = 1 + self.spec.decay * self.tangent
         q, tangent = gain * moved, carry * moved
-        if resting is not None:
-            active = (resting <= 0).to(u.dtype)
+        if before.resting is not None:
+            active = (before.resting <= 0).to(u.dtype)
             q, tangent = active * q, active * tangent + (1 - active) * self.tangent
         self.tangent = tangent
         self.spikes, self.eligibility = self.spikes + s, self.eligibility + q
@@ -121,30 +137,34 @@ class RunThroughTime(torch.autograd.Function):
     def forward(ctx: Any, current: torch.Tensor, spec: NeuronSpec) -> torch.Tensor:
         spikes, voltage = torch.empty_like(current), torch.empty_like(current)
         active = torch.ones_like(current, dtype=torch.bool) if spec.refractory else None
+        gate = torch.ones_like(current, dtype=torch.bool) if spec.memory_gate else None
         for block in blocks(current):
             state = at_rest(spec, current[0, block])
             for t in range(len(current)):
                 if active is not None and state.resting is not None:
                     active[t, block] = state.resting <= 0
+                if gate is not None and state.gate is not None:
+                    gate[t, block] = state.gate
                 spikes[t, block], state, voltage[t, block] = step(spec, state, current[t, block])
         ctx.spec = spec
-        ctx.save_for_backward(voltage, *([] if active is None else [active]))
+        ctx.save_for_backward(voltage, active, gate)
         return spikes
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
         spec: NeuronSpec = ctx.spec
-        voltage, *rest = ctx.saved_tensors
+        voltage, awake, gate = ctx.saved_tensors
         result = torch.empty_like(voltage)
         for block in blocks(voltage):
             by_v: torch.Tensor | float = 0.0  # d(loss) / d(v after the step)
             for t in range(len(voltage) - 1, -1, -1):
                 u = voltage[t, block]
-                s, _ = fire(spec, u)
-                gain, carry = partials(spec, u, s)
+                may_fall = None if gate is None else gate[t, block]
+                s, _ = fire(spec, u, may_fall)
+                gain, carry = partials(spec, u, s, may_fall)
                 by_u = gain * gradients[0][t, block] + carry * by_v
-                if rest:
-                    active = rest[0][t, block].to(u.dtype)
+                if awake is not None:
+                    active = awake[t, block].to(u.dtype)
                     by_u = active * by_u
                     by_v = spec.decay * by_u + (1 - active) * by_v
                 else:

@@ -63,8 +63,8 @@ class QuantizedModule(nn.Module):
         made, runs = {INPUT: events}, []
         for layer in self.in_order():
             runs.append(layer.run(made, self.max_input, keep))
-            if runs[-1].lif is not None:
-                made[layer.name] = runs[-1].lif.spikes.to(torch.int64)
+            if (neurons := runs[-1].neurons) is not None:
+                made[layer.name] = neurons.events.to(torch.int64)
         return runs
 
     @torch.no_grad()
@@ -80,22 +80,28 @@ class QuantizedModule(nn.Module):
         return [run.finish() for run in runs.values()]
 
     def rate_logits(self, events: torch.Tensor, spec: NeuronSpec) -> torch.Tensor:
-        """Mean read-out [B, classes] with rate-based gradients; its value is the integer network's own.
+        """Mean read-out [B, classes] with rate-based gradients; its value is the integer network's own. See `rates`."""
+        return list(self.rates(events, spec).values())[-1]
+
+    def rates(self, events: torch.Tensor, spec: NeuronSpec, *, local: bool = False) -> dict[str, torch.Tensor]:
+        """Rates by layer, the mean read-out last, with rate-based gradients; values are the integer network's own.
 
         The spiking pass is `run`, without autograd; the rate path carries the gradients (specs: rate-based
-        backpropagation with straight-through weights). spec: the neuron that was trained.
+        backpropagation with straight-through weights). spec: the neuron that was trained. local: no gradient crosses
+        from one population to the next.
         raises: UnsupportedError for a recurrent network, which has no rate path.
         """
         if self.is_recurrent:
             what, remedy = "fine-tuning of a recurrent network by its rates", "give --epochs 0: rounding only"
             raise UnsupportedError(what, where="quantize", remedy=remedy)
-        rates = {INPUT: events.to(torch.float32).mean(0)}
+        rates, made = {INPUT: events.to(torch.float32).mean(0)}, dict[str, torch.Tensor]()
         for layer, run in zip(self.in_order(), self.run(events, keep=("membrane",)), strict=True):
-            current = layer.rate_current(rates)
-            if run.lif is not None:
+            current = made[layer.name] = layer.rate_current(rates)
+            if run.neurons is not None:
                 in_units_of_spec = current * (spec.v_threshold / layer.theta)
-                rates[layer.name] = RateStraightThrough.apply(in_units_of_spec, *layer.rates(run.lif, spec))
-        return current
+                rate = made[layer.name] = RateStraightThrough.apply(in_units_of_spec, *layer.rates(run.neurons, spec))
+                rates[layer.name] = rate.detach() if local else rate
+        return made
 
     def integer_layers(self) -> list[IntegerLayer]:
         """What the exports need."""

@@ -12,10 +12,10 @@ from torch import nn
 
 from lavatube import fixed_point as fp
 from lavatube.integer_layer import IntegerLayer, IntegerNeuron
-from lavatube.train.integer_step import LifRun, run_lif, step_cuba_lif
+from lavatube.train import neuron_run
+from lavatube.train.integer_step import IntegerState, IntegerStep, NeuronRun, at_rest, run_neurons, step_neurons
 from lavatube.train.layout import INPUT
 from lavatube.train.neuron import NeuronSpec
-from lavatube.train.neuron_run import Trace, at_rest
 from lavatube.train.quantized_synapse import QuantizedSynapse
 
 Events = dict[str, torch.Tensor]  # by source, [T, B, ...] int64
@@ -23,11 +23,11 @@ Events = dict[str, torch.Tensor]  # by source, [T, B, ...] int64
 
 @dataclass(frozen=True)
 class LayerRun:
-    """activation: [T, B, ...] int64, bias included at the read-out only; lif: None at the read-out."""
+    """activation: [T, B, ...] int64, bias included at the read-out only; neurons: None at the read-out."""
 
     name: str
     activation: torch.Tensor
-    lif: LifRun | None
+    neurons: NeuronRun | None
 
 
 class QuantizedLayer(nn.Module):
@@ -70,14 +70,16 @@ class QuantizedLayer(nn.Module):
     def run(self, events: Events, max_input: int, keep: Iterable[str] = ()) -> LayerRun:
         """The integer timesteps from rest."""
         a, bias = self.activation(events, max_input), self.bias_register()
-        if self.layout["neuron"] is None:
+        neuron = self.neuron()
+        if neuron is None:
             return LayerRun(self.name, a + bias, None)
-        return LayerRun(self.name, a, run_lif(a, bias, **self.registers, keep=keep))
+        return LayerRun(self.name, a, run_neurons(neuron, a, bias, keep=keep))
 
-    @property
-    def registers(self) -> dict[str, int]:
-        """du, dv and vth of the neurons."""
-        return {name: int(self.layout["neuron"][name]) for name in ("du", "dv", "vth")}
+    def neuron(self) -> IntegerNeuron | None:
+        """The registers of the neurons; None at the read-out."""
+        if self.layout["neuron"] is None:
+            return None
+        return IntegerNeuron(bias_mant=self.integer_bias().cpu().numpy().astype(np.int16), **self.layout["neuron"])
 
     def bias_register(self) -> torch.Tensor:
         """What is added every step, int64, [O] or [O, 1, 1]: to v of the neurons, or to the read-out's activation."""
@@ -104,52 +106,62 @@ class QuantizedLayer(nn.Module):
         exponent = neuron["bias_exp"] - fp.ACTIVATION_SHIFT if neuron else 0
         return float(self.activation_scale * 2.0**exponent)
 
-    def rates(self, lif: LifRun, spec: NeuronSpec) -> tuple[torch.Tensor, torch.Tensor]:
+    def rates(self, run: NeuronRun, spec: NeuronSpec) -> tuple[torch.Tensor, torch.Tensor]:
         """(rate, eligibility) [B, ...] of the integer neurons, in units where their threshold is that of `spec`.
 
         The eligibility is that of the trained neuron at the integer voltages; the truncation by the leak is ignored.
         """
         unit = spec.v_threshold / (self.layout["neuron"]["vth"] << fp.ACTIVATION_SHIFT)
-        voltages = lif.states["membrane"]
-        running = Trace(spec, at_rest(spec, voltages[0].to(torch.float32)))
-        for voltage, spikes in zip(voltages, lif.spikes, strict=True):
-            running.follow(voltage.to(torch.float32) * unit, spikes.to(torch.float32))
+        voltages = run.states["membrane"]
+        state = neuron_run.at_rest(spec, voltages[0].to(torch.float32))
+        running = neuron_run.Trace(spec, state)
+        for voltage, events in zip(voltages, run.events, strict=True):
+            s = events.to(torch.float32)
+            running.follow(voltage.to(torch.float32) * unit, s, state)
+            state = neuron_run.counted(spec, state, s)
         return running.means()
 
     def integers(self) -> IntegerLayer:
         """What the exports need."""
-        neuron, bias, registers = self.layout["neuron"], self.integer_bias().cpu().numpy(), None
-        if neuron is not None:
-            registers = IntegerNeuron(**self.registers, bias_mant=bias.astype(np.int16), bias_exp=neuron["bias_exp"])
+        neuron = self.neuron()
         synapses = tuple(synapse.integers(self.layout["out_shape"]) for synapse in self.inbound())
-        return IntegerLayer(self.name, synapses, registers, None if registers else bias)
+        return IntegerLayer(self.name, synapses, neuron, None if neuron else self.integer_bias().cpu().numpy())
 
 
 class StepByStep:
     """A layer that is stepped one timestep at a time, and what comes of it."""
 
     def __init__(self, layer: QuantizedLayer, keep: Iterable[str]) -> None:
-        self.layer, self.keep = layer, tuple(keep)
-        self.state: tuple[torch.Tensor, torch.Tensor] | None = None
-        self.made: list[tuple[torch.Tensor, ...]] = []  # activation, spikes, u, v, membrane, wrapped, saturated
+        self.name, self.keep, self.neuron, self.bias = layer.name, tuple(keep), layer.neuron(), layer.bias_register()
+        self.state: IntegerState | None = None
+        self.activations: list[torch.Tensor] = []
+        self.made: list[IntegerStep] = []
 
     def step(self, activation: torch.Tensor) -> torch.Tensor:
         """Spikes [B, ...] int64 (at the read-out: its activation) of an activation [B, ...]."""
-        bias = self.layer.bias_register()
-        if self.layer.layout["neuron"] is None:
-            self.made.append((activation + bias,))
+        if self.neuron is None:
+            self.activations.append(activation + self.bias)
             return activation
-        u, v = self.state or (torch.zeros_like(activation), torch.zeros_like(activation))
-        u, v, spikes, membrane, wrapped, saturated = step_cuba_lif(u, v, activation, bias, **self.layer.registers)
-        self.state = u, v
-        self.made.append((activation, spikes, u, v, membrane, wrapped.flatten(1).sum(1), saturated.flatten(1).sum(1)))
-        return spikes.long()
+        self.activations.append(activation)
+        state = self.state or at_rest(self.neuron, activation)
+        self.made.append(step_neurons(self.neuron, state, activation, self.bias))
+        self.state = self.made[-1].state
+        return self.made[-1].events.long()
 
     def finish(self) -> LayerRun:
         """All timesteps."""
-        stacked = [torch.stack(each) for each in zip(*self.made, strict=True)]
-        if len(stacked) == 1:
-            return LayerRun(self.layer.name, stacked[0], None)
-        activation, spikes, u, v, membrane, wrapped, saturated = stacked
-        states = {name: value for name, value in (("u", u), ("v", v), ("membrane", membrane)) if name in self.keep}
-        return LayerRun(self.layer.name, activation, LifRun(spikes, states, wrapped, saturated))
+        activation = torch.stack(self.activations)
+        if self.neuron is None:
+            return LayerRun(self.name, activation, None)
+        steps = {
+            "u": [each.state.u for each in self.made],
+            "v": [each.state.v for each in self.made],
+            "membrane": [each.membrane for each in self.made],
+        }
+        states = {name: torch.stack(values) for name, values in steps.items() if name in self.keep}
+        wrapped, saturated = (
+            torch.stack([getattr(each, name).flatten(1).sum(1) for each in self.made])
+            for name in ("wrapped", "saturated")
+        )
+        events = torch.stack([each.events for each in self.made])
+        return LayerRun(self.name, activation, NeuronRun(events, states, wrapped, saturated))

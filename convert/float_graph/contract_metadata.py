@@ -9,8 +9,9 @@ from typing import Any
 import nir
 
 from lavatube.contract import ExecutionContract
+from lavatube.convert.nir_rows import NeuronRow
 from lavatube.convert.to_nir import METADATA_KEY
-from lavatube.errors import LavatubeError
+from lavatube.errors import LavatubeError, UnsupportedError
 
 CONTRACT_KEY = "lavatube_contract"
 
@@ -31,7 +32,20 @@ def stated_contract(metadata: Mapping[str, Any], *, where: str) -> ExecutionCont
     try:
         value = json.loads(text if isinstance(text, str) else bytes(text).decode())
         if CONTRACT_KEY not in metadata:
+            _refuse_what_no_contract_says(value["nodes"], where)
             value = value["contract"]
     except (ValueError, KeyError, TypeError) as error:
         raise LavatubeError("malformed contract in the metadata", where=where, got=str(error)) from error
     return ExecutionContract.read(value, where=where)
+
+
+def _refuse_what_no_contract_says(rows: Mapping[str, Mapping[str, Any]], where: str) -> None:
+    """raises: UnsupportedError for registers of a quantized population that a float neuron has no field for."""
+    usual = {name: field.default for name, field in NeuronRow.model_fields.items() if not field.is_required()}
+    for node, row in rows.items():
+        if odd := [f"{name} {row[name]}" for name in usual if row.get(name, usual[name]) != usual[name]]:
+            raise UnsupportedError(
+                f"{', '.join(odd)} of {node}: floats of NIR do not say it", where=where,
+                expected="neurons that are reset to zero, from rest",
+                remedy="lower the file: its integers do say it",
+            )  # fmt: skip

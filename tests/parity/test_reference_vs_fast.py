@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lavatube import fixed_point as fp
 from lavatube.errors import LavatubeError
 from lavatube.inputs import InputBatch, make_inputs
+from lavatube.integer_layer import IntegerNeuron
 from lavatube.neuron_node import NeuronNode
 from lavatube.neuron_step import NeuronState, step
 from lavatube.program import DenseNode, InputNode, LoihiProgram, ReadoutNode
@@ -99,10 +100,12 @@ def test_torch_step_equals_numpy_step_at_the_limits(u, v, a, bias, exp, du, dv, 
     node = NeuronNode("neuron", (1,), du, dv, vth, np.array([bias], np.int16), exp)
     state = NeuronState(*(np.array([[x]]) for x in (u, v, 0, 0)))
     numpy, out = step(node, state, np.array([[a]]), 0)
-    tensors = integer_step.step_cuba_lif(*map(torch.tensor, (u, v, a, bias << exp)), du=du, dv=dv, vth=vth)
-    new_u, new_v, spikes, _, wrapped, saturated = (int(x) for x in tensors)
+    registers = IntegerNeuron(du, dv, vth, node.bias_mant, exp)
+    before, activation, added = integer_step.IntegerState(*torch.tensor([u, v])), *torch.tensor([a, bias << exp])
+    made = integer_step.step_neurons(registers, before, activation, added)
     expected = numpy.u, numpy.v, out.events, out.wrapped, out.saturated
-    assert [int(x[0, 0]) for x in expected] == [new_u, new_v, spikes, wrapped, saturated]
+    got = made.state.u, made.state.v, made.events, made.wrapped, made.saturated
+    assert [int(x[0, 0]) for x in expected] == [int(x) for x in got]
 
 
 @pytest.mark.slow

@@ -7,20 +7,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lavatube.convert.export import export
-from lavatube.convert.registers import FoldedLayer, FoldedSynapse, choose_registers
+from lavatube.convert.registers import FoldedLayer, FoldedNeuron, FoldedSynapse, choose_registers
 from lavatube.deploy.lower import lower
+from lavatube.integer_layer import IntegerNeuron
+from lavatube.neuron_step import at_rest, step
 from lavatube.sim.run import run
 from lavatube.sim.torch_run import run_torch
-from lavatube.train.integer_step import step_cuba_lif
+from lavatube.train.integer_step import IntegerState, run_neurons, step_neurons
 from lavatube.train.quantized import QuantizedModule
 from lavatube.trained import QuantizedNetwork, save_quantized
 
 
-def network(seed=0, *, bits=8, dv=2048, inhibition=0.0, message_bits=8, headroom=0.99):
+def network(seed=0, *, bits=8, dv=2048, inhibition=0.0, message_bits=8, headroom=0.99, **kind):
     """A QuantizedNetwork with random master weights, off the grid as training leaves them."""
-    rng = np.random.default_rng(seed)
+    rng, neuron = np.random.default_rng(seed), FoldedNeuron(dv, **kind)
 
     def conv(name, source, c_in, size_in, c_out, size_out, stride, fan_in):
         geometry = {
@@ -29,7 +33,7 @@ def network(seed=0, *, bits=8, dv=2048, inhibition=0.0, message_bits=8, headroom
         }  # fmt: skip
         weight = rng.normal(-inhibition, 1, (c_out, c_in, 3, 3)) / fan_in
         synapse = FoldedSynapse(name, source, geometry, weight)
-        return FoldedLayer(name, [c_out, *size_out], (synapse,), rng.normal(0, 0.3, c_out), dv)
+        return FoldedLayer(name, [c_out, *size_out], (synapse,), rng.normal(0, 0.3, c_out), neuron)
 
     def dense():
         geometry = {"kind": "dense", "in_shape": [4, 3, 3]}
@@ -40,7 +44,7 @@ def network(seed=0, *, bits=8, dv=2048, inhibition=0.0, message_bits=8, headroom
         conv("layer2", "layer1", 3, (6, 5), 4, (3, 3), 2, 4),
         FoldedLayer("layer3", [5], (dense(),), rng.normal(0, 1, 5), None),
     ]
-    chosen = choose_registers(folded, message_bits=message_bits, weight_bits=bits, headroom=headroom)
+    chosen = choose_registers(folded, message_bits=message_bits, weight_bits=bits, headroom=headroom, num_steps=8)
     layout = {
         "num_steps": 8,
         "input": {"shape": [2, 6, 5], "message_bits": message_bits},
@@ -79,6 +83,62 @@ def test_checkpoint_and_program_agree_in_spikes_state_and_readout(tmp_path, bits
     assert all(0.02 < value.mean() < 0.98 for value in torch_trace.spikes.values())
 
 
+KINDS = {
+    "no leak": {"dv": 0},
+    "soft reset": {"reset": "subtract"},
+    "soft reset without leak, half a threshold at first": {"dv": 0, "reset": "subtract", "v_initial": 0.5},
+    "initial potential": {"v_initial": -0.4},
+    "signed": {"output": "signed", "low": 1.0},
+    "signed and gated": {"dv": 0, "output": "signed", "reset": "subtract", "memory_gate": True, "v_initial": 0.5},
+    "refractory": {"refractory": 2},
+    "all at once": {
+        "output": "signed", "low": 0.02, "reset": "subtract", "memory_gate": True, "v_initial": 0.3, "refractory": 1
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_neuron_agrees(tmp_path, kind):
+    events = np.random.default_rng(1).integers(0, 256, (9, 2, 6, 5))
+    torch_trace, *others = both(network(7, headroom=0.9, **{"dv": 410, **KINDS[kind]}), events, tmp_path)
+    for other in others:
+        assert_same(torch_trace, other)
+    signed = "output" in KINDS[kind]
+    for value in torch_trace.spikes.values():
+        assert value.dtype == (np.int8 if signed else np.uint8)
+        assert 0.02 < (value != 0).mean() < 0.98
+    assert any((value < 0).any() for value in torch_trace.spikes.values()) == signed
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 10**6), du=st.sampled_from([0, 2047, 4095]), dv=st.sampled_from([0, 410, 4095]),
+    vth=st.sampled_from([1, 100, 131071]), reset=st.sampled_from(["zero", "subtract"]),
+    output=st.sampled_from(["binary", "signed"]), gate=st.booleans(), low=st.sampled_from([0, 50]),
+    v_initial=st.integers(-(2**23) + 1, 2**23 - 1), refractory=st.sampled_from([0, 1, 3]), exp=st.integers(0, 7),
+)  # fmt: skip
+def test_torch_neurons_equal_the_reference_at_the_limits(
+    seed, du, dv, vth, reset, output, gate, low, v_initial, refractory, exp
+):
+    rng, signed = np.random.default_rng(seed), output == "signed"
+    bias = rng.integers(-4096, 4096, 3).astype(np.int16)
+    neuron = IntegerNeuron(
+        du, dv, vth, bias, exp, reset, output, low * signed, gate and signed, v_initial, refractory
+    )  # fmt: skip
+    a = rng.integers(-1, 2, (6, 2, 3)) * rng.choice([vth // 2, vth, vth * 2, 2**17, 2**25, 2**31 - 1], (6, 2, 3))
+    made = run_neurons(neuron, torch.tensor(a), torch.tensor(bias.astype(np.int64) << exp), keep=("u", "v"))
+    node = neuron.node("n", (3,))
+    state = at_rest(node, 2)
+    for t in range(6):
+        state, events = step(node, state, a[t], t)
+        for name, expected, got in (
+            ("u", state.u, made.states["u"][t]), ("v", state.v, made.states["v"][t]),
+            ("events", events.events, made.events[t]), ("wrapped", events.wrapped.sum(1), made.wrapped[t]),
+            ("saturated", events.saturated.sum(1), made.saturated[t]),
+        ):  # fmt: skip
+            np.testing.assert_array_equal(expected, got, err_msg=f"{name} at {t}")
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 2, 6, 5), (3, 7, 2, 6, 5), (1, 2, 6, 5), (70, 2, 6, 5)])
 @pytest.mark.parametrize("value", ["random", "zeros", "ones", "full"])
 def test_checkpoint_and_program_agree_for_any_input(tmp_path, shape, value):
@@ -107,7 +167,8 @@ def test_strongly_inhibited_neurons_near_the_end_of_the_register_agree_where_flo
     assert reached > 0.5 * 2**23
     kept = 4096 - 410
     v = torch.arange(-reached, -reached + 4096)
-    exact = step_cuba_lif(v * 0, v, v * 0, v * 0, du=4095, dv=410, vth=1)[1]
+    neuron = IntegerNeuron(4095, 410, 1, np.zeros(1, np.int16), 0)
+    exact = step_neurons(neuron, IntegerState(v * 0, v), v * 0, v * 0).state.v
     single = torch.trunc(v.to(torch.float32) * kept / 4096).to(torch.int64)
     assert (single != exact).float().mean() > 0.02
     assert exact.tolist() == [-((-x * kept) // 4096) for x in v.tolist()]

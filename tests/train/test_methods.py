@@ -15,10 +15,13 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from lavatube.convert.export import export
+from lavatube.convert.float_graph.given import choose_contract
+from lavatube.convert.float_graph.read import read_float_graph
 from lavatube.convert.fold import LOWERED
 from lavatube.convert.quantize import quantize
 from lavatube.deploy.lower import lower
 from lavatube.errors import LavatubeError, UnsupportedError
+from lavatube.program import LoihiProgram
 from lavatube.sim.parity import parity
 from lavatube.train.composition import RULES, Rule
 from lavatube.train.datasets import catalog
@@ -33,11 +36,12 @@ from lavatube.train.objectives.cross_entropy import CrossEntropy
 from lavatube.train.optimization import make_optimizer
 from lavatube.train.plugin import Plugin
 from lavatube.train.processes import Processes
+from lavatube.train.quantized import QuantizedModule
 from lavatube.train.recipe import Recipe
 from lavatube.train.recipe_model import Strict, kind_of
 from lavatube.train.run import train
 from lavatube.train.samples import prepare
-from lavatube.trained import TrainedNetwork
+from lavatube.trained import TrainedNetwork, load_trained
 
 CONVS = [{"conv2d": {"channels": 4, "kernel": 3, "padding": 1}}, {"conv2d": {"channels": 6, "kernel": 3, "stride": 2}}]
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -55,6 +59,7 @@ ZERO: dict[str, dict[str, Any]] = {
     "kdsnn": {"logit_weight": 0.0, "feature_weight": 0.0},
     "lasnn": {"weight": 0.0},
     "bkdsnn": {"logit_weight": 0.0, "feature_weight": 0.0},
+    "tandem": {"weight": 0.0},
 }
 ANALOG: dict[str, Any] = {  # a rectified linear unit: graded, above next to nothing, of one timestep
     "num_steps": 1,
@@ -69,6 +74,15 @@ ANALOG: dict[str, Any] = {  # a rectified linear unit: graded, above next to not
 SETTINGS: dict[str, dict[str, Any]] = {  # of methods whose defaults would do nothing in a few steps
     "esl": {"density": 0.3, "exchange": 0.5, "update_every": 1},
     "sca": {"keep": 0.5, "regrow": 0.3, "update_every": 1},
+}
+SAME_AS_TEACHER = [
+    {"conv2d": {"channels": 5, "kernel": 3, "padding": 1}}, {"conv2d": {"channels": 5, "kernel": 3, "stride": 2}},
+    {"avg_pool2d": {"kernel": 7}}, {"dense": {"units": 10}},
+]  # fmt: skip
+BESIDE: dict[str, dict[str, Any]] = {  # what a recipe with a method needs besides it
+    "dsr": {"neuron": {"decay": 1, "reset": "subtract", "fire_at": 0.5}},
+    "tandem": {"network": {"kind": "chain", "layers": SAME_AS_TEACHER}},
+    "qcfs": {"neuron": {"decay": 1, "reset": "subtract", "v_initial": 0.5}},
 }
 ROWS = [(point, row) for point, rows in EXTENSION_POINTS.items() for row in rows]
 CASES = [pytest.param(point, row, id=f"{point}-{kind_of(row)}") for point, row in ROWS]
@@ -142,6 +156,7 @@ def changes_for(point: str, row: type[Strict]) -> dict[str, Any]:
             changes["data"] = {"name": "tiny-sequence"}
     if kind == "online":
         changes["normalization"] = "tse"
+    changes |= BESIDE.get(kind, {})
     return changes
 
 
@@ -228,9 +243,8 @@ def test_what_a_method_attaches_trains_and_is_folded_at_the_end(
 )
 def test_a_term_of_weight_zero_changes_no_bit_of_the_gradients(make_recipe: Callable[..., Recipe], kind: str) -> None:
     def gradients(*terms: Any) -> dict[str, torch.Tensor]:
-        recipe = make_recipe(
-            network={"kind": "chain", **NETWORKS["chain"]}, data={"name": "tiny"}, objective=["cross_entropy", *terms]
-        )
+        network = BESIDE.get(kind, {}).get("network", {"kind": "chain", **NETWORKS["chain"]})
+        recipe = make_recipe(network=network, data={"name": "tiny"}, objective=["cross_entropy", *terms])
         data = prepare(recipe)
         trainee = Trainee(recipe, data)
         events, labels = next(data.batches(data.dataset.train, 32, torch.device("cpu")))
@@ -252,14 +266,15 @@ def test_what_is_declared_is_what_lowering_finds_and_what_lowers_is_equal_in_eve
     recipe = recipe_with(make_recipe, point, row)
     train(recipe, out=tmp_path)
     needs = Trainee(recipe, prepare(recipe)).network.needs
-    if needs - {"recurrence"}:
-        with pytest.raises(UnsupportedError, match=sorted(needs)[0]):
+    if needs - LOWERED:
+        with pytest.raises(UnsupportedError, match=sorted(needs - LOWERED)[0]):
             quantize(tmp_path, epochs=0)
         return
-    if needs:
+    recurrent = "recurrence" in needs
+    if recurrent:
         with pytest.raises(UnsupportedError, match=r"fine-tuning of a recurrent network by its rates.*--epochs 0"):
             quantize(tmp_path, epochs=1)
-    quantize(tmp_path, epochs=0 if needs else 1)
+    quantize(tmp_path, epochs=0 if recurrent else 1)
     export(tmp_path)
     program = lower(tmp_path / "model.nir", out=tmp_path / "program.safetensors")
     graded = {"graded input"} if recipe.encoder.message_bits > 1 else set()
@@ -296,22 +311,55 @@ def test_a_decay_that_the_register_cannot_hold_is_on_record_from_the_recipe_to_t
 
 NEURONS: dict[str, dict[str, Any]] = {
     "no leak": {"decay": 1},
-    "soft reset": {"reset": "subtract"},
+    "soft reset": {"reset": "subtract", "fire_at": 0.5},
     "initial potential": {"v_initial": 0.5},
     "signed spikes": {"output": "signed"},
-    "graded spikes": {"output": "graded"},
+    "memory gate": {
+        "decay": 1, "reset": "subtract", "v_initial": 0.5, "output": "signed", "v_threshold_low": 0, "memory_gate": True
+    },
     "refractory period": {"refractory": 2},
-}
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("need", NEURONS)
-def test_a_neuron_that_does_not_deploy_trains_and_is_refused_by_name(
-    make_recipe: Callable[..., Recipe], need: str, tmp_path: Path
+def deployed(recipe: Recipe, folder: Path, epochs: int = 1) -> LoihiProgram:
+    train(recipe, out=folder)
+    quantize(folder, epochs=epochs)
+    export(folder)
+    return lower(folder / "model.nir", out=folder / "program.safetensors")
+
+
+@pytest.mark.parametrize("kind", NEURONS)
+def test_every_neuron_but_the_graded_deploys_with_every_spike_equal(
+    make_recipe: Callable[..., Recipe], kind: str, tmp_path: Path
 ) -> None:
-    recipe = make_recipe(neuron={"decay": 0.5} | NEURONS[need], data={"name": "tiny"}, objective=["cross_entropy"])
+    recipe = make_recipe(neuron={"decay": 0.5} | NEURONS[kind], data={"name": "tiny"}, objective=["cross_entropy"])
+    program = deployed(recipe, tmp_path)
+    assert program.needs() == recipe.neuron.needs | {"graded input"}
+    assert parity(tmp_path, against=["torch", "fast"], record=["u", "v"]).equal
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["soft reset", "memory gate"])
+def test_such_neurons_are_equal_in_lava_too(make_recipe: Callable[..., Recipe], kind: str, tmp_path: Path) -> None:
+    recipe = make_recipe(neuron={"decay": 0.5} | NEURONS[kind], data={"name": "tiny"}, objective=["cross_entropy"])
+    deployed(recipe, tmp_path, epochs=0)
+    assert parity(tmp_path, against=["lava"], samples=4, record=["u", "v"]).equal
+
+
+def test_a_graded_neuron_trains_and_is_refused_by_name(make_recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    recipe = make_recipe(neuron={"decay": 0.5, "output": "graded"}, data={"name": "tiny"}, objective=["cross_entropy"])
     train(recipe, out=tmp_path)
-    with pytest.raises(UnsupportedError, match=need):
+    with pytest.raises(UnsupportedError, match="graded spikes"):
         quantize(tmp_path, epochs=0)
+
+
+def test_what_a_float_reader_would_compute_otherwise_is_not_run_as_floats(
+    make_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    recipe = make_recipe(neuron={"decay": 0.5, "reset": "subtract"}, data={"name": "tiny"}, objective=["cross_entropy"])
+    deployed(recipe, tmp_path, epochs=0)
+    with pytest.raises(UnsupportedError, match="reset subtract of layer1_lif"):
+        choose_contract(read_float_graph(tmp_path / "model.nir"), None)
 
 
 @pytest.mark.parametrize("gradient", ["rate", {"kind": "rate", "form": "single_step"}])
@@ -423,3 +471,33 @@ def test_every_selector_of_the_composition_table_means_a_method() -> None:
     for rule in RULES:
         assert {rule.first.split()[0], rule.second.split()[0]} <= known, rule
         assert rule.allowed or "*" not in rule.first + rule.second
+
+
+@pytest.mark.slow
+def test_a_quantized_network_is_calibrated_layer_by_layer_without_labels(
+    make_recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe(
+        data={"name": "tiny"}, objective=["cross_entropy"], num_steps=3, neuron={"decay": 0.5, "v_threshold": 0.4},
+        optimizer={"lr": 0.02, "epochs": 2, "batch_size": 16},
+    )  # fmt: skip
+    train(recipe, out=tmp_path)
+    monkeypatch.setattr("lavatube.convert.quantize.F.cross_entropy", None)
+    data, found = prepare(recipe), []
+    network = load_network(load_trained(tmp_path), data.shape, 10)
+    events, _ = next(data.batches(data.dataset.validation, 20, torch.device("cpu")))
+    with torch.no_grad():
+        lesson = network(data.as_floats(events))
+    for epochs in (0, 8):
+        quantized = quantize(tmp_path, epochs=epochs, weight_bits=3, teach="float", overwrite=True)
+        module = QuantizedModule(quantized.layout, quantized.tensors)
+        made = module.rates(data.as_integers(events), recipe.neuron, local=True)
+        ours = {**made, "layer3": made["layer3"] * quantized.layout["layers"][-1]["logit_scale"]}
+        wanted = {**lesson.rates, "layer3": lesson.logits}
+        found.append(sum(float(((ours[name] - wanted[name]) ** 2).mean().detach()) for name in wanted))
+    assert 0 < found[1] < 0.99 * found[0]
+    for name, rate in made.items():  # each rate's gradient stays in its own layer
+        module.zero_grad()
+        rate.sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
+        touched = {key.split(".")[1] for key, value in module.named_parameters() if value.grad is not None}
+        assert touched == {str([layer.name for layer in module.in_order()].index(name))}

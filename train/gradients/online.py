@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 
-from lavatube.errors import UnsupportedError
-from lavatube.train.gradients.rule import Backward, GradientRule, LossOf
+from lavatube.train.gradients.rule import Backward, GradientRule, LossOf, refuse_unless_step_by_step
 from lavatube.train.passes.step_by_step import OnlineStep, SequenceState
 
 if TYPE_CHECKING:
@@ -21,15 +20,7 @@ class Online(GradientRule):
     source: ClassVar[str] = "SLTT: Meng, Xiao, Yan, Wang, Lin, Luo, ICCV 2023"
 
     def attach(self, network: SpikingNetwork) -> None:
-        waiting = [norm.estimator.kind for norm in network.norms() if not norm.estimator.online]
-        if waiting:
-            raise UnsupportedError(
-                f"normalization {waiting[0]} needs all timesteps at once",
-                where="gradient online",
-                expected="an estimator that works step by step",
-                got=waiting[0],
-                remedy="use normalization tse, causal, per_step or running",
-            )
+        refuse_unless_step_by_step(network, "gradient online")
 
     def gradients(
         self,

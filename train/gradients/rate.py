@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from lavatube.errors import UnsupportedError
-from lavatube.train.gradients.rule import Backward, GradientRule, LossOf, refuse_unless_averages_suffice
+from lavatube.train.gradients.rule import (
+    Backward,
+    GradientRule,
+    LossOf,
+    refuse_unless_averages_suffice,
+    refuse_unless_step_by_step,
+)
 from lavatube.train.passes.rate import RatePass
 from lavatube.train.passes.step_by_step import RecordStep, ReplayRates, SequenceState
 
@@ -33,15 +39,7 @@ class RateBased(GradientRule):
         refuse_unless_averages_suffice(network, "rate")
         if self.form == "multi_step":
             return
-        waiting = [norm.estimator.kind for norm in network.norms() if not norm.estimator.online]
-        if waiting:
-            raise UnsupportedError(
-                f"normalization {waiting[0]} needs all timesteps at once",
-                where="gradient rate, form single_step",
-                expected="an estimator that works step by step",
-                got=waiting[0],
-                remedy="use normalization tse, causal, per_step or running; or form: multi_step",
-            )
+        refuse_unless_step_by_step(network, "gradient rate, form single_step", "; or form: multi_step")
         vary = any(not norm.estimator.constant for norm in network.norms())
         if vary and "real-valued currents across blocks" in network.needs:
             raise UnsupportedError(

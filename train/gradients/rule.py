@@ -46,3 +46,16 @@ def refuse_unless_averages_suffice(network: SpikingNetwork, rule: str) -> None:
             got="recurrence",
             remedy="use gradient: bptt, or online",
         )
+
+
+def refuse_unless_step_by_step(network: SpikingNetwork, where: str, way_out: str = "") -> None:
+    """For rules that see one timestep at a time. raises: UnsupportedError for a normalisation that needs them all."""
+    waiting = [norm.estimator.kind for norm in network.norms() if not norm.estimator.online]
+    if waiting:
+        raise UnsupportedError(
+            f"normalization {waiting[0]} needs all timesteps at once",
+            where=where,
+            expected="an estimator that works step by step",
+            got=waiting[0],
+            remedy=f"use normalization tse, causal, per_step or running{way_out}",
+        )
