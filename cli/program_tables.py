@@ -8,6 +8,7 @@ from rich.table import Table
 
 from lavatube.bounds import LayerBound
 from lavatube.program import Conv2dNode, InputNode, LoihiProgram, NeuronNode, Synapse
+from lavatube.weight_code import weight_code
 
 
 def bounds_table(bounds: Sequence[LayerBound]) -> Table:
@@ -36,7 +37,8 @@ def nodes_table(program: LoihiProgram) -> Table:
             table.add_row(node.name, node.kind, str(node.shape), f"integers 0..{node.max_value}")
         elif isinstance(node, Synapse):
             source, lag = program.source_of(node), program.lag(node)
-            what = f"{node.weight.size} weights of {node.num_weight_bits} bits, exponent {node.weight_exp}"
+            what = f"{node.weight.size} weights of {node.num_weight_bits} bits"
+            what += f"{weight_code(node.weight, node.num_weight_bits)}, exponent {node.weight_exp}"
             if isinstance(node, Conv2dNode):
                 what += f", stride {node.stride}, padding {node.padding}"
             what += f", {lag} timesteps late" if lag else ""

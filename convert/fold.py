@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from lavatube.train.networks.wiring import Connection, Drive, wiring
 from lavatube.train.neuron import NeuronSpec
 
 # needs of a network that quantization serves; the target has its own say
-LOWERED = frozenset({"recurrence", "soft reset", "initial potential", "signed spikes", "refractory period"})
+LOWERED = frozenset(
+    {"recurrence", "soft reset", "initial potential", "signed spikes", "graded spikes", "refractory period"}
+)
 
 
 def fold(network: SpikingNetwork, input_scale: float) -> list[FoldedLayer]:
@@ -28,9 +31,10 @@ def fold(network: SpikingNetwork, input_scale: float) -> list[FoldedLayer]:
         raise UnsupportedError(
             f"the network needs {need}",
             where="quantize",
-            expected="neurons with binary or signed spikes, between synapses that add up currents",
+            expected="neurons with binary, signed or limited graded spikes, between synapses that add up currents",
             got=need,
-            remedy="train with output: binary or signed, and with a network of kind chain, vgg, resnet or recurrent",
+            remedy="train with output: binary or signed, or graded with a graded_max, and with a network of kind "
+            "chain, vgg, resnet or recurrent",
         )
     drives = wiring(network)
     shapes = {INPUT: list(network.input_shape)}
@@ -39,16 +43,22 @@ def fold(network: SpikingNetwork, input_scale: float) -> list[FoldedLayer]:
         if not layers:
             raise UnsupportedError("a population without a synapse that has weights of its own", where=drive.name)
         shapes[drive.name] = list(layers[0].out_shape)
-    return [_fold_layer(drive, shapes, input_scale) for drive in drives]
+    specs = {drive.name: drive.spec for drive in drives}
+    return [_fold_layer(drive, shapes, specs, input_scale) for drive in drives]
 
 
-def _fold_layer(drive: Drive, shapes: dict[str, list[int]], input_scale: float) -> FoldedLayer:
+def _fold_layer(
+    drive: Drive, shapes: dict[str, list[int]], specs: Mapping[str, NeuronSpec | None], input_scale: float
+) -> FoldedLayer:
     threshold = 1.0 if drive.spec is None else drive.spec.v_threshold
     units = shapes[drive.name][0]
     total, synapses = np.zeros(units), []
     for connection in drive.connections:
         weight, bias, geometry = _fold_connection(connection, shapes)
+        source = specs.get(connection.source)
         event = input_scale if connection.source == INPUT else 1.0
+        if source is not None and source.output == "graded":  # an event of 1 is one threshold of its population
+            event = source.v_threshold
         synapses.append(FoldedSynapse(connection.name, connection.source, geometry, weight * event / threshold))
         total = total + bias / threshold
     neuron, moved = (None, 0.0) if drive.spec is None else _fold_neuron(drive.spec)
@@ -63,6 +73,7 @@ def _fold_neuron(spec: NeuronSpec) -> tuple[FoldedNeuron, float]:
         dv=spec.dv, reset=spec.reset, output=spec.output,
         low=-spec.fires_below / spec.v_threshold if signed else 0.0, memory_gate=spec.memory_gate,
         v_initial=spec.v_initial / spec.v_threshold, refractory=spec.refractory,
+        graded_max=spec.graded_max or 0.0, payload_bits=spec.payload_bits if spec.output == "graded" else 0,
     )  # fmt: skip
     return neuron, current / spec.v_threshold
 

@@ -34,6 +34,15 @@ def rounded_registers(folded: Sequence[FoldedLayer], module: QuantizedModule) ->
             if (used := getattr(made.neuron, name)) != asked:
                 what = f"{name} rounded to its register"
                 records.append({"stage": "quantize", "layer": layer.name, "what": what, "asked": asked, "used": used})
+        if made.neuron.output == "graded":
+            unit, highest = vth << ACTIVATION_SHIFT, (1 << made.neuron.payload_bits) - 1
+            records.append({
+                "stage": "quantize", "layer": layer.name,
+                "what": f"graded spikes rounded down to payloads of {made.neuron.payload_bits} bits, in thresholds",
+                "step": 2**made.neuron.payload_shift / unit,
+                "largest_asked": layer.neuron.graded_max,
+                "largest_used": (highest << made.neuron.payload_shift) / unit,
+            })  # fmt: skip
     return records
 
 
@@ -42,7 +51,7 @@ def rounding(chosen: Sequence[ChosenLayer], module: QuantizedModule) -> list[dic
     records = []
     for values, layer, made in zip(chosen, module.in_order(), module.integer_layers(), strict=True):
         bias_range = (BIAS_MANTISSA_MIN, BIAS_MANTISSA_MAX) if made.neuron else (-INT32_MAX, INT32_MAX)
-        masters = [synapse.weights.weight.detach().cpu().numpy() for synapse in layer.inbound()]
+        masters = [synapse.master.cpu().numpy() for synapse in layer.inbound()]
         biases = values.bias, layer.bias.detach().cpu().numpy()
         for number, synapse in enumerate(made.synapses):
             limit = 2 ** (synapse.num_weight_bits - 1) - 1

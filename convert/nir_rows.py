@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lavatube import fixed_point as fp
 from lavatube.errors import LavatubeError
-from lavatube.neuron_node import REFRACTORY_MAX
+from lavatube.neuron_node import PAYLOAD_SHIFT_MAX, REFRACTORY_MAX
 
 Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -47,11 +47,13 @@ class NeuronRow(_Row):
     bias_exp: Annotated[int, Field(ge=0, le=fp.BIAS_EXPONENT_MAX)]
     scale: Scale
     reset: Literal["zero", "subtract"] = "zero"
-    output: Literal["binary", "signed"] = "binary"
+    output: Literal["binary", "signed", "graded"] = "binary"
     vth_low: Annotated[int, Field(ge=0, le=fp.THRESHOLD_MAX)] = 0
     memory_gate: bool = False
     v_initial: Annotated[int, Field(ge=-fp.VOLTAGE_MAX, le=fp.VOLTAGE_MAX)] = 0
     refractory: Annotated[int, Field(ge=0, le=REFRACTORY_MAX)] = 0
+    payload_shift: Annotated[int, Field(ge=0, le=PAYLOAD_SHIFT_MAX)] = 0
+    payload_bits: Annotated[int, Field(ge=0, le=fp.MESSAGE_BITS_MAX)] = 0
 
 
 def checked_rows(rows: Any, *, where: str) -> dict[str, dict[str, Any]]:

@@ -29,6 +29,7 @@ from lavatube.train.quantized import QuantizedModule
 from lavatube.train.recipe import Recipe, parse_recipe
 from lavatube.train.samples import EncodedData, epoch_generator, prepare
 from lavatube.trained import QuantizedNetwork, load_trained, save_quantized
+from lavatube.weight_code import weight_code
 
 FINE_TUNING_LR = 1e-3  # of Adam, on master weights whose largest integer is about 1
 FIRST_EPOCH = 1_000_000  # randomness of fine-tuning: epochs that training never reaches
@@ -107,6 +108,7 @@ def quantize(
             "test_accuracy": accuracy(module, dataset, dataset.dataset.test),
             "test_samples": len(dataset.dataset.test.label),
             "weight_bits": weight_bits,
+            "bits_per_weight": bits_per_weight(module),
             "model_sha256": sha256_of_file(Path(source) / "model.safetensors"),
             "epochs": epochs,
             "teach": teach,
@@ -136,7 +138,7 @@ def _module(chosen: Sequence[ChosenLayer], recipe: Recipe, data: EncodedData) ->
     module = QuantizedModule(layout)
     for layer, values in zip(module.in_order(), chosen, strict=True):
         for synapse, weight in zip(layer.inbound(), values.weights, strict=True):
-            synapse.weights.weight.data.copy_(torch.tensor(weight))
+            synapse.set_master(weight)
         layer.bias.data.copy_(torch.tensor(values.bias))
     return module
 
@@ -230,6 +232,13 @@ def _groups(module: QuantizedModule) -> list[dict[str, Any]]:
             groups.append({"params": list(synapse.parameters()), "lr": FINE_TUNING_LR * largest})
         groups.append({"params": [layer.bias], "lr": FINE_TUNING_LR})
     return groups
+
+
+def bits_per_weight(module: QuantizedModule) -> dict[str, float]:
+    """By synapse, what its integers need where they are stored well; the chip stores what its program says."""
+    synapses = [synapse for layer in module.integer_layers() for synapse in layer.synapses]
+    codes = {synapse.node_name: weight_code(synapse.weight, synapse.num_weight_bits) for synapse in synapses}
+    return {name: round(code.per_weight, 4) for name, code in codes.items()}
 
 
 def overflow(module: QuantizedModule) -> str:

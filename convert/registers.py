@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from lavatube import fixed_point as fp
 from lavatube.bounds import UNBOUNDED, voltage_bounds
-from lavatube.errors import LavatubeError
+from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.neuron_node import NeuronNode, Output, Reset
 from lavatube.train.layout import INPUT
 
@@ -47,15 +47,33 @@ class FoldedNeuron:
     memory_gate: bool = False
     v_initial: float = 0.0
     refractory: int = 0
+    graded_max: float = 0.0
+    payload_bits: int = 0
 
     @property
     def is_plain(self) -> bool:
-        """Whether it leaks, spikes in binary and is reset to zero, from rest: then v has a bound in closed form."""
-        return self.dv > 0 and (self.reset, self.output, self.v_initial) == ("zero", "binary", 0)
+        """Whether it leaks, has no negative spikes, is reset to zero, from rest: then v has a bound in closed form."""
+        return self.dv > 0 and self.reset == "zero" and self.output != "signed" and self.v_initial == 0
 
     @property
     def event_range(self) -> tuple[int, int]:
-        return (-1, 1) if self.output == "signed" else (0, 1)
+        return {"signed": (-1, 1), "graded": (0, (1 << self.payload_bits) - 1)}.get(self.output, (0, 1))
+
+    def payload_shift(self, vth: int) -> int:
+        """Of v, such that the largest payload is just not below graded_max thresholds."""
+        if self.output != "graded":
+            return 0
+        return max(0, math.ceil(math.log2(self.graded_max * (vth << fp.ACTIVATION_SHIFT) / 2**self.payload_bits)))
+
+    def threshold_of_payload(self, limit: int) -> int:
+        """The largest vth <= limit at which the largest payload is graded_max thresholds, rounded down."""
+        steps = 2.0**self.payload_bits / (self.graded_max * (1 << fp.ACTIVATION_SHIFT))
+        vth = math.floor(steps * 2.0 ** math.floor(math.log2(limit / steps)))
+        return vth if vth >= 1 else limit
+
+    def event(self, vth: int) -> float:
+        """What an event of 1 is, in events of the folded network: there, a graded one counts thresholds."""
+        return 2.0 ** self.payload_shift(vth) / (vth << fp.ACTIVATION_SHIFT) if self.output == "graded" else 1.0
 
     def registers(self, vth: int) -> dict[str, Any]:
         """As in `NeuronNode`, for a threshold of `vth`, rounded to the nearest."""
@@ -63,6 +81,7 @@ class FoldedNeuron:
             "du": fp.DECAY_MAX, "dv": self.dv, "vth": vth, "reset": self.reset, "output": self.output,
             "vth_low": round(self.low * vth), "memory_gate": self.memory_gate,
             "v_initial": round(self.v_initial * (vth << fp.ACTIVATION_SHIFT)), "refractory": self.refractory,
+            "payload_shift": self.payload_shift(vth), "payload_bits": self.payload_bits,
         }  # fmt: skip
 
 
@@ -113,18 +132,31 @@ def choose_registers(
                 raise LavatubeError("all weights are zero", where=synapse.name, remedy="train the network first")
     events = {layer.name: layer.neuron.event_range for layer in layers if layer.neuron is not None}
     events[INPUT] = (0, (1 << message_bits) - 1)
-    return [_choose(layer, events, weight_bits, headroom, num_steps) for layer in layers]
+    chosen, worth = list[ChosenLayer](), {INPUT: 1.0}
+    graded = {layer.name for layer in layers if layer.neuron is not None and layer.neuron.output == "graded"}
+    for layer in layers:
+        for synapse in layer.synapses:
+            if synapse.source in graded - set(worth):
+                raise UnsupportedError("graded spikes of the timestep before", where=synapse.name)
+        synapses = tuple(replace(each, weight=each.weight * worth.get(each.source, 1.0)) for each in layer.synapses)
+        chosen.append(_choose(replace(layer, synapses=synapses), events, weight_bits, headroom, num_steps))
+        if layer.neuron is not None:
+            worth[layer.name] = layer.neuron.event(chosen[-1].layout["neuron"]["vth"])
+    return chosen
 
 
 def _choose(layer: FoldedLayer, events: Events, bits: int, headroom: float, num_steps: int) -> ChosenLayer:
-    limit, scale = 2 ** (bits - 1) - 1, 2.0 ** (1 - bits)
     largest = [float(np.abs(synapse.weight).max()) for synapse in layer.synapses]
+    vth = 0 if layer.neuron is None else int(headroom * largest_threshold(layer, events, num_steps))
+    one_size = len(largest) == 1 and is_signs(layer.synapses[0].weight, per_layer=True)
+    one_size = one_size and (layer.neuron is None or largest[0] * vth >= 1)
+    bits = 2 if one_size else bits  # 1 and -1: what rounding there is goes to the threshold
+    limit, scale = 2 ** (bits - 1) - 1, 2.0 ** (1 - bits)
     layout: dict[str, Any] = {"name": layer.name, "out_shape": list(layer.out_shape), "neuron": None}
     if layer.neuron is None:
         factor = limit / largest[0] * scale
         layout["logit_scale"] = 1 / factor
         return _chosen(layer, layout, factor, [0], bits)
-    vth = int(headroom * largest_threshold(layer, events, num_steps))
     k_max = fp.WEIGHT_EXPONENT_MAX + fp.WEIGHT_BITS_MAX + 1 - bits
     vth = min(vth, int(limit * 2**k_max / max(largest)))
     if vth < 1:
@@ -132,6 +164,12 @@ def _choose(layer: FoldedLayer, events: Events, bits: int, headroom: float, num_
             "no threshold keeps this layer inside Loihi's registers", where=layer.name, got=f"vth {vth}"
         )
     shifts = [max(0, math.ceil(math.log2(value * vth / limit))) for value in largest]
+    if one_size:  # the largest threshold at which a weight is just below a power of two
+        shifts = [math.floor(math.log2(largest[0] * vth))]
+        vth = math.floor(2.0 ** shifts[0] / largest[0])
+    elif layer.neuron.output == "graded":
+        vth = layer.neuron.threshold_of_payload(vth)
+        shifts = [max(0, math.ceil(math.log2(value * vth / limit))) for value in largest]
     bias_units = float(np.abs(layer.bias).max()) * vth * (1 << fp.ACTIVATION_SHIFT)
     bias_exp = max(0, math.ceil(math.log2(max(bias_units, 1) / headroom / fp.BIAS_MANTISSA_MAX)))
     layout["neuron"] = layer.neuron.registers(vth) | {"bias_exp": min(bias_exp, fp.BIAS_EXPONENT_MAX)}
@@ -147,6 +185,7 @@ def _chosen(layer: FoldedLayer, layout: dict[str, Any], factor: float, shifts: S
         {
             "name": synapse.name, "source": synapse.source, **synapse.geometry,
             "bits": bits, "headroom": shift, "scale": 2.0 ** (1 - bits + shift - max(shifts)),
+            "form": "signs" if is_signs(synapse.weight) else "free",
         }
         for synapse, shift in zip(layer.synapses, shifts, strict=True)
     ]  # fmt: skip
@@ -195,3 +234,9 @@ def _voltage_reach(neuron: FoldedNeuron, low: np.ndarray, high: np.ndarray, num_
     drive = np.floor(low * unit).astype(np.int64), np.ceil(high * unit).astype(np.int64)
     lowest, highest = voltage_bounds(NeuronNode("v", low.shape, **registers), drive, num_steps)
     return float(np.maximum(np.abs(lowest), np.abs(highest)).max()) / unit
+
+
+def is_signs(weight: np.ndarray, *, per_layer: bool = False) -> bool:
+    """Whether the weights [O, ...] of every output channel (of the layer) have one magnitude, zeros apart."""
+    size = np.abs(weight.reshape(1 if per_layer else len(weight), -1))
+    return size.shape[1] > 1 and bool(((size == 0) | (size == size.max(1, keepdims=True))).all())

@@ -46,6 +46,8 @@ class IntegerNeuron:
     memory_gate: bool = False
     v_initial: int = 0
     refractory: int = 0
+    payload_shift: int = 0
+    payload_bits: int = 0
 
     def node(self, name: str, shape: Shape) -> NeuronNode:
         """The population of `shape` (channels first), each channel with its bias."""

@@ -9,13 +9,14 @@ from lavatube.program import LoihiProgram
 
 OFFERS: Mapping[str, frozenset[str]] = {
     "loihi1": frozenset({"delays", "recurrence", "refractory period"}),
-    # its neurons are programs: our Lava Process computes the last three
+    # its neurons are programs: our Lava Process computes the last four
     "loihi2": frozenset({"delays", "recurrence", "graded input", "voltage read-out", "refractory period"})
-    | frozenset({"soft reset", "initial potential", "signed spikes"}),
+    | frozenset({"soft reset", "initial potential", "signed spikes", "graded spikes"}),
 }
 REMEDIES: Mapping[str, str] = {
     "graded input": "Loihi 1 spikes are binary: encode the input as spikes (message_bits 1), or use --target loihi2",
     "soft reset": "train with a reset to zero, or use --target loihi2",
+    "graded spikes": "train with output: binary, or use --target loihi2",
     "signed spikes": "train with output: binary, or use --target loihi2",
     "initial potential": "start at 0, or use --target loihi2",
 }

@@ -50,8 +50,10 @@ def run_torch(
                 readout[rows] = within_length(total, inputs.length[rows]).sum(0)
                 continue
             made = run.neurons.events.cpu().numpy()
-            signed = next(row for row in layout["layers"] if row["name"] == run.name)["neuron"]["output"] == "signed"
-            spikes.setdefault(name, []).append(made if signed else made.view(np.uint8))
+            neuron = next(row for row in layout["layers"] if row["name"] == run.name)["neuron"]
+            if neuron["output"] != "signed" and neuron["payload_bits"] <= 8:
+                made = made.astype(np.uint8)
+            spikes.setdefault(name, []).append(made)
             for kind in keep:
                 states[kind].setdefault(name, []).append(run.neurons.states[kind].to(torch.int32).cpu().numpy())
         if progress is not None:

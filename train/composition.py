@@ -24,10 +24,50 @@ class Rule:
     reason: str
 
 
+AVERAGES = "a recurrent network cannot be trained on time averages; use gradient bptt, or online"
 RULES: tuple[Rule, ...] = (
     Rule("objective/*", "objective/*", True, "one forward feeds every term; heads are outside the network"),
     Rule("sparsity/*", "objective/*", True, "channels are masked in place until finalize: taps keep their shapes"),
     Rule("sparsity/*", "gradient/*", True, "masks are parametrizations: every rule trains through them"),
+    Rule("weight/*", "objective/*", True, "terms see the network's outputs, whatever its weights are made of"),
+    Rule("weight/*", "gradient/*", True, "latent weights are parametrizations: every rule trains through them"),
+    Rule("weight/*", "sparsity/*", True, "the mask comes last: binary weights become -a, 0 and a; channels go whole"),
+    Rule(
+        "weight/sub_bit", "sparsity/esl", False,
+        "its codebook has whole kernels, and one with pruned weights is not in it; use sca",
+    ),
+    Rule(
+        "weight/sub_bit", "network/recurrent", False, "its codewords are kernels of convolutions; use weight binary",
+    ),
+    Rule(
+        "gradient/dsr", "surrogate/dspike", False,
+        "dsr takes its gradient from a clamp, so dspike would adapt for nothing; leave the surrogate out",
+    ),
+    Rule(
+        "gradient/qcfs", "surrogate/dspike", False,
+        "training never spikes, so dspike would adapt for nothing; leave the surrogate out",
+    ),
+    *(
+        Rule(
+            f"gradient/{rule} thresholds=trained", f"network/{network}", False,
+            "thresholds that train need a layer's weights behind every population; set thresholds: fixed",
+        )
+        for rule in ("dsr", "qcfs")
+        for network in ("resnet", "sew_resnet", "preact_resnet", "bireal_resnet")
+    ),
+    Rule("gradient/dsr", "network/recurrent", False, AVERAGES),
+    Rule("gradient/qcfs", "network/recurrent", False, AVERAGES),
+    *(
+        Rule(
+            "objective/self_ensemble", f"gradient/{rule}", False,
+            "its members are the timesteps of the read-out, of which only bptt keeps the gradients",
+        )
+        for rule in ("rate", "online", "dsr", "qcfs")
+    ),
+    Rule(
+        "sparsity/sca", "network/bireal_resnet", False,
+        "shortcuts around every convolution tie all channels; use a chain, vgg or resnet",
+    ),
     Rule(
         "gradient/online", "normalization/pooled", False,
         "pooled needs all timesteps at once, online has one; use tse, causal, per_step or running",
@@ -36,10 +76,7 @@ RULES: tuple[Rule, ...] = (
         "gradient/rate form=single_step", "normalization/pooled", False,
         "pooled needs all timesteps at once, form single_step has one; use tse, causal, per_step or running",
     ),
-    Rule(
-        "gradient/rate", "network/recurrent", False,
-        "a recurrent network cannot be trained on time averages; use gradient bptt, or online",
-    ),
+    Rule("gradient/rate", "network/recurrent", False, AVERAGES),
     Rule(
         "sparsity/sca", "network/recurrent", False,
         "feedback ties every channel to itself, so none can go alone; use esl",

@@ -13,7 +13,7 @@ from lavatube.train.gradients.qcfs import Qcfs
 from lavatube.train.gradients.rate import RateBased
 from lavatube.train.networks.chain import Chain
 from lavatube.train.networks.recurrent import Recurrent
-from lavatube.train.networks.resnet import PreActResNet, ResNet, SewResNet
+from lavatube.train.networks.resnet import BiRealResNet, PreActResNet, ResNet, SewResNet
 from lavatube.train.networks.vgg import Vgg
 from lavatube.train.norms.estimators import ESTIMATORS
 from lavatube.train.objectives.bias_limit import BiasLimit
@@ -22,18 +22,22 @@ from lavatube.train.objectives.cross_entropy import CrossEntropy
 from lavatube.train.objectives.kdsnn import Kdsnn
 from lavatube.train.objectives.lasnn import Lasnn
 from lavatube.train.objectives.self_distillation import SelfDistillation
+from lavatube.train.objectives.self_ensemble import SelfEnsemble
 from lavatube.train.objectives.shortcut import Shortcut
 from lavatube.train.objectives.tandem import Tandem
 from lavatube.train.recipe_model import Strict
 from lavatube.train.sparsity.channel_activity import ChannelActivity
 from lavatube.train.sparsity.structure_evolution import StructureEvolution
 from lavatube.train.surrogate_table import SURROGATES
+from lavatube.train.weights.binary import Binary
+from lavatube.train.weights.sub_bit import SubBit
 
 Rows = tuple[type[Strict], ...]
 
 GRADIENTS: Rows = (Bptt, RateBased, Online, Dsr, Qcfs, LocalTandem)
-TERMS: Rows = (CrossEntropy, SelfDistillation, BiasLimit, Shortcut, Kdsnn, Lasnn, Bkdsnn, Tandem)
-ARCHITECTURES: Rows = (Chain, Vgg, ResNet, SewResNet, PreActResNet, Recurrent)
+TERMS: Rows = (CrossEntropy, SelfDistillation, SelfEnsemble, BiasLimit, Shortcut, Kdsnn, Lasnn, Bkdsnn, Tandem)
+WEIGHTS: Rows = (Binary, SubBit)
+ARCHITECTURES: Rows = (Chain, Vgg, ResNet, SewResNet, PreActResNet, BiRealResNet, Recurrent)
 SPARSITY: Rows = (StructureEvolution, ChannelActivity)
 
 EXTENSION_POINTS: Mapping[str, Rows] = {
@@ -41,6 +45,7 @@ EXTENSION_POINTS: Mapping[str, Rows] = {
     "gradient": GRADIENTS,
     "normalization": ESTIMATORS,
     "objective": TERMS,
+    "weight": WEIGHTS,
     "network": ARCHITECTURES,
     "encoder": ENCODERS,
     "sparsity": SPARSITY,

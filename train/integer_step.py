@@ -45,8 +45,9 @@ class IntegerState:
 
 @dataclass(frozen=True)
 class IntegerStep:
-    """What a timestep gives, [B, ...]. events: int8; membrane: int64, v before the reset, which the surrogate sees.
+    """What a timestep gives, [B, ...]. events: as `events_dtype` has it.
 
+    membrane: int64, v before the reset, which the surrogate sees.
     wrapped, saturated: bool, where u or v overflowed.
     """
 
@@ -64,6 +65,11 @@ def at_rest(neuron: IntegerNeuron, like: torch.Tensor) -> IntegerState:
     return IntegerState(zero, v, zero if neuron.refractory else None, zero if neuron.memory_gate else None)
 
 
+def events_dtype(neuron: IntegerNeuron) -> torch.dtype:
+    """Of its events: int8, or int32 for graded ones."""
+    return torch.int32 if neuron.output == "graded" else torch.int8
+
+
 def step_neurons(
     neuron: IntegerNeuron, state: IntegerState, activation: torch.Tensor, bias: torch.Tensor
 ) -> IntegerStep:
@@ -77,7 +83,9 @@ def step_neurons(
     awake = None if state.resting is None else state.resting == 0
     if awake is not None:
         v, saturated = torch.where(awake, v, state.v), saturated & awake
-    events = (v > full).to(torch.int8)
+    events = (v > full).to(events_dtype(neuron))
+    if neuron.output == "graded":
+        events = events * (v >> neuron.payload_shift).clamp(max=(1 << neuron.payload_bits) - 1).to(events.dtype)
     if neuron.output == "signed":
         below = v < -(neuron.vth_low << fp.ACTIVATION_SHIFT)
         events = events - (below if state.balance is None else below & (state.balance > 0)).to(torch.int8)
@@ -93,8 +101,9 @@ def step_neurons(
 
 @dataclass(frozen=True)
 class NeuronRun:
-    """A population over all steps. events: [T, B, ...] int8; states: {"u", "v", "membrane"} -> [T, B, ...] if kept.
+    """A population over all steps. events: [T, B, ...], as `events_dtype` has it.
 
+    states: {"u", "v", "membrane"} -> [T, B, ...] if kept.
     membrane: v before the reset. wrapped, saturated: [T, B] int64, neurons whose u wrapped or v saturated.
     """
 
@@ -109,7 +118,7 @@ def run_neurons(
 ) -> NeuronRun:
     """Step a population from rest through activations [T, B, ...] int64; bias: (...) int64 register value."""
     steps, batch = activation.shape[:2]
-    events = torch.empty_like(activation, dtype=torch.int8)
+    events = torch.empty_like(activation, dtype=events_dtype(neuron))
     states = {name: torch.empty_like(activation) for name in keep}
     wrapped, saturated = torch.zeros(2, steps, batch, dtype=torch.int64, device=activation.device)
     for rows in sample_blocks(activation):

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from lavatube import fixed_point as fp
 from lavatube.errors import LavatubeError
-from lavatube.neuron_node import REFRACTORY_MAX
+from lavatube.neuron_node import PAYLOAD_SHIFT_MAX, REFRACTORY_MAX
 
 Size = Annotated[int, Field(ge=1, le=1 << 24)]
 Pair = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=2, max_length=2)]
@@ -31,21 +31,31 @@ class NeuronLayout(_Strict):
     vth: Annotated[int, Field(ge=1, le=fp.THRESHOLD_MAX)]
     bias_exp: Annotated[int, Field(ge=0, le=fp.BIAS_EXPONENT_MAX)]
     reset: Literal["zero", "subtract"] = "zero"
-    output: Literal["binary", "signed"] = "binary"
+    output: Literal["binary", "signed", "graded"] = "binary"
     vth_low: Annotated[int, Field(ge=0, le=fp.THRESHOLD_MAX)] = 0
     memory_gate: bool = False
     v_initial: Annotated[int, Field(ge=-fp.VOLTAGE_MAX, le=fp.VOLTAGE_MAX)] = 0
     refractory: Annotated[int, Field(ge=0, le=REFRACTORY_MAX)] = 0
+    payload_shift: Annotated[int, Field(ge=0, le=PAYLOAD_SHIFT_MAX)] = 0
+    payload_bits: Annotated[int, Field(ge=0, le=fp.MESSAGE_BITS_MAX)] = 0
 
     @model_validator(mode="after")
     def _consistent(self) -> NeuronLayout:
         if self.output != "signed" and (self.vth_low or self.memory_gate):
             raise ValueError("vth_low and memory_gate are of signed spikes")
+        graded = self.output == "graded"
+        if graded != (self.payload_bits > 0) or (self.payload_shift and not graded):
+            raise ValueError("payload_bits and payload_shift are of graded spikes")
+        if graded and (self.reset != "zero" or self.vth << fp.ACTIVATION_SHIFT < 1 << self.payload_shift):
+            raise ValueError("graded spikes need a reset to zero and payloads of at least 1")
         return self
 
 
 class SynapseLayout(_Strict):
-    """`bits`-bit integers worth `scale` each, a = (sum of q * s) << headroom. source: a layer, or "input"."""
+    """`bits`-bit integers worth `scale` each, a = (sum of q * s) << headroom. source: a layer, or "input".
+
+    form: "free", or "signs": of each output channel one magnitude, times signs that fine-tuning keeps.
+    """
 
     name: Name
     source: Name
@@ -57,6 +67,7 @@ class SynapseLayout(_Strict):
     bits: Annotated[int, Field(ge=2, le=fp.WEIGHT_BITS_MAX)]
     headroom: Annotated[int, Field(ge=0, le=fp.WEIGHT_EXPONENT_MAX + fp.WEIGHT_BITS_MAX)]
     scale: Annotated[float, Field(gt=0, le=1)]
+    form: Literal["free", "signs"] = "free"
 
     @model_validator(mode="after")
     def _consistent(self) -> SynapseLayout:

@@ -8,6 +8,7 @@ ignores its input, keeps v and is silent.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 import torch
@@ -32,6 +33,8 @@ class NeuronSpec(Strict):
     fire_at:      fraction of v_threshold above which it fires; a reset by subtraction still takes all of v_threshold.
     output:       "binary" (0, 1), "signed" (1 above v_threshold, -1 below -v_threshold_low) or "graded" (u, if above).
     v_threshold_low: of signed spikes; null: v_threshold.
+    graded_max:   of graded spikes: the largest value, in thresholds (more is cut off); null: without limit.
+    payload_bits: of graded spikes: what a chip sends them in; quantization rounds them down to 2^payload_bits steps.
     memory_gate:  of signed spikes: -1 only while the sum of the neuron's spikes is positive.
     refractory:   timesteps of rest after a spike.
     detach_reset: the reset passes no gradient.
@@ -47,6 +50,8 @@ class NeuronSpec(Strict):
     output: Literal["binary", "signed", "graded"] = "binary"
     v_threshold_low: Annotated[Number, Field(ge=0)] | None = None
     memory_gate: bool = False
+    graded_max: Annotated[Number, Field(gt=1)] | None = None
+    payload_bits: Annotated[int, Field(ge=2, le=16)] = 6
     refractory: Annotated[int, Field(ge=0, le=63)] = 0
     detach_reset: bool = True
     surrogate: Annotated[Surrogate, OneOf(SURROGATES)] = Sigmoid()
@@ -83,12 +88,21 @@ class NeuronSpec(Strict):
             raise PydanticCustomError("fire_at", "fire_at 1, or reset subtract and output binary")
         if self.output != "signed" and (self.memory_gate or self.v_threshold_low is not None):
             raise PydanticCustomError("signed", "v_threshold_low and memory_gate with output signed only")
+        if self.output != "graded" and self.graded_max is not None:
+            raise PydanticCustomError("graded", "graded_max with output graded only")
+        if self.graded_max is not None and self.graded_max > 2 ** (self.payload_bits - 1):
+            raise PydanticCustomError("payload", "graded_max of at most half of 2^payload_bits: steps below 1")
         return self
 
     @property
     def fires_above(self) -> float:
         """The voltage above which it fires."""
         return self.fire_at * self.v_threshold
+
+    @property
+    def largest(self) -> float:
+        """The largest graded spike."""
+        return math.inf if self.graded_max is None else self.graded_max * self.v_threshold
 
     @property
     def fires_below(self) -> float:
@@ -115,6 +129,7 @@ class NeuronSpec(Strict):
             "initial potential": self.v_initial != 0 or self.fire_at < 1,
             "signed spikes": self.output == "signed",
             "graded spikes": self.output == "graded",
+            "graded spikes without a limit": self.output == "graded" and self.graded_max is None,
             "refractory period": self.refractory > 0,
         }
         return frozenset(name for name, needed in found.items() if needed)
@@ -131,8 +146,7 @@ def fire(spec: NeuronSpec, u: torch.Tensor, gate: torch.Tensor | None = None) ->
     """
     s = (u > spec.fires_above).to(u.dtype)
     if spec.output == "graded":
-        s = u * s
-        return s, u - s
+        return u.clamp(max=spec.largest) * s, u * (1 - s)
     if spec.output == "signed":
         below = u < spec.fires_below
         s = s - (below if gate is None else below & gate).to(u.dtype)
@@ -149,7 +163,7 @@ def partials(
     kept = 0.0 if spec.detach_reset else 1.0
     if spec.output == "graded":
         above = (s != 0).to(u.dtype)
-        return above + u * gain, (1 - above) - kept * u * gain
+        return above * (u < spec.largest) + u.clamp(max=spec.largest) * gain, (1 - above) - kept * u * gain
     slope_of_fired = gain
     if spec.output == "signed":
         below = spec.surrogate.derivative(spec.fires_below - u)
@@ -172,7 +186,7 @@ def fire_by_autograd(
         below = below if gate is None else below * gate
     reset_by = [x.detach() if spec.detach_reset else x for x in (above, below)]
     if spec.output == "graded":
-        return u * above, u * (1 - reset_by[0])
+        return u.clamp(max=spec.largest) * above, u * (1 - reset_by[0])
     s = above - below
     if spec.reset == "subtract":
         return s, u - spec.v_threshold * (reset_by[0] - reset_by[1])

@@ -47,6 +47,12 @@ class QuantizedModule(nn.Module):
         return (1 << int(self.layout["input"]["message_bits"])) - 1
 
     @property
+    def largest(self) -> dict[str, int]:
+        """The largest event, without its sign, by source."""
+        graded = {layer.name: (layer.layout["neuron"] or {}).get("payload_bits", 0) for layer in self.in_order()}
+        return {INPUT: self.max_input, **{name: (1 << bits) - 1 if bits else 1 for name, bits in graded.items()}}
+
+    @property
     def is_recurrent(self) -> bool:
         """Whether a synapse carries events of the timestep before."""
         seen = {INPUT}
@@ -62,7 +68,7 @@ class QuantizedModule(nn.Module):
             return self._run_step_by_step(events, keep)
         made, runs = {INPUT: events}, []
         for layer in self.in_order():
-            runs.append(layer.run(made, self.max_input, keep))
+            runs.append(layer.run(made, self.largest, keep))
             if (neurons := runs[-1].neurons) is not None:
                 made[layer.name] = neurons.events.to(torch.int64)
         return runs
@@ -76,7 +82,7 @@ class QuantizedModule(nn.Module):
         for now in events:
             made[INPUT] = now.unsqueeze(0)
             for layer in self.in_order():
-                made[layer.name] = runs[layer.name].step(layer.activation(made, self.max_input)[0]).unsqueeze(0)
+                made[layer.name] = runs[layer.name].step(layer.activation(made, self.largest)[0]).unsqueeze(0)
         return [run.finish() for run in runs.values()]
 
     def rate_logits(self, events: torch.Tensor, spec: NeuronSpec) -> torch.Tensor:

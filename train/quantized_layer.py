@@ -14,7 +14,6 @@ from lavatube import fixed_point as fp
 from lavatube.integer_layer import IntegerLayer, IntegerNeuron
 from lavatube.train import neuron_run
 from lavatube.train.integer_step import IntegerState, IntegerStep, NeuronRun, at_rest, run_neurons, step_neurons
-from lavatube.train.layout import INPUT
 from lavatube.train.neuron import NeuronSpec
 from lavatube.train.quantized_synapse import QuantizedSynapse
 
@@ -67,9 +66,9 @@ class QuantizedLayer(nn.Module):
         return mantissa.clamp(fp.BIAS_MANTISSA_MIN, fp.BIAS_MANTISSA_MAX).to(torch.int64)
 
     @torch.no_grad()
-    def run(self, events: Events, max_input: int, keep: Iterable[str] = ()) -> LayerRun:
+    def run(self, events: Events, largest: Mapping[str, int], keep: Iterable[str] = ()) -> LayerRun:
         """The integer timesteps from rest."""
-        a, bias = self.activation(events, max_input), self.bias_register()
+        a, bias = self.activation(events, largest), self.bias_register()
         neuron = self.neuron()
         if neuron is None:
             return LayerRun(self.name, a + bias, None)
@@ -86,12 +85,9 @@ class QuantizedLayer(nn.Module):
         exponent = self.layout["neuron"]["bias_exp"] if self.layout["neuron"] else 0
         return (self.integer_bias() << exponent).reshape(-1, *(1,) * (len(self.layout["out_shape"]) - 1))
 
-    def activation(self, events: Events, max_input: int) -> torch.Tensor:
-        """The sum over the synapses, [T, B, ...] int64."""
-        parts = [
-            synapse.activation(events[synapse.source], max_input if synapse.source == INPUT else 1)
-            for synapse in self.inbound()
-        ]
+    def activation(self, events: Events, largest: Mapping[str, int]) -> torch.Tensor:
+        """The sum over the synapses, [T, B, ...] int64. largest: |event| by source."""
+        parts = [synapse.activation(events[synapse.source], largest[synapse.source]) for synapse in self.inbound()]
         return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
 
     def rate_current(self, rates: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -107,19 +103,22 @@ class QuantizedLayer(nn.Module):
         return float(self.activation_scale * 2.0**exponent)
 
     def rates(self, run: NeuronRun, spec: NeuronSpec) -> tuple[torch.Tensor, torch.Tensor]:
-        """(rate, eligibility) [B, ...] of the integer neurons, in units where their threshold is that of `spec`.
+        """(rate, eligibility) [B, ...] of the integer neurons: events per timestep, and their change with the current.
 
-        The eligibility is that of the trained neuron at the integer voltages; the truncation by the leak is ignored.
+        The current is in units where their threshold is that of `spec`. The eligibility is that of the trained neuron
+        at the integer voltages; the truncation by the leak is ignored.
         """
         unit = spec.v_threshold / (self.layout["neuron"]["vth"] << fp.ACTIVATION_SHIFT)
+        event = unit * 2.0 ** self.layout["neuron"]["payload_shift"] if spec.output == "graded" else 1.0
         voltages = run.states["membrane"]
         state = neuron_run.at_rest(spec, voltages[0].to(torch.float32))
         running = neuron_run.Trace(spec, state)
         for voltage, events in zip(voltages, run.events, strict=True):
-            s = events.to(torch.float32)
+            s = events.to(torch.float32) * event
             running.follow(voltage.to(torch.float32) * unit, s, state)
             state = neuron_run.counted(spec, state, s)
-        return running.means()
+        rate, eligibility = running.means()
+        return rate / event, eligibility / event
 
     def integers(self) -> IntegerLayer:
         """What the exports need."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import brevitas.nn as qnn
@@ -16,12 +16,37 @@ from torch import nn
 from lavatube.integer_layer import IntegerSynapse
 from lavatube.train.exact_sums import exact_conv2d, exact_linear
 
+WINDOW = {"kernel": (1, 1), "stride": (1, 1), "padding": (0, 0)}  # of what has none
+
 
 class PopulationWeightQuant(Int8WeightPerTensorFloat):  # type: ignore[misc]
     """Signed weights on the scale of the population that they drive: a constant, given when the layer is made."""
 
     scaling_impl_type = ScalingImplType.CONST
     restrict_scaling_type = RestrictValueType.FP
+
+
+class SignedMagnitudes(nn.Module):
+    """Weights of one magnitude per output channel; the magnitudes train, the signs (-1, 0, 1) are as they were trained.
+
+    The integers are sign x round(magnitude / scale), so each channel has two values (three with pruned weights).
+    """
+
+    def __init__(self, shape: Sequence[int], bits: int, scale: float) -> None:
+        super().__init__()
+        self.limit, self.scale = 2 ** (bits - 1) - 1, scale
+        self.register_buffer("signs", torch.zeros(*shape))
+        self.magnitude = nn.Parameter(torch.zeros(shape[0]))
+
+    def spread(self, magnitude: torch.Tensor) -> torch.Tensor:
+        """[O] as weights [O, ...]."""
+        assert isinstance(self.signs, torch.Tensor)
+        return self.signs * magnitude.reshape(-1, *(1,) * (self.signs.ndim - 1))
+
+    def straight_through(self) -> torch.Tensor:
+        """The weights on the grid, with the gradient of those that are not."""
+        exact = torch.round(self.magnitude.detach() / self.scale).clamp(0, self.limit) * self.scale
+        return self.spread(self.magnitude + (exact - self.magnitude).detach())
 
 
 class QuantizedSynapse(nn.Module):
@@ -37,17 +62,49 @@ class QuantizedSynapse(nn.Module):
             "weight_scaling_init": scale * max(2 ** (bits - 1) - 1, 1),
         }
         self.kind, channels = str(layout["kind"]), (layout["in_shape"][0], out_shape[0])
-        if self.kind == "dense":
+        window = {key: tuple(layout.get(key) or default) for key, default in WINDOW.items()}
+        self.stride, self.padding = window["stride"], window["padding"]
+        self.weights: Any
+        if layout["form"] == "signs":
+            dense = out_shape[0], math.prod(layout["in_shape"])
+            shape = dense if self.kind == "dense" else (*channels[::-1], *window["kernel"])
+            self.weights = SignedMagnitudes(shape, bits, scale)
+        elif self.kind == "dense":
             self.weights = qnn.QuantLinear(math.prod(layout["in_shape"]), out_shape[0], bias=False, **quant)
         elif self.kind == "scale":  # one by one, each channel for itself
             self.weights = qnn.QuantConv2d(*channels, 1, groups=channels[0], bias=False, **quant)
         else:
-            kernel, stride, padding = (tuple(layout[key]) for key in ("kernel", "stride", "padding"))
-            self.weights = qnn.QuantConv2d(*channels, kernel, stride=stride, padding=padding, bias=False, **quant)
+            self.weights = qnn.QuantConv2d(*channels, window["kernel"], bias=False, **quant)
+
+    @torch.no_grad()
+    def set_master(self, weight: np.ndarray) -> None:
+        """weight: as the integers are shaped, float32."""
+        value = torch.tensor(weight)
+        if isinstance(self.weights, SignedMagnitudes):
+            assert isinstance(self.weights.signs, torch.Tensor)
+            self.weights.signs.copy_(value.sign())
+            self.weights.magnitude.copy_(value.abs().flatten(1).amax(1))
+        else:
+            self.weights.weight.copy_(value)
+
+    @property
+    def master(self) -> torch.Tensor:
+        """Master weights, detached."""
+        if isinstance(self.weights, SignedMagnitudes):
+            return self.weights.spread(self.weights.magnitude).detach()
+        value: torch.Tensor = self.weights.weight.detach()
+        return value
+
+    def straight_through(self) -> torch.Tensor:
+        """Weights on their grid, with straight-through gradients."""
+        if isinstance(self.weights, SignedMagnitudes):
+            return self.weights.straight_through()
+        value: torch.Tensor = self.weights.quant_weight().value
+        return value
 
     def integer_weight(self) -> torch.Tensor:
-        """Brevitas' integers, int64; exact because the scale is a power of two."""
-        return torch.round(self.weights.quant_weight().value.detach() / self.layout["scale"]).to(torch.int64)
+        """The integers, int64; exact because the scale is a power of two."""
+        return torch.round(self.straight_through().detach() / self.layout["scale"]).to(torch.int64)
 
     def activation(self, events: torch.Tensor, max_event: int) -> torch.Tensor:
         """[T, B, ...] int64 of events [T, B, ...] int64; an input expanded over T is summed once."""
@@ -59,18 +116,18 @@ class QuantizedSynapse(nn.Module):
         elif self.kind == "scale":
             total = flat * weight.reshape(-1, *(1,) * (flat.ndim - 2))
         else:
-            total = exact_conv2d(flat, weight, self.weights.stride, self.weights.padding, max_event)
+            total = exact_conv2d(flat, weight, self.stride, self.padding, max_event)
         steps: torch.Tensor = (total << self.layout["headroom"]).unflatten(0, seen.shape[:2])
         return steps.expand(len(events), -1, *total.shape[1:])
 
     def rate_current(self, rate: torch.Tensor) -> torch.Tensor:
         """Mean current of mean events [B, ...], with straight-through gradients, in the unit of the master weights."""
-        weight: torch.Tensor = self.weights.quant_weight().value
+        weight = self.straight_through()
         if self.kind == "dense":
             return nn.functional.linear(rate.flatten(1), weight)
         if self.kind == "scale":
             return rate * weight.reshape(-1, *(1,) * (rate.ndim - 2))
-        return nn.functional.conv2d(rate, weight, None, self.weights.stride, self.weights.padding)
+        return nn.functional.conv2d(rate, weight, None, self.stride, self.padding)
 
     def integers(self, out_shape: list[int]) -> IntegerSynapse:
         """What the exports need."""
@@ -85,6 +142,6 @@ class QuantizedSynapse(nn.Module):
             num_weight_bits=layout["bits"],
             headroom=layout["headroom"],
             scale=layout["scale"],
-            stride=tuple(layout["stride"] or (1, 1)),
-            padding=tuple(layout["padding"] or (0, 0)),
+            stride=self.stride,
+            padding=self.padding,
         )

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from lavatube.train.augment import Augment
 from lavatube.train.composition import Chosen, refusal
 from lavatube.train.encoders import ENCODERS, Direct, Encoder
-from lavatube.train.extension_points import ARCHITECTURES, EXTENSION_POINTS, GRADIENTS, SPARSITY, TERMS
+from lavatube.train.extension_points import ARCHITECTURES, EXTENSION_POINTS, GRADIENTS, SPARSITY, TERMS, WEIGHTS
 from lavatube.train.gradients.rate import RateBased
 from lavatube.train.gradients.rule import GradientRule
 from lavatube.train.networks.chain import LAYER_KINDS
@@ -26,6 +26,7 @@ from lavatube.train.recipe_file import list_recipes, parse, read_recipe_file
 from lavatube.train.recipe_model import Natural, Number, OneOf, Positive, Strict, kind_of
 from lavatube.train.sparsity.sparsity import Sparsity
 from lavatube.train.teachers.kinds import TEACHERS, TeacherSpec
+from lavatube.train.weights.rule import WeightRule
 
 
 class Data(Augment):
@@ -74,6 +75,7 @@ class Recipe(Strict):
     network: Annotated[Architecture, OneOf(ARCHITECTURES)]
     normalization: Annotated[Estimator, OneOf(ESTIMATORS)] | None = Pooled()
     neuron: NeuronSpec
+    weight: Annotated[WeightRule, OneOf(WEIGHTS)] | None = None
     gradient: Annotated[GradientRule, OneOf(GRADIENTS)] = RateBased()
     sparsity: Annotated[Sparsity, OneOf(SPARSITY)] | None = None
     objective: Annotated[list[Annotated[Term, OneOf(TERMS)]], Field(min_length=1)] = Field(default_factory=_only_labels)
@@ -119,6 +121,7 @@ class Recipe(Strict):
             ("network", self.network),
             ("surrogate", self.neuron.surrogate),
             ("normalization", self.normalization),
+            ("weight", self.weight),
             ("gradient", self.gradient),
             *(("objective", term) for term in self.objective),
             ("sparsity", self.sparsity),

@@ -57,6 +57,7 @@ class Outputs:
     taps:   per stage, mean spikes (or currents) [B, ...], in the order of the network.
     rates:  per population, mean spikes [B, ...].
     biases: per normalisation, a function that gives [C]: what folding this batch's statistics would add to the current.
+    members: [T, B, classes], the read-out of every timestep, where it carries gradients.
     lesson: the teacher's view of the batch, where the recipe has a teacher.
     done:   the share of the epochs that is over, 0 in the first one.
     """
@@ -65,5 +66,6 @@ class Outputs:
     taps: dict[str, torch.Tensor] = field(default_factory=dict)
     rates: dict[str, torch.Tensor] = field(default_factory=dict)
     biases: dict[str, Callable[[], torch.Tensor]] = field(default_factory=dict)
+    members: torch.Tensor | None = None
     lesson: Lesson | None = None
     done: float = 0.0

@@ -52,7 +52,7 @@ def network(seed=0, *, bits=8, dv=2048, inhibition=0.0, message_bits=8, headroom
     }
     module = QuantizedModule(layout)
     for layer, values in zip(module.layers, chosen, strict=True):
-        layer.synapses[0].weights.weight.data.copy_(torch.tensor(values.weights[0]))
+        layer.synapses[0].set_master(values.weights[0])
         layer.bias.data.copy_(torch.tensor(values.bias))
     tensors = {name: value.detach().numpy() for name, value in module.state_dict().items()}
     return QuantizedNetwork({"gradient": {"kind": "rate"}}, layout, tensors, (), {})
@@ -90,6 +90,7 @@ KINDS = {
     "initial potential": {"v_initial": -0.4},
     "signed": {"output": "signed", "low": 1.0},
     "signed and gated": {"dv": 0, "output": "signed", "reset": "subtract", "memory_gate": True, "v_initial": 0.5},
+    "graded": {"output": "graded", "graded_max": 3.0, "payload_bits": 4},
     "refractory": {"refractory": 2},
     "all at once": {
         "output": "signed", "low": 0.02, "reset": "subtract", "memory_gate": True, "v_initial": 0.3, "refractory": 1
@@ -103,9 +104,10 @@ def test_every_kind_of_neuron_agrees(tmp_path, kind):
     torch_trace, *others = both(network(7, headroom=0.9, **{"dv": 410, **KINDS[kind]}), events, tmp_path)
     for other in others:
         assert_same(torch_trace, other)
-    signed = "output" in KINDS[kind]
+    signed, bits = KINDS[kind].get("output") == "signed", KINDS[kind].get("payload_bits", 1)
     for value in torch_trace.spikes.values():
-        assert value.dtype == (np.int8 if signed else np.uint8)
+        assert value.dtype == (np.int8 if signed else np.uint8 if bits <= 8 else np.int32)
+        assert bits == 1 or 2 ** (bits - 3) < value.max() <= 2**bits - 1
         assert 0.02 < (value != 0).mean() < 0.98
     assert any((value < 0).any() for value in torch_trace.spikes.values()) == signed
 
@@ -114,16 +116,18 @@ def test_every_kind_of_neuron_agrees(tmp_path, kind):
 @given(
     seed=st.integers(0, 10**6), du=st.sampled_from([0, 2047, 4095]), dv=st.sampled_from([0, 410, 4095]),
     vth=st.sampled_from([1, 100, 131071]), reset=st.sampled_from(["zero", "subtract"]),
-    output=st.sampled_from(["binary", "signed"]), gate=st.booleans(), low=st.sampled_from([0, 50]),
+    output=st.sampled_from(["binary", "signed", "graded"]), gate=st.booleans(), low=st.sampled_from([0, 50]),
     v_initial=st.integers(-(2**23) + 1, 2**23 - 1), refractory=st.sampled_from([0, 1, 3]), exp=st.integers(0, 7),
 )  # fmt: skip
 def test_torch_neurons_equal_the_reference_at_the_limits(
     seed, du, dv, vth, reset, output, gate, low, v_initial, refractory, exp
 ):
-    rng, signed = np.random.default_rng(seed), output == "signed"
+    rng, signed, graded = np.random.default_rng(seed), output == "signed", output == "graded"
+    reset = "zero" if graded else reset
     bias = rng.integers(-4096, 4096, 3).astype(np.int16)
     neuron = IntegerNeuron(
-        du, dv, vth, bias, exp, reset, output, low * signed, gate and signed, v_initial, refractory
+        du, dv, vth, bias, exp, reset, output, low * signed, gate and signed, v_initial, refractory,
+        (vth << 6).bit_length() - 2 if graded else 0, 3 if graded else 0
     )  # fmt: skip
     a = rng.integers(-1, 2, (6, 2, 3)) * rng.choice([vth // 2, vth, vth * 2, 2**17, 2**25, 2**31 - 1], (6, 2, 3))
     made = run_neurons(neuron, torch.tensor(a), torch.tensor(bias.astype(np.int64) << exp), keep=("u", "v"))

@@ -50,10 +50,12 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "resnet": {"width": 2},
     "sew_resnet": {"width": 2},
     "preact_resnet": {"width": 2},
-    "recurrent": {"units": [12]},
+    "bireal_resnet": {"width": 2},
+    "recurrent": {"units": [12, 8]},
 }
 ZERO: dict[str, dict[str, Any]] = {
     "self_distillation": {"form": "final", "alpha": 0.0, "beta": 0.0, "channels": 8},
+    "self_ensemble": {"weight": 0.0},
     "bias_limit": {"weight": 0.0},
     "shortcut": {"weight": 0.0},
     "kdsnn": {"logit_weight": 0.0, "feature_weight": 0.0},
@@ -80,6 +82,7 @@ SAME_AS_TEACHER = [
     {"avg_pool2d": {"kernel": 7}}, {"dense": {"units": 10}},
 ]  # fmt: skip
 BESIDE: dict[str, dict[str, Any]] = {  # what a recipe with a method needs besides it
+    "self_ensemble": {"gradient": "bptt"},
     "dsr": {"neuron": {"decay": 1, "reset": "subtract", "fire_at": 0.5}},
     "tandem": {"network": {"kind": "chain", "layers": SAME_AS_TEACHER}},
     "qcfs": {"neuron": {"decay": 1, "reset": "subtract", "v_initial": 0.5}},
@@ -243,8 +246,8 @@ def test_what_a_method_attaches_trains_and_is_folded_at_the_end(
 )
 def test_a_term_of_weight_zero_changes_no_bit_of_the_gradients(make_recipe: Callable[..., Recipe], kind: str) -> None:
     def gradients(*terms: Any) -> dict[str, torch.Tensor]:
-        network = BESIDE.get(kind, {}).get("network", {"kind": "chain", **NETWORKS["chain"]})
-        recipe = make_recipe(network=network, data={"name": "tiny"}, objective=["cross_entropy", *terms])
+        beside = {"network": {"kind": "chain", **NETWORKS["chain"]}, **BESIDE.get(kind, {})}
+        recipe = make_recipe(**beside, data={"name": "tiny"}, objective=["cross_entropy", *terms])
         data = prepare(recipe)
         trainee = Trainee(recipe, data)
         events, labels = next(data.batches(data.dataset.train, 32, torch.device("cpu")))
@@ -370,7 +373,7 @@ def test_recurrence_is_refused_by_rules_on_averages(make_recipe: Callable[..., R
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["vgg", "resnet", "sew_resnet", "preact_resnet"])
+@pytest.mark.parametrize("kind", ["vgg", "resnet", "sew_resnet", "preact_resnet", "bireal_resnet"])
 @pytest.mark.parametrize("gradient", ["rate", {"kind": "rate", "form": "single_step"}, "online"], ids=str)
 def test_every_feed_forward_network_trains_by_every_rule(
     make_recipe: Callable[..., Recipe], kind: str, gradient: Any
@@ -399,7 +402,8 @@ def both(first: tuple[str, type[Strict]], second: tuple[str, type[Strict]]) -> d
     terms = [term for each in changes for term in each.get("objective", ())]
     own = {point: each[point] for (point, _), each in zip((first, second), changes, strict=True) if point in each}
     merged = BASE | changes[1] | changes[0] | own | {"optimizer": {"lr": 0.02, "epochs": 1, "batch_size": 64}}
-    return merged | {"objective": list(dict.fromkeys(terms or ["cross_entropy"]))}
+    neuron = {"decay": 0.5} | changes[0].get("neuron", {}) | changes[1].get("neuron", {})
+    return merged | {"objective": list(dict.fromkeys(terms or ["cross_entropy"])), "neuron": neuron}
 
 
 def goes_all_the_way(recipe: Recipe, folder: Path) -> None:
@@ -439,15 +443,27 @@ def test_every_pair_trains_finalizes_and_exports_or_is_refused_with_the_reason(
 
 
 def forbidden(first: tuple[str, type[Strict]], second: tuple[str, type[Strict]]) -> list[Rule]:
-    places = [f"{point}/{kind_of(row)}" for point, row in (first, second)]
-    return [rule for rule in RULES if not rule.allowed and sorted((rule.first, rule.second)) == sorted(places)]
+    """By default settings."""
+
+    def means(selector: str, case: tuple[str, type[Strict]]) -> bool:
+        (place, *settings), (point, row) = selector.split(), case
+        wanted = dict(setting.split("=") for setting in settings)
+        return place == f"{point}/{kind_of(row)}" and all(row.model_fields[k].default == v for k, v in wanted.items())
+
+    pairs = ((first, second), (second, first))
+    return [
+        rule
+        for rule in RULES
+        if not rule.allowed and any(means(rule.first, a) and means(rule.second, b) for a, b in pairs)
+    ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind_of(row) for row in EXTENSION_POINTS["sparsity"]])
 def test_sparsity_goes_with_all_terms_together(make_recipe: Callable[..., Recipe], kind: str, tmp_path: Path) -> None:
     terms = [kind_of(row) for row in EXTENSION_POINTS["objective"]]
-    recipe = make_recipe(**BASE | {"objective": terms, "sparsity": {"kind": kind, **SETTINGS[kind]}})
+    beside = {key: value for term in terms for key, value in BESIDE.get(term, {}).items()}
+    recipe = make_recipe(**BASE | beside | {"objective": terms, "sparsity": {"kind": kind, **SETTINGS[kind]}})
     goes_all_the_way(recipe, tmp_path)
 
 

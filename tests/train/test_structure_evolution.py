@@ -192,3 +192,17 @@ def test_a_pruned_matrix_is_lowered_to_its_connections_and_is_equal_in_every_spi
     assert 0 < sparse <= erdos_renyi([(260, 64), (10, 260)], 0.3)[0]
     assert dense == readout.weight.size
     assert parity(tmp_path, against=["torch"]).equal
+
+
+@pytest.mark.slow
+def test_a_masked_binary_weight_is_one_of_three_values_and_stays_pruned(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    recipe = sparse_recipe(make_recipe, weight={"kind": "binary"})
+    hidden = train(recipe, out=tmp_path).tensors["layer2.synapse.weight"]
+    assert int((hidden != 0).sum()) == erdos_renyi([(4, 1, 3, 3), (6, 4, 3, 3), (10, 54)], 0.3)[1]
+    made = quantize(tmp_path, epochs=2)
+    [integers] = QuantizedModule(made.layout, made.tensors).integer_layers()[1].synapses
+    for row, floats in zip(integers.weight, hidden, strict=True):
+        assert len(np.unique(np.abs(row[row != 0]))) <= 1
+        assert np.array_equal(row != 0, floats != 0) or not row.any()

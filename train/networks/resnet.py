@@ -17,6 +17,7 @@ Shape = tuple[int, ...]
 
 # per depth: (channels in units of `width`, blocks) of each stage; every stage but the first halves height and width
 STAGES: Mapping[int, tuple[tuple[int, int], ...]] = {
+    6: ((1, 1), (2, 1)),
     18: ((1, 2), (2, 2), (4, 2), (8, 2)),
     19: ((2, 3), (4, 3), (8, 2)),
     34: ((1, 3), (2, 4), (4, 6), (8, 3)),
@@ -77,10 +78,40 @@ class PreActBlock(Block):
         return run.add(self.second(self.first(spikes, run), run), shortcut)
 
 
+class ShortcutConv(nn.Module):
+    """A 3x3 convolution with a shortcut of its own around it, in front of one population."""
+
+    def __init__(self, shape: Shape, channels: int, stride: int, parts: Parts) -> None:
+        super().__init__()
+        self.conv = conv_layer(shape, Conv(channels, 3, stride, 1), parts.current)
+        self.out_shape = self.conv.out_shape
+        same = shape == self.out_shape
+        self.shortcut = None if same else conv_layer(shape, Conv(channels, 1, stride), parts.current)
+        self.neurons = Neurons(parts.neuron)
+
+    def forward(self, x: Seq, run: Pass) -> Seq:
+        shortcut = x if self.shortcut is None else self.shortcut(x, run)
+        return run.neurons(self.neurons, run.add(self.conv(x, run), shortcut))
+
+
+class BiRealBlock(nn.Module):
+    """Two of them."""
+
+    def __init__(self, shape: Shape, channels: int, stride: int, parts: Parts) -> None:
+        super().__init__()
+        self.first = ShortcutConv(shape, channels, stride, parts)
+        self.second = ShortcutConv(self.first.out_shape, channels, 1, parts)
+        self.out_shape = self.second.out_shape
+
+    def forward(self, x: Seq, run: Pass) -> Seq:
+        result: Seq = self.second(self.first(x, run), run)
+        return result
+
+
 class ResidualNetwork(SpikingNetwork):
     """Stem, stages of blocks, global average pooling, read-out. Every stage but the last can be tapped."""
 
-    def __init__(self, parts: Parts, settings: ResNet, block: type[Block]) -> None:
+    def __init__(self, parts: Parts, settings: ResNet, block: type[Block | BiRealBlock]) -> None:
         super().__init__(parts)
         self.own_needs = settings.needs
         stages = STAGES[settings.depth]
@@ -123,14 +154,15 @@ class ResidualNetwork(SpikingNetwork):
 class ResNet(Architecture):
     """Shortcuts add to currents: hard-reset twins of the papers' networks when `neuron.reset` is zero.
 
-    depth: 18, 19 (three stages and a hidden dense layer) or 34; width: channels of a 1-wide stage (19 starts 2 wide).
+    depth: 6 (ours, for small images), 18, 19 (three stages and a hidden dense layer) or 34.
+    width: channels of a 1-wide stage (19 starts 2 wide).
     stem:  "small" (3x3, stride 1) or "imagenet" (7x7, stride 2, average pooling by 2: a maximum is not exact on rates).
     """
 
     kind: Literal["resnet"] = "resnet"
     source: ClassVar[str] = "He et al. 2016; spiking blocks as in arXiv 2410.11488's code"
     own_needs: ClassVar[tuple[str, ...]] = ()
-    depth: Literal[18, 19, 34] = 18
+    depth: Literal[6, 18, 19, 34] = 18
     width: Positive = 64
     stem: Literal["small", "imagenet"] = "small"
 
@@ -163,3 +195,13 @@ class PreActResNet(ResNet):
 
     def build(self, parts: Parts, where: str) -> SpikingNetwork:
         return ResidualNetwork(parts, self, PreActBlock)
+
+
+class BiRealResNet(ResNet):
+    """A current shortcut around every convolution, so that what a binary one loses passes beside it."""
+
+    kind: Literal["bireal_resnet"] = "bireal_resnet"  # type: ignore[assignment]
+    source: ClassVar[str] = "Liu et al. 2018 (Bi-Real net); for spiking networks: SEI-BWSNN, arXiv 2508.12609"
+
+    def build(self, parts: Parts, where: str) -> SpikingNetwork:
+        return ResidualNetwork(parts, self, BiRealBlock)

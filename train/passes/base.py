@@ -61,7 +61,8 @@ class Pass:
 
     def outputs(self, readout: Seq) -> Outputs:
         """What the objective sees. readout: [T, B, classes] currents of the last synapse."""
-        return Outputs(readout.rate, self.taps, self.rates, self.biases)
+        members = readout.steps if readout.mean is None else None
+        return Outputs(readout.rate, self.taps, self.rates, self.biases, members)
 
 
 def fold_time(module: Linear, steps: torch.Tensor) -> torch.Tensor:

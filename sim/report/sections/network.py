@@ -10,6 +10,7 @@ from lavatube.program import InputNode, LoihiProgram, NeuronNode, Node, Synapse
 from lavatube.sim.report.artifacts import Artifacts
 from lavatube.sim.report.parts import Missing, Part, Picture, Section, Table, Words
 from lavatube.sim.report.pictures import WIDTH, framed
+from lavatube.weight_code import weight_code
 
 BOX, GAP, X, ACROSS = 44, 18, 90, 460
 DRAWN = 80  # nodes
@@ -65,7 +66,8 @@ def _settings(program: LoihiProgram, node: Node) -> str:
     if isinstance(node, Synapse):
         kernel = f", kernel {node.weight.shape[2]} x {node.weight.shape[3]}" if node.kind == "conv2d" else ""
         delay = f", {program.lag(node)} late" if program.lag(node) else ""
-        return f"{node.num_weight_bits}-bit weights, exponent {node.weight_exp}{kernel}{delay}"
+        code = weight_code(node.weight, node.num_weight_bits)
+        return f"{node.num_weight_bits}-bit weights{code}, exponent {node.weight_exp}{kernel}{delay}"
     return f"reads {node.reads}"
 
 
