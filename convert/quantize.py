@@ -199,18 +199,6 @@ def _fine_tune(
     module.load_state_dict(kept)
 
 
-def _distance(
-    rates: dict[str, torch.Tensor], teacher: SpikingNetwork, inputs: torch.Tensor, scale: float
-) -> torch.Tensor:
-    """Sum over layers of the mean squared distance to the float network's rates and logits; scale: of ours."""
-    with torch.no_grad():
-        lesson = teacher(inputs)
-    wanted = {name.replace(".", "_"): rate for name, rate in lesson.rates.items()}
-    readout = list(rates)[-1]
-    losses = [F.mse_loss(rates[name], rate) for name, rate in wanted.items()]
-    return torch.stack([*losses, F.mse_loss(rates[readout] * scale, lesson.logits)]).sum()
-
-
 def hold_zeros(module: QuantizedModule) -> None:
     """From now on a weight of exactly 0 stays it: training never reaches 0 by itself, so it is a pruned synapse.
 
@@ -221,6 +209,18 @@ def hold_zeros(module: QuantizedModule) -> None:
             for weight in synapse.parameters():
                 pruned = weight.detach() == 0
                 weight.register_hook(lambda gradient, pruned=pruned: gradient.masked_fill(pruned, 0))  # type: ignore[no-untyped-call]
+
+
+def _distance(
+    rates: dict[str, torch.Tensor], teacher: SpikingNetwork, inputs: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """Sum over layers of the mean squared distance to the float network's rates and logits; scale: of ours."""
+    with torch.no_grad():
+        lesson = teacher(inputs)
+    wanted = {name.replace(".", "_"): rate for name, rate in lesson.rates.items()}
+    readout = list(rates)[-1]
+    losses = [F.mse_loss(rates[name], rate) for name, rate in wanted.items()]
+    return torch.stack([*losses, F.mse_loss(rates[readout] * scale, lesson.logits)]).sum()
 
 
 def _groups(module: QuantizedModule) -> list[dict[str, Any]]:

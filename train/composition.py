@@ -77,6 +77,18 @@ RULES: tuple[Rule, ...] = (
         "pooled needs all timesteps at once, form single_step has one; use tse, causal, per_step or running",
     ),
     Rule("gradient/rate", "network/recurrent", False, AVERAGES),
+    *(
+        Rule(
+            f"gradient/{rule}", f"normalization/{estimator}", False,
+            "a clamp of means needs one mean and variance for all timesteps; use pooled or running",
+        )
+        for rule in ("dsr", "qcfs")
+        for estimator in ("causal", "per_step", "tse")
+    ),
+    Rule(
+        "gradient/local_tandem form=online", "normalization/pooled", False,
+        "pooled needs all timesteps at once, form online has one; use tse, causal, per_step or running",
+    ),
     Rule(
         "sparsity/sca", "network/recurrent", False,
         "feedback ties every channel to itself, so none can go alone; use esl",

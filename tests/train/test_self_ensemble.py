@@ -70,7 +70,9 @@ def test_one_timestep_is_plain_cross_entropy() -> None:
 
 
 def test_rules_on_averages_have_no_members_and_are_refused(make_recipe: Callable[..., Recipe]) -> None:
-    with pytest.raises(LavatubeError, match=r"self_ensemble: the rate rule has no gradient .* use bptt"):
+    with pytest.raises(
+        LavatubeError, match=r"gradient rate does not go with objective self_ensemble: .* only bptt keeps"
+    ):
         make_recipe(objective=["cross_entropy", "self_ensemble"], gradient="rate")
     outputs = Outputs(torch.zeros(4, 5))
     with pytest.raises(UnsupportedError, match=r"self_ensemble needs .* every timestep.*gradient: bptt"):
