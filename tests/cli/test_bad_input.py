@@ -128,4 +128,5 @@ def test_export_and_run_know_all_that_they_take(capsys):
 
     assert {*BACKENDS, "float"} == set(ENGINES)
     assert invoke(["export", "--help"]) == 0
-    assert "run folder with quantized.safetensors, or a program" in " ".join(capsys.readouterr().out.split())
+    words = " ".join(capsys.readouterr().out.split())
+    assert "run folder with quantized.safetensors, a folder of `quantize FILE.nir`, or a program" in words
