@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -22,10 +22,11 @@ class BiasLimit(Term):
     """weight x sum over layers and channels of (|bias| - limit)^2, where positive.
 
     bias:  what the folded normalisation would add at each timestep, in units of the current.
-    limit: the same; with thresholds of 1, in thresholds. Our choice: Loihi's bias is a 13-bit mantissa.
+    limit: the same; with thresholds of 1, in thresholds. Loihi's bias is a 13-bit mantissa.
     """
 
     kind: Literal["bias_limit"] = "bias_limit"
+    source: ClassVar[str] = "our choice, for Loihi's bias register"
     limit: Annotated[Number, Field(ge=0)] = 0.5
     weight: Annotated[Number, Field(ge=0)] = 1.0
 
