@@ -174,7 +174,7 @@ print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, fo
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_memory_grows_neither_with_time_nor_with_samples(small_program, tmp_path):
     from lavatube.program_file import save_program
 
