@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from method_cases import tiny_recipe, tiny  # noqa: F401  fixtures
 
 from lavatube.train.datasets import catalog
 from lavatube.train.datasets.dataset import Dataset, Split
@@ -67,6 +68,6 @@ def tiny_data(monkeypatch: pytest.MonkeyPatch) -> Dataset:
         Split(split.samples[:size].copy(), split.label[:size].copy())
         for split, size in ((digits.train, 96), (digits.validation, 40), (digits.test, 40))
     ]
-    tiny = Dataset("tiny", 10, False, *parts)
-    monkeypatch.setitem(catalog.DATASETS, "tiny", lambda folder, num_steps: tiny)  # type: ignore[arg-type]
-    return tiny
+    made = Dataset("tiny", 10, False, *parts)
+    monkeypatch.setitem(catalog.DATASETS, "tiny", lambda folder, num_steps: made)  # type: ignore[arg-type]
+    return made

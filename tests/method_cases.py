@@ -1,0 +1,161 @@
+"""Recipes of every method on a tiny data set: what the tests of all methods share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lavatube.train.datasets import catalog
+from lavatube.train.datasets.dataset import Dataset, Split
+from lavatube.train.datasets.digits import load_digits
+from lavatube.train.encoders import Encoder
+from lavatube.train.extension_points import EXTENSION_POINTS
+from lavatube.train.loop import Trainee, train_epoch
+from lavatube.train.networks.network import SpikingNetwork
+from lavatube.train.optimization import make_optimizer
+from lavatube.train.plugin import Plugin
+from lavatube.train.processes import Processes
+from lavatube.train.recipe import Recipe
+from lavatube.train.recipe_model import Strict, kind_of
+from lavatube.train.run import train
+from lavatube.train.samples import prepare
+
+CONVS = [{"conv2d": {"channels": 4, "kernel": 3, "padding": 1}}, {"conv2d": {"channels": 6, "kernel": 3, "stride": 2}}]
+NETWORKS: dict[str, dict[str, Any]] = {
+    "chain": {"layers": [*CONVS, {"avg_pool2d": {"kernel": 7}}, {"dense": {"units": 10}}]},
+    "vgg": {"width": 2},
+    "resnet": {"width": 2},
+    "sew_resnet": {"width": 2},
+    "preact_resnet": {"width": 2},
+    "bireal_resnet": {"width": 2},
+    "recurrent": {"units": [12, 8]},
+}
+ZERO: dict[str, dict[str, Any]] = {
+    "self_distillation": {"form": "final", "alpha": 0.0, "beta": 0.0, "channels": 8},
+    "self_ensemble": {"weight": 0.0},
+    "bias_limit": {"weight": 0.0},
+    "shortcut": {"weight": 0.0},
+    "kdsnn": {"logit_weight": 0.0, "feature_weight": 0.0},
+    "lasnn": {"weight": 0.0},
+    "bkdsnn": {"logit_weight": 0.0, "feature_weight": 0.0},
+    "tandem": {"weight": 0.0},
+}
+ANALOG: dict[str, Any] = {  # a rectified linear unit: graded, above next to nothing, of one timestep
+    "num_steps": 1,
+    "neuron": {
+        "decay": 1,
+        "output": "graded",
+        "v_threshold": 1e-6,
+        "surrogate": {"kind": "rectangular", "width": 1e-6},
+    },
+    "objective": ["cross_entropy"],
+}
+SETTINGS: dict[str, dict[str, Any]] = {  # of methods whose defaults would do nothing in a few steps
+    "esl": {"density": 0.3, "exchange": 0.5, "update_every": 1},
+    "sca": {"keep": 0.5, "regrow": 0.3, "update_every": 1},
+}
+SAME_AS_TEACHER = [
+    {"conv2d": {"channels": 5, "kernel": 3, "padding": 1}}, {"conv2d": {"channels": 5, "kernel": 3, "stride": 2}},
+    {"avg_pool2d": {"kernel": 7}}, {"dense": {"units": 10}},
+]  # fmt: skip
+BESIDE: dict[str, dict[str, Any]] = {  # what a recipe with a method needs besides it
+    "self_ensemble": {"gradient": "bptt"},
+    "dsr": {"neuron": {"decay": 1, "reset": "subtract", "fire_at": 0.5}},
+    "tandem": {"network": {"kind": "chain", "layers": SAME_AS_TEACHER}},
+    "qcfs": {"neuron": {"decay": 1, "reset": "subtract", "v_initial": 0.5}},
+}
+ROWS = [(point, row) for point, rows in EXTENSION_POINTS.items() for row in rows]
+CASES = [pytest.param(point, row, id=f"{point}-{kind_of(row)}") for point, row in ROWS]
+PUPILS = {kind_of(row) for _, row in ROWS if issubclass(row, Plugin) and row.needs_teacher}
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data set `tiny`: digits drawn 16 pixels wide; and `tiny-sequence`: the same, brighter at each timestep."""
+    digits = load_digits(None, 1)
+    parts = [
+        Split(np.kron(split.samples[:size], np.ones((1, 1, 2, 2), np.uint8)), split.label[:size].copy())
+        for split, size in ((digits.train, 64), (digits.validation, 20), (digits.test, 20))
+    ]
+    brighter = (np.arange(1, 4, dtype=np.uint8) / 3).reshape(1, 3, 1, 1, 1)
+    sequences = [Split((part.samples[:, None] * brighter).astype(np.uint8), part.label.copy()) for part in parts]
+    sequence = Dataset("tiny-sequence", 10, True, sequences[0], sequences[1], sequences[2])
+    monkeypatch.setitem(catalog.DATASETS, "tiny-sequence", lambda *_: sequence)  # type: ignore[arg-type]
+    monkeypatch.setitem(catalog.DATASETS, "tiny", lambda *_: Dataset("tiny", 10, False, *parts))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def tiny_recipe(
+    make_recipe: Callable[..., Recipe], tiny: None, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Recipe]:
+    """As the shared fixture; a recipe with a method that learns from a teacher gets one, a small network of rates."""
+
+    def make(**changes: Any) -> Recipe:
+        chosen = [*changes.get("objective", ()), *(changes.get(point) for point in EXTENSION_POINTS)]
+        kinds = {each.get("kind") if isinstance(each, dict) else each for each in chosen if not isinstance(each, list)}
+        if not kinds & PUPILS:
+            return make_recipe(**changes)
+        folder = tmp_path_factory.getbasetemp() / "teacher"
+        if not folder.exists():
+            layers = [{"conv2d": {**layer["conv2d"], "channels": 5}} for layer in CONVS]
+            optimizer = {"lr": 0.02, "epochs": 1, "batch_size": 32}
+            train(make_recipe(tuple(layers), data={"name": "tiny"}, **ANALOG, optimizer=optimizer), out=folder)
+        return make_recipe(**changes, teacher={"kind": "run", "folder": str(folder)})
+
+    return make
+
+
+BASE: dict[str, Any] = {
+    "network": {"kind": "chain", **NETWORKS["chain"]},
+    "objective": ["cross_entropy"],
+    "data": {"name": "tiny"},
+    "optimizer": {"lr": 0.02, "epochs": 2, "batch_size": 32},
+    "num_steps": 3,
+}
+
+
+def recipe_with(make_recipe: Callable[..., Recipe], point: str, row: type[Strict]) -> Recipe:
+    return make_recipe(**BASE | changes_for(point, row))
+
+
+def changes_for(point: str, row: type[Strict]) -> dict[str, Any]:
+    """What of `BASE` is to change for a method."""
+    kind, changes = kind_of(row), dict[str, Any]()
+    if point == "surrogate":
+        changes["neuron"] = {"decay": 0.5, "surrogate": kind}
+    elif point == "objective":
+        changes["objective"] = list(dict.fromkeys(["cross_entropy", kind]))
+    elif point == "network":
+        changes[point] = {"kind": kind, **NETWORKS[kind]}
+        changes["gradient"] = "bptt"
+    else:
+        changes[point] = {"kind": kind, **SETTINGS.get(kind, {})}
+        if issubclass(row, Encoder) and not row.for_static:
+            changes["data"] = {"name": "tiny-sequence"}
+    if kind == "online":
+        changes["normalization"] = "tse"
+    changes |= BESIDE.get(kind, {})
+    return changes
+
+
+def trained(recipe: Recipe) -> Trainee:
+    data = prepare(recipe)
+    trainee = Trainee(recipe, data)
+    optimizer = make_optimizer(trainee, recipe.optimizer)
+    for epoch in range(2):
+        train_epoch(trainee, recipe, data, optimizer, epoch, Processes())
+    return trainee
+
+
+def plain_names(recipe: Recipe) -> set[str]:
+    data = prepare(recipe)
+    return set(Trainee(recipe, data).finalize().state_dict())
+
+
+def outputs(network: SpikingNetwork) -> torch.Tensor:
+    with torch.no_grad():
+        return network.eval()(torch.rand(8, *network.input_shape, generator=torch.Generator().manual_seed(0))).logits
