@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from method_cases import tiny_recipe, tiny  # noqa: F401  fixtures
+from method_cases import tiny, tiny_recipe  # noqa: F401  fixtures
 
 from lavatube.train.datasets import catalog
 from lavatube.train.datasets.dataset import Dataset, Split
