@@ -54,11 +54,12 @@ def lower(
     json: Json = False,
 ) -> int:
     """Lower NIR, or a lava-dl .net file, to a Loihi program: integers only, proven to fit every register."""
-    from lavatube.bounds import bound_program
+    from lavatube.bounds import bound_program, never_spiking
     from lavatube.cli.output import console, print_json
-    from lavatube.cli.program_tables import bounds_table
+    from lavatube.cli.program_tables import bounds_table, notes
     from lavatube.deploy.lower import lower as lower_model
     from lavatube.errors import LavatubeError
+    from lavatube.lossy_text import record_lines
 
     if overflow not in ("strict", "hardware"):
         raise LavatubeError("--overflow", expected="strict or hardware", got=overflow)
@@ -75,13 +76,18 @@ def lower(
             {"synapse": b.synapse, "activation": b.activation, "u": b.u, "v": b.v, "fits_21_bits": b.fits_dendrite}
             for b in bounds
         ]
-        print_json({"program": str(path), "target": target, "bounds": rows, "lossy": [dict(r) for r in program.lossy]})
+        said = {"lossy": [dict(r) for r in program.lossy], "never_spiking": never_spiking(program, bounds)}
+        print_json({"program": str(path), "target": target, "bounds": rows, **said})
         return 0
     console().print(bounds_table(bounds))
     if wide := [bound.target for bound in bounds if bound.fits_dendrite is False]:
         print(f"note: {', '.join(wide)}: sums may leave Loihi 1's 21-bit accumulator, which Lava does not have")
+    here = [record for record in program.lossy if record.get("stage") in ("read", "lower")]
+    for line in (*record_lines(here), *notes(program, bounds)):
+        print(line)
+    lossy = sum(record.get("stage") != "read" for record in program.lossy)
     made_here = sum(record.get("stage") == "lower" for record in program.lossy)
-    print(f"wrote {path}; {len(program.lossy)} lossy steps, {made_here or 'none'} of them made by lowering")
+    print(f"wrote {path}; {lossy or 'no'} lossy steps, {made_here or 'none'} of them made by lowering")
     return 0
 
 

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from lavatube.bounds import LayerBound
+from lavatube.bounds import LayerBound, never_spiking
+from lavatube.fixed_point import VOLTAGE_MAX
 from lavatube.program import Conv2dNode, InputNode, LoihiProgram, NeuronNode, Synapse
 from lavatube.weight_code import weight_code
+
+SHARE_LOST = 0.2  # of the weights of a synapse
 
 
 def bounds_table(bounds: Sequence[LayerBound]) -> Table:
@@ -25,6 +28,25 @@ def bounds_table(bounds: Sequence[LayerBound]) -> Table:
         dendrite = {None: "-", True: "yes", False: "NO"}[bound.fits_dendrite]
         table.add_row(bound.synapse, *cells, "NO" if bound.violations() else "yes", dendrite)
     return table
+
+
+def notes(program: LoihiProgram, bounds: Sequence[LayerBound]) -> list[str]:
+    """What a user of a file quantized after training should look at first."""
+    found = []
+    for name in never_spiking(program, bounds):
+        what = f"no neuron of {name} can spike in {program.num_steps} timesteps, whatever the input"
+        found.append(f"note: {what}: are contract, dt and input the file's own?")
+    tight = {
+        name for each in bounds if each.v and max(map(abs, each.v)) > VOLTAGE_MAX // 2 for name in each.accumulators
+    }
+    for record in program.lossy:
+        lost, of = record.get("weights_to_zero", 0), record.get("weights", 0)
+        if lost > SHARE_LOST * of and record.get("layer") in tight and program.overflow == "strict":
+            what = f"{lost} of {of} weights of {record['layer']} became 0, as v could leave its register otherwise"
+            found.append(
+                f"note: {what}: try --overflow hardware (v saturates, counted), fewer timesteps or --input-bits"
+            )
+    return found
 
 
 def nodes_table(program: LoihiProgram) -> Table:

@@ -8,12 +8,13 @@ from typing import Any
 
 def quantize_nir(source: Path, out: Path | None, overwrite: bool, json: bool, **settings: Any) -> int:
     """Post-training quantization of another platform's NIR file."""
-    from lavatube.bounds import bound_program
+    from lavatube.bounds import bound_program, never_spiking
     from lavatube.cli.output import console, print_json, say
-    from lavatube.cli.program_tables import bounds_table
+    from lavatube.cli.program_tables import bounds_table, notes
     from lavatube.deploy.lower_float import REPORT, is_float_nir, quantize_float
     from lavatube.errors import LavatubeError
     from lavatube.files import read_json
+    from lavatube.lossy_text import record_lines
 
     if settings["overflow"] not in ("strict", "hardware"):
         raise LavatubeError("--overflow", expected="strict or hardware", got=settings["overflow"])
@@ -24,15 +25,17 @@ def quantize_nir(source: Path, out: Path | None, overwrite: bool, json: bool, **
     if (out / "program.safetensors").exists() and not overwrite:
         raise LavatubeError("a finished folder", where=str(out), remedy="choose another, or --overwrite")
     program = quantize_float(source, out=out, **settings)
+    bounds = bound_program(program)
+    silent = {"never_spiking": never_spiking(program, bounds)}
     if json:
-        print_json({"folder": str(out), **read_json(out / REPORT, kind=REPORT)})
+        print_json({"folder": str(out), **read_json(out / REPORT, kind=REPORT), **silent})
         return 0
-    console().print(bounds_table(bound_program(program)))
+    console().print(bounds_table(bounds))
     for node in program.inputs:
         kind = "binary spikes" if node.message_bits == 1 else f"integers of {node.message_bits} bits"
         print(f"input {node.name}: {kind}, each worth {program.scales[node.name]:g}")
-    for record in program.lossy:
-        print(f"{record['stage']}: " + ", ".join(f"{key} {value}" for key, value in record.items() if key != "stage"))
+    for line in (*record_lines(program.lossy), *notes(program, bounds)):
+        print(line)
     made = read_json(out / REPORT, kind=REPORT)
     if made["no_model_nir"]:
         print(f"no model.nir: {made['no_model_nir']}")

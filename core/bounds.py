@@ -62,6 +62,18 @@ class LayerBound:
         ]
 
 
+def never_spiking(program: LoihiProgram, bounds: Sequence[LayerBound]) -> list[str]:
+    """Populations of which no neuron can spike within the program's timesteps, whatever the input."""
+    nodes = {node.name: node for node in program.neurons if node.output in ("binary", "graded")}
+    return [
+        bound.target
+        for bound in bounds
+        if bound.v is not None
+        and bound.target in nodes
+        and bound.v[1] <= nodes[bound.target].vth << fp.ACTIVATION_SHIFT
+    ]
+
+
 def accumulator_bounds(synapse: Synapse, events: Ends) -> Range:
     """(low, high) of sum(W * s) per output neuron, flat in C order, for events in a range that holds 0. [out] int64."""
     weight = synapse.weight.astype(np.int64)

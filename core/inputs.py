@@ -69,6 +69,14 @@ def load_inputs(path: Path, nodes: Nodes, *, default_steps: int, steps: int | No
             expected="`input`, or `t`, `index` and `sample`",
             got=", ".join(arrays),
         )
+    if len(nodes) > 1 and "input" in arrays:
+        negative = any(name.endswith(".neg") for name in names)
+        raise LavatubeError(
+            "one `input` for a program with several", where=where,
+            expected=", ".join(f"`{key}`" for key in file_keys("input", names).values()), got="`input`",
+            remedy="those .neg take the numbers below 0: `lavatube quantize --data` left its samples as events in "
+            "input.npz" if negative else "",
+        )  # fmt: skip
     kinds = ("input", *SPARSE) if len(nodes) > 1 else ()
     given = {key.split("/", 1)[1] for key in arrays if key.split("/", 1)[0] in kinds and "/" in key}
     refuse_other_names((given - set(names)) | set(dense) | set(sparse), nodes, where)

@@ -8,6 +8,7 @@ from lavatube.bounds import prove_no_overflow
 from lavatube.deploy.targets import refuse_what_target_lacks
 from lavatube.errors import LavatubeError
 from lavatube.fixed_point import DENDRITE_MAX
+from lavatube.lossy_text import record_lines
 from lavatube.program import LoihiProgram
 from lavatube.program_file import save_program
 
@@ -23,7 +24,9 @@ def accept(program: LoihiProgram, *, where: str, strict: bool, out: Path | str |
     bounds = prove_no_overflow(program)
     made_here = [dict(record) for record in program.lossy if record.get("stage") == "lower"]
     if strict and made_here:
-        raise LavatubeError(f"lossy steps: {made_here}", where=where, remedy="lower without --strict")
+        raise LavatubeError(
+            "lossy steps", where=where, got="; ".join(record_lines(made_here)), remedy="leave out --strict"
+        )
     wide = next((bound for bound in bounds if bound.fits_dendrite is False), None)
     if strict and wide is not None and program.target == "loihi1":
         raise LavatubeError(

@@ -17,6 +17,7 @@ from lavatube.convert.float_graph.given import choose_contract, float_inputs
 from lavatube.convert.float_graph.graph import FloatGraph
 from lavatube.convert.float_graph.read import read_float_graph
 from lavatube.convert.float_graph.simulate import simulate
+from lavatube.convert.post_training.encoding import CLOSE
 from lavatube.convert.post_training.network import float_network
 from lavatube.convert.post_training.split import joined, split
 from lavatube.deploy.lower_float import encoded, float_input
@@ -162,12 +163,13 @@ def _contract(program: LoihiProgram, graph: FloatGraph, asked: ExecutionContract
 
 
 def _input_errors(program: LoihiProgram, values: Mapping[str, np.ndarray], batch: InputBatch) -> dict[str, float]:
-    """{input of the float file: the largest difference that its rounding makes}"""
+    """{input of the float file: the largest difference that its rounding makes; 0 for what is float64's own}"""
     left = {name: within_length(np.asarray(value, np.float64), batch.length) for name, value in values.items()}
     for node, events in batch.by_name.items():
         name = float_input(program, node, values)
         left[name] = left[name] - (events * program.scales.get(node, 1.0)).reshape(left[name].shape)
-    return {name: float(np.abs(value).max(initial=0)) for name, value in left.items()}
+    found = {name: float(np.abs(value).max(initial=0)) for name, value in left.items()}
+    return {name: error if error > CLOSE * abs(program.scales.get(name, 1.0)) else 0.0 for name, error in found.items()}
 
 
 def _layer(name: str, trace: FloatTrace, made: np.ndarray, lag: int, limit: float) -> LayerAgreement:

@@ -41,11 +41,13 @@ def data_of(graph: FloatGraph, rng: np.random.Generator) -> dict[str, np.ndarray
 
 
 def tamed(graph: nir.NIRGraph, rng: np.random.Generator) -> nir.NIRGraph:
-    """Neurons that spike, and of one to three time constants: what would be refused at once in most random graphs."""
+    """Neurons that spike, of one to three time constants, one delay a node: most random graphs would be refused."""
     for name, node in graph.nodes.items():
         for field in ("tau", "tau_syn", "tau_mem"):
             if (tau := getattr(node, field, None)) is not None:
                 setattr(node, field, rng.choice([3e-3, 1e-2, 1.7e-2][: rng.integers(1, 4)], np.shape(tau)))
+        if isinstance(node, nir.Delay):
+            node.delay = np.full(np.shape(node.delay), np.ravel(node.delay)[0])
         if isinstance(node, nir.NIRGraph):
             tamed(node, rng)
         elif isinstance(node, (nir.I, nir.LI, nir.CubaLI)) and rng.random() < 0.95:

@@ -166,7 +166,7 @@ def _decay_and_gain(name: str, tau: np.ndarray, contract: ExecutionContract) -> 
             where=name,
             expected=f"dt of at most {tau.min():g} {unit}",
             got=f"{contract.dt:g}",
-            remedy="choose a smaller dt, or correct the unit of the time constants",
+            remedy="choose a smaller dt (--dt), or correct the unit of the time constants",
         )
     keep = np.maximum(1 - ratio, 0) if contract.decay == "forward-euler" else np.exp(-ratio)
     return keep, {"1-decay": 1 - keep, "dt/tau": ratio, "one": np.ones_like(ratio)}[contract.gain]

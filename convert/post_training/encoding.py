@@ -21,19 +21,32 @@ CLOSE = 1e-6
 
 @dataclass(frozen=True)
 class Encoding:
-    """float input = event * scale, for each input of the program. error: largest on the data, None without data."""
+    """float input = event * scale, for each input of the program.
+
+    error: largest on the data, None without data. assumed: data do not say what the numbers are (none, or all 0).
+    """
 
     bits: int
     scale: float
     error: float | None
     signed: bool = False
+    assumed: bool = False
 
     def inputs(self, name: str) -> dict[str, float]:
         """{input of the program: what one of its events is worth}"""
         return {name: self.scale} | ({negative_of(name): -self.scale} if self.signed else {})
 
     def record(self, name: str, stage: str) -> dict[str, Any] | None:
-        """What rounding the input does, if it does."""
+        """What rounding the input does, if it does; or what was assumed of it."""
+        if self.assumed:
+            what = "binary spikes" if self.bits == 1 else f"integers 0..{(1 << self.bits) - 1}"
+            why = "no data say what its numbers are; --data X.npz with numbers below 0, or on a finer step, changes it"
+            return {
+                "stage": "read",
+                "node": name,
+                "what": f"the input is {what}, each worth 1, none below 0",
+                "why": why,
+            }
         if not self.error:
             return None
         what = f"input rounded to {self.bits} bits"
@@ -57,7 +70,7 @@ def encoding_of(name: str, value: np.ndarray | None, bits: int | None, where: st
     raises: UnsupportedError for integers that are too large.
     """
     if value is None or not np.any(value):
-        return Encoding(bits or 1, 1.0, None if value is None else 0.0)
+        return Encoding(bits or 1, 1.0, None if value is None else 0.0, assumed=True)
     value = np.asarray(value, np.float64)
     signed, value = bool(value.min() < 0), np.abs(value)
     scale = _grid(value)

@@ -70,6 +70,30 @@ def test_inspect_shows_layers_shapes_and_parameters_of_a_network(tmp_path, capsy
     assert "refused: none" in shown
 
 
+def test_a_foreign_file_needs_no_digest_of_ours(tmp_path, capsys):
+    pytest.importorskip("torch", reason="read_onnx makes torch modules")
+    from lavatube.convert.from_onnx import read_onnx
+
+    model = network("Relu")
+    row = model.metadata_props.add()
+    row.key, row.value = "author", "somebody else"
+    onnx.save(model, tmp_path / "m.onnx")
+    assert read_onnx(tmp_path / "m.onnx").meta["input_shape"] == (1, 6, 6)
+    assert invoke(["inspect", str(tmp_path / "m.onnx")]) == 0
+    assert "refused: none" in capsys.readouterr().out
+
+
+def test_a_step_without_its_digest_is_to_be_exported_again(folder, capsys):
+    assert invoke("export program.safetensors --onnx step.onnx".split()) == 0
+    model = onnx.load("step.onnx")
+    (row,) = [row for row in model.metadata_props if row.key == "lavatube_sha256"]
+    model.metadata_props.remove(row)
+    onnx.save(model, "old.onnx")
+    for command in ("inspect old.onnx", "run old.onnx --input x.npz --backend onnx"):
+        assert invoke(command.split()) == 2
+        assert "export the program again" in capsys.readouterr().err
+
+
 def test_inspect_lists_everything_that_is_refused(tmp_path, capsys):
     onnx.save(network("Sigmoid", "Relu", "Tanh"), tmp_path / "m.onnx")
     assert invoke(["inspect", str(tmp_path / "m.onnx"), "--json"]) == 0

@@ -107,7 +107,7 @@ def test_states_that_the_contract_truncates_are_the_programs_for_any_time(seed):
     graph = flat_graph(nir.NIRGraph(nodes, [("input", "w"), ("w", "n"), ("n", "o")], type_check=False))
     contract = PLAIN.with_overrides(state_rounding="toward-zero")
     program = quantize_graph(graph, contract, num_steps=200)
-    assert [dict(record) for record in program.lossy] == []
+    assert [dict(record) for record in program.lossy if record["stage"] != "read"] == []
     assert differences(graph, contract, program, 200) == {"n": 0}
 
 

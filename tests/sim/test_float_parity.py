@@ -205,3 +205,23 @@ def test_strict_quantization_refuses_only_another_contract(tmp_path, capsys):
 def test_wilson_intervals_are_those_of_the_formula(right, trials, low, high):
     found = wilson(right, trials)
     assert (found.low, found.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+
+
+def test_a_file_that_cannot_spike_and_weights_that_found_no_room_are_noted(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    full = np.ones(4)
+    nodes = {"input": nir.Input(np.array([8])), "w": nir.Linear(rng.normal(size=(4, 8))),
+             "n": nir.IF(full, full, full * 0), "o": nir.Output(np.array([4]))}  # fmt: skip
+    edges = [("input", "w"), ("w", "n"), ("n", "o")]
+    nir.write(str(tmp_path / "f.nir"), nir.NIRGraph(nodes, edges, type_check=False))
+    command = ["lower", str(tmp_path / "f.nir"), "--out", str(tmp_path / "p.safetensors"), "--contract"]
+    assert invoke([*command, "loihi", "--json"]) == 0  # dt = 1e-4 in r * dt: 128 timesteps do not reach 1
+    assert json.loads(capsys.readouterr().out)["never_spiking"] == ["n"]
+    assert invoke([*command, "loihi"]) == 0
+    assert "no neuron of n can spike in 128 timesteps" in capsys.readouterr().out
+    assert invoke([*command, "norse"]) == 0
+    assert "note: no neuron" not in capsys.readouterr().out
+    assert invoke([*command, "norse", "--input-bits", "7"]) == 0
+    assert "weights of w became 0, as v could leave its register otherwise: try --overflow" in capsys.readouterr().out
+    assert invoke([*command, "norse", "--input-bits", "7", "--overflow", "hardware"]) == 0
+    assert "became 0" not in capsys.readouterr().out
