@@ -180,5 +180,7 @@ def test_one_array_does_not_do_for_several_inputs_nor_another_name_for_one(tmp_p
     with pytest.raises(LavatubeError, match="expected input, got eye"):
         make_inputs({"eye": EYE}, NODE, default_steps=3)
     np.savez(tmp_path / "x.npz", input=EYE)
-    with pytest.raises(LavatubeError, match="input eye is missing"):
+    with pytest.raises(
+        LavatubeError, match="one `input` for a program with several, expected `input/eye`, `input/ear`"
+    ):
         load_inputs(tmp_path / "x.npz", TWO, default_steps=3)
