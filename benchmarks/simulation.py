@@ -2,8 +2,9 @@
 
     uv run --with snntorch --with spikingjelly --with matplotlib benchmarks/simulation.py --out docs/results
 
-Microseconds per sample and timestep, medians; same network, input and T for all (simulation_networks.py). Stock Lava
-runs sample by sample, one process a layer; its time is the slope between a short and a longer run, without its start.
+Microseconds per sample and timestep, medians; same network, input and T for all (simulation_networks.py). Lava runs
+sample by sample with one stock process a layer, with stock processes as our backend chooses them, samples side by side
+as blocks of neurons, and with our own; its times are slopes between a short and a longer run, without its start.
 Our traces must equal Lava's spike for spike, or nothing is written. Frameworks that are not installed are left out.
 """
 
@@ -30,7 +31,12 @@ from lavatube.sim.fast import FastEngine, run_fast
 from lavatube.sim.lava_run import run_lava
 
 BATCHES = {"mlp": (1, 32, 256, 1024), "conv": (1, 8, 32)}
-LAVA_RUNS = {"mlp": ((1, 1), (1, 1), (500, STEPS)), "conv": ((1, 1), (1, 1), (1, 16))}  # (samples, timesteps)
+NAIVE = "stock Lava"
+LAVA = {NAIVE: ("conv", True), "stock Lava, side by side": ("sparse", True), "our Lava processes": ("own", False)}
+LAVA_RUNS = {  # a run to warm up, a short and a longer one, in (samples, timesteps)
+    "mlp": {name: ((64, 1), (64, 1), (1024, STEPS)) for name in LAVA} | {NAIVE: ((1, 1), (1, 1), (500, STEPS))},
+    "conv": {name: ((16, 1), (16, 1), (16, 16)) for name in LAVA} | {NAIVE: ((1, 1), (1, 1), (1, 16))},
+}
 COLUMNS = ("network", "engine", "batch", "microseconds", "fastest", "slowest", "over_ours")
 Row = dict[str, Any]
 
@@ -62,19 +68,20 @@ def ours(network: str, program: LoihiProgram, args: argparse.Namespace) -> list[
     return found
 
 
-def lava(network: str, program: LoihiProgram) -> Row:
-    """Stock Lava, Conv for every convolution: a run to warm up, a short and a longer one; ends if a spike differs."""
-    seconds, ticks = [], []
-    for batch, steps in LAVA_RUNS[network]:
+def lava(network: str, program: LoihiProgram, name: str) -> Row:
+    """One way of running Lava (LAVA); ends if a spike differs."""
+    (conv, stock_only), seconds, ticks = LAVA[name], list[float](), list[int]()
+    for batch, steps in LAVA_RUNS[network][name]:
         inputs = inputs_of(program, events(network, batch, steps=steps))
         started = time.perf_counter()
-        trace = run_lava(program, inputs, conv="conv", timeout=1800)
+        trace = run_lava(program, inputs, conv=conv, stock_only=stock_only, timeout=1800)
         seconds.append(time.perf_counter() - started)
         ticks.append(batch * steps)
         verdict = compare(run_fast(program, inputs), trace)
         if not verdict.equal:
             raise SystemExit(f"our spikes differ from Lava's: {verdict.first}")
-    return row(network, "stock Lava", 1, [(seconds[2] - seconds[1]) / (ticks[2] - ticks[1]) * 1e6])
+    slope = (seconds[2] - seconds[1]) / (ticks[2] - ticks[1]) * 1e6
+    return row(network, name, LAVA_RUNS[network][name][2][0] if name != NAIVE else 1, [slope])
 
 
 def peer(network: str, program: LoihiProgram, name: str, args: argparse.Namespace) -> list[Row]:
@@ -109,7 +116,7 @@ def main() -> None:
         program = make_program(network)
         mine = ours(network, program, args)
         others = [made for name in PEERS for made in peer(network, program, name, args)]
-        others += [] if args.without_lava else [lava(network, program)]
+        others += [] if args.without_lava else [lava(network, program, name) for name in LAVA]
         activity = [INPUT_ACTIVITY, *(ACTIVITY[network] for _ in program.neurons)]
         bound = row(network, "bound of this machine", 0, [machine_bound(program, activity, args.threads)])
         best = min(made["microseconds"] for made in mine)
