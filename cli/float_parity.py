@@ -11,7 +11,8 @@ def compare_with_float(source: Path, json: bool, **settings: Any) -> int:
     from rich.table import Table
 
     from lavatube.cli.output import console, print_json
-    from lavatube.sim.float_parity import Share, float_parity
+    from lavatube.sim.float_parity import float_parity
+    from lavatube.sim.shares import Share
 
     report = float_parity(source, **settings)
     if json:
@@ -33,12 +34,21 @@ def compare_with_float(source: Path, json: bool, **settings: Any) -> int:
         )  # fmt: skip
         gate = "holds" if read.holds else "FAILS"
         print(f"{read.readout}: the same prediction in {percent(read.agreement)}, gate {gate}{accuracy}")
+    for cost in report.energy:
+        here, there = (fj / report.samples * 1e-9 for fj in (cost.fj_program, cost.fj_float))
+        gate = "holds" if cost.holds else "FAILS"
+        print(
+            f"energy a sample, {cost.prices}, {cost.bound}: {there:.4g} uJ float, {here:.4g} uJ program, "
+            f"{percent(cost.error)} more, gate {gate}"
+        )
+    if report.no_energy:
+        print(f"energy is not compared: {report.no_energy}")
     for name, error in report.input_errors.items():
         if error:
             print(f"input {name}: rounded by at most {error:g}")
     print(
         f"{'WITHIN' if report.holds else 'OUTSIDE'} the bounds (count error <= {100 * report.max_count_error:g} %, "
-        f"predictions >= {100 * report.min_agreement:g} %) under contract {report.contract}: {report.samples} samples "
-        f"x {report.num_steps} steps"
+        f"predictions >= {100 * report.min_agreement:g} %, energy within {100 * report.max_energy_error:g} %) under "
+        f"contract {report.contract}: {report.samples} samples x {report.num_steps} steps"
     )
     return 0 if report.holds else 1

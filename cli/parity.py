@@ -47,6 +47,10 @@ def parity(
     min_agreement: Annotated[
         float, typer.Option("--min-agreement", help="Gate of --against float, for each read-out's predictions.")
     ] = 0.9,
+    max_energy_error: Annotated[
+        float,
+        typer.Option("--max-energy-error", help="Gate of --against float, for energy by each price table."),
+    ] = 0.1,
     conv: Conv = "auto",
     stock_only: StockOnly = False,
     timeout: Timeout = None,
@@ -72,7 +76,7 @@ def parity(
             raise LavatubeError("no samples", where="parity", expected="--data X.npz in the float file's units")
         return compare_with_float(
             source, json, float_file=float_file, contract=contract, dt=dt, data=data, samples=samples, steps=steps,
-            max_count_error=max_count_error, min_agreement=min_agreement, out=out,
+            max_count_error=max_count_error, min_agreement=min_agreement, max_energy_error=max_energy_error, out=out,
         )  # fmt: skip
     if float_file is not None or contract is not None or dt is not None or steps is not None:
         raise LavatubeError("--float, --contract, --dt, --steps: for --against float", remedy="leave it out")

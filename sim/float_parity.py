@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from lavatube.convert.float_graph.read import read_float_graph
 from lavatube.convert.float_graph.simulate import simulate
 from lavatube.convert.post_training.encoding import CLOSE
 from lavatube.convert.post_training.network import float_network
-from lavatube.convert.post_training.split import joined, split
+from lavatube.convert.post_training.split import Parts, joined, split
 from lavatube.deploy.lower_float import encoded, float_input
 from lavatube.errors import LavatubeError
 from lavatube.files import require_writable_file
@@ -27,22 +26,13 @@ from lavatube.float_trace import FloatTrace
 from lavatube.inputs import InputBatch
 from lavatube.program import LoihiProgram
 from lavatube.program_file import load_program, program_sha256
+from lavatube.sim.float_energy import EnergyAgreement, energy_agreement
 from lavatube.sim.parity_report import save_parity
 from lavatube.sim.run import program_path, run
+from lavatube.sim.shares import Share, ratio, wilson
 from lavatube.trace import SpikeTrace, read_npz, within_length
 
-RESAMPLES = 1000
-NORMAL_95 = 1.959963984540054
-MAX_COUNT_ERROR, MIN_AGREEMENT = 0.10, 0.90  # gates where the user declares none
-
-
-@dataclass(frozen=True)
-class Share:
-    """A share and its 95 % interval; low and high are None below two samples."""
-
-    value: float
-    low: float | None
-    high: float | None
+MAX_COUNT_ERROR, MIN_AGREEMENT, MAX_ENERGY_ERROR = 0.10, 0.90, 0.10  # gates where the user declares none
 
 
 @dataclass(frozen=True)
@@ -75,14 +65,19 @@ class ReadoutAgreement:
 class FloatParity:
     """Level 1: gates on the measured values; the intervals say how sure they are.
 
+    energy, no_energy: what the float network's spikes would cost on the program's connections, and the program's own;
+                  or why that cannot be said.
     input_errors: {input: largest difference between what the float network got and the program's events times their
                   scale}, within the lengths.
     """
 
     layers: tuple[LayerAgreement, ...]
     readouts: tuple[ReadoutAgreement, ...]
+    energy: tuple[EnergyAgreement, ...]
+    no_energy: str
     max_count_error: float
     min_agreement: float
+    max_energy_error: float
     contract: str
     samples: int
     num_steps: int
@@ -92,7 +87,10 @@ class FloatParity:
 
     @property
     def holds(self) -> bool:
-        return all(row.holds for row in self.layers) and all(row.holds for row in self.readouts)
+        rows: tuple[LayerAgreement | ReadoutAgreement | EnergyAgreement, ...] = (
+            *self.layers, *self.readouts, *self.energy,
+        )  # fmt: skip
+        return all(row.holds for row in rows)
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "parity", "holds": self.holds, **asdict(self)}
@@ -109,6 +107,7 @@ def float_parity(
     steps: int | None = None,
     max_count_error: float = MAX_COUNT_ERROR,
     min_agreement: float = MIN_AGREEMENT,
+    max_energy_error: float = MAX_ENERGY_ERROR,
     out: Path | str | None = None,
     backend: str = "fast",
 ) -> FloatParity:
@@ -116,7 +115,8 @@ def float_parity(
 
     source:     a program, or the folder of `lavatube quantize`.  float_file, contract: by default the folder's
                 float.nir, and the contract that the program was quantized under.  data: X.npz or arrays in the units
-                of the float file.  max_count_error: of each layer; min_agreement: of each read-out's predictions.
+                of the float file.  max_count_error: of each layer; min_agreement: of each read-out's predictions;
+                max_energy_error: of the dynamic energy under each default price table.
     raises:     LavatubeError for a program that was made from another file, or bad input.
     """
     folder = Path(source) if Path(source).is_dir() else None
@@ -142,11 +142,14 @@ def float_parity(
         name: joined(made.spikes, found, tuple(graph.shapes[name]))
         for name, found in parts.items() if all(part.name in made.spikes for part in found)
     }  # fmt: skip
+    late = {name: _late(value, chosen.output_lag, trace) for name, value in spikes.items()}
+    own = {name: _late(value, chosen.output_lag, trace) for name, value in made.spikes.items()}
+    costs, no_costs = energy_agreement(program, batch, own, _by_population(trace, parts), max_energy_error)
     report = FloatParity(
-        tuple(_layer(name, trace, spikes[name], chosen.output_lag, max_count_error) for name in trace.spikes
-              if name in spikes),
+        tuple(_layer(name, trace, late[name], max_count_error) for name in trace.spikes if name in late),
         tuple(_readout(name, program, trace, made, _labels(data, samples), min_agreement) for name in trace.output),
-        max_count_error, min_agreement, chosen.name, trace.batch, trace.num_steps, program_sha256(program),
+        costs, no_costs, max_count_error, min_agreement, max_energy_error,
+        chosen.name, trace.batch, trace.num_steps, program_sha256(program),
         _input_errors(program, values, batch),
     )  # fmt: skip
     if out is None and folder is not None and samples is None:
@@ -172,14 +175,26 @@ def _input_errors(program: LoihiProgram, values: Mapping[str, np.ndarray], batch
     return {name: error if error > CLOSE * abs(program.scales.get(name, 1.0)) else 0.0 for name, error in found.items()}
 
 
-def _layer(name: str, trace: FloatTrace, made: np.ndarray, lag: int, limit: float) -> LayerAgreement:
+def _late(made: np.ndarray, lag: int, trace: FloatTrace) -> np.ndarray:
+    """The program's spikes at the timestep at which the float network emits them: with a lag, the one after."""
+    return within_length(np.concatenate([np.zeros_like(made[:1]), made[:-1]]), trace.length) if lag else made
+
+
+def _by_population(trace: FloatTrace, parts: Parts) -> dict[str, np.ndarray]:
+    """{population of the program: [T, B, ...]}, or [T, B, neurons] of each part of one that became several."""
+    found: dict[str, np.ndarray] = {}
+    for name, value in trace.spikes.items():
+        flat = value.reshape(*value.shape[:2], -1)
+        found |= {part.name: flat[:, :, part.index] for part in parts[name]} if name in parts else {name: value}
+    return found
+
+
+def _layer(name: str, trace: FloatTrace, made: np.ndarray, limit: float) -> LayerAgreement:
     there = trace.spikes[name].astype(np.int64)
     here = made.astype(np.int64).reshape(there.shape)
-    if lag:  # what leaves a timestep after it was decided
-        here = within_length(np.concatenate([np.zeros_like(here[:1]), here[:-1]]), trace.length)
     wrong = np.abs(there.sum(0) - here.sum(0)).reshape(len(trace.length), -1).sum(1)
     total = there.sum(0).reshape(len(trace.length), -1).sum(1)
-    error = _ratio(wrong, total)
+    error = ratio(wrong, total)
     either = int(np.maximum(there, here).sum())
     same = int(np.minimum(there, here).sum()) / either if either else 1.0
     return LayerAgreement(name, int(there.sum()), int(here.sum()), error, same, error.value <= limit)
@@ -202,28 +217,6 @@ def _readout(
 
 def _accuracy(prediction: np.ndarray, label: np.ndarray | None) -> float | None:
     return None if label is None else 100.0 * float((prediction == label).mean())
-
-
-def _ratio(wrong: np.ndarray, total: np.ndarray) -> Share:
-    """Sum over sum, with a seeded bootstrap over the samples. Without any spike to count against, 0 or 1."""
-
-    def of(a: Any, b: Any) -> Any:
-        return np.where(b > 0, a / np.maximum(b, 1), np.minimum(a, 1))
-
-    value = float(of(wrong.sum(), total.sum()))
-    if len(wrong) < 2:
-        return Share(value, None, None)
-    drawn = np.random.default_rng(0).integers(0, len(wrong), (RESAMPLES, len(wrong)))
-    low, high = np.quantile(of(wrong[drawn].sum(1), total[drawn].sum(1)), [0.025, 0.975])
-    return Share(value, float(low), float(high))
-
-
-def wilson(successes: int, trials: int) -> Share:
-    """A share with Wilson's 95 % interval."""
-    share, z = successes / trials, NORMAL_95
-    middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials**2)) / (1 + z * z / trials)
-    return Share(share, max(0.0, middle - half), min(1.0, middle + half))
 
 
 def _labels(data: object, samples: int | None) -> np.ndarray | None:

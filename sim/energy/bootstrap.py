@@ -22,7 +22,12 @@ def mean_counts(counts: Counts, *, seed: int = 0) -> dict[str, Band]:
 
 
 def mean_energy(counts: Counts, table: PriceTable, *, seed: int = 0) -> dict[str, Band]:
-    """{bound: mean fJ of one sample and its 95 % interval} of what the layers cost, at each bound that is known.
+    """{bound: mean fJ of one sample and its 95 % interval} of what the layers cost, at each bound that is known."""
+    return _bands(energy_by_sample(counts, table), seed)
+
+
+def energy_by_sample(counts: Counts, table: PriceTable) -> dict[str, np.ndarray]:
+    """{bound: [B] float64 fJ} of what the layers cost, at each bound that is known.
 
     Traffic and memories are in it at no price: they are not counted by sample.
     """
@@ -44,7 +49,7 @@ def mean_energy(counts: Counts, table: PriceTable, *, seed: int = 0) -> dict[str
             total = total + (number * each if each is not None else np.where(number > 0, np.nan, 0.0))
         if not np.isnan(total).any():
             values[bound] = total
-    return _bands(values, seed)
+    return values
 
 
 def _bands(values: Mapping[str, np.ndarray], seed: int) -> dict[str, Band]:

@@ -105,8 +105,11 @@ def test_units_are_chosen_with_the_parts_spikes_and_level_1_compares_the_whole(t
     data = {"input": (rng.random((30, 3, 8)) < 0.5).astype(float)}
     program = quantize_float(path, out=tmp_path / "q", contract="norse,resistance=r", data=data)
     assert [node.name for node in program.neurons] == ["n.0", "n.1", "n.2"]
-    (row,) = float_parity(tmp_path / "q", data=data).layers
+    report = float_parity(tmp_path / "q", data=data)
+    assert report.energy, report.no_energy
+    (row,) = report.layers
     assert row.layer == "n"
+    assert all((cost.error.value > 0) == (row.spikes_program > row.spikes_float) for cost in report.energy)
     assert row.spikes_float > 20
     assert row.count_error.value < 0.1
     again = lower(tmp_path / "q" / "model.nir")

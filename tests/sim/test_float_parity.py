@@ -18,9 +18,10 @@ from lavatube.errors import LavatubeError
 from lavatube.files import sha256_of_file
 from lavatube.program_file import load_program, program_sha256
 from lavatube.sim.compare import compare
-from lavatube.sim.float_parity import float_parity, wilson
+from lavatube.sim.float_parity import float_parity
 from lavatube.sim.parity_report import save_parity
 from lavatube.sim.run import run
+from lavatube.sim.shares import wilson
 
 NIR = Path(__file__).parents[1] / "data" / "nir"
 BRAILLE = NIR / "nirtorch_braille.nir"
@@ -111,6 +112,20 @@ def test_a_gate_that_fails_is_exit_1_and_says_which(braille, capsys):
     report = json.loads(capsys.readouterr().out)
     assert not report["holds"]
     assert [row["holds"] for row in report["layers"]] == [row["count_error"]["value"] == 0 for row in report["layers"]]
+
+
+def test_the_energy_of_both_is_compared_and_gated(braille, capsys):
+    folder, data = braille
+    report = float_parity(folder, data=data)
+    assert {(row.prices, row.bound) for row in report.energy} >= {("loihi1-band", "low"), ("loihi1-davies2018", "low")}
+    for row in report.energy:
+        assert row.fj_float > 0
+        assert row.error.value == pytest.approx(row.fj_program / row.fj_float - 1, abs=1e-12)
+        assert row.error.low <= row.error.value <= row.error.high
+    assert any(row.fj_float != row.fj_program for row in report.energy)  # the premise: rounding changes counts here
+    command = ["parity", str(folder), "--against", "float", "--data", str(data), "--max-count-error", "0.15"]
+    assert invoke([*command, "--max-energy-error", "1e-6"]) == 1
+    assert "uJ float" in capsys.readouterr().out
 
 
 def test_another_float_file_is_refused(braille):

@@ -16,7 +16,6 @@ from lavatube.errors import LavatubeError
 from lavatube.sim.counts import load_counts
 from lavatube.sim.energy import energy, save_energy
 from lavatube.sim.price_table import SHIPPED, parse_prices
-from lavatube.sim.report.intervals import wilson
 from lavatube.sim.report.page import report
 from lavatube.sim.run import run
 from lavatube.trace import save_trace
@@ -270,10 +269,3 @@ def test_a_label_that_is_no_class_is_left_out_and_counted(whole, tmp_path, label
 def test_a_text_that_no_file_can_hold_is_written_as_its_escape(whole, tmp_path):
     text, _ = page_of(edited(whole, tmp_path, "parity.json", ["engines", 0, "independence"], "\ud800"))
     assert "\\ud800" in text
-
-
-def test_the_interval_is_wilsons():
-    """Against published values: 8 of 10, and the ends."""
-    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-    assert wilson(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
-    assert wilson(0, 10)[0] == 0.0

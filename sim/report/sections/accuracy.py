@@ -6,10 +6,10 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from lavatube.sim.report.artifacts import Artifacts
-from lavatube.sim.report.intervals import wilson
 from lavatube.sim.report.parts import Folded, Missing, Part, Picture, Section, Table, Words
 from lavatube.sim.report.pictures import framed, interval_bars
 from lavatube.sim.report.watched import Watched
+from lavatube.sim.shares import wilson
 
 CLASSES_DRAWN = 30
 
@@ -20,7 +20,7 @@ def accuracy(found: Artifacts, watched: Watched | None) -> Section:
     if stages:
         rows, bars = [], []
         for name, percent, of in stages:
-            low, high = (100 * end for end in wilson(round(percent / 100 * of), of)) if of else (percent, percent)
+            low, high = _interval(percent, of)
             band = f"{low:.2f} to {high:.2f} %" if of else "number of samples unknown"
             rows.append((name, f"{percent:.2f} %", band, of or ""))
             bars.append((name, low, high, percent, f"{name}: {percent:.2f} %, {band}"))
@@ -41,6 +41,13 @@ def accuracy(found: Artifacts, watched: Watched | None) -> Section:
     elif stages:
         parts.append(Missing("the confusion matrix", f"put samples with labels at {found.folder}/input.npz"))
     return Section("accuracy", "Accuracy", parts)
+
+
+def _interval(percent: float, of: int) -> tuple[float, float]:
+    """In %; the percentage alone where the number of samples is unknown."""
+    share = wilson(round(percent / 100 * of), of) if of else None
+    ends = (None, None) if share is None else (share.low, share.high)
+    return percent if ends[0] is None else 100 * ends[0], percent if ends[1] is None else 100 * ends[1]
 
 
 def _stages(found: Artifacts, watched: Watched | None) -> list[tuple[str, float, int]]:
