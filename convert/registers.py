@@ -228,7 +228,11 @@ def _voltage_reach(neuron: FoldedNeuron, low: np.ndarray, high: np.ndarray, num_
     """
     steps = fp.DECAY_ONE / neuron.dv if neuron.dv else num_steps
     most = steps * float(np.maximum(np.abs(low), np.abs(high)).max()) + abs(neuron.v_initial) + neuron.low + 2
-    vth = max(1, min(int((UNBOUNDED >> fp.ACTIVATION_SHIFT) / most), int(fp.THRESHOLD_MAX / max(neuron.low, 1))))
+    within = (fp.VOLTAGE_MAX >> fp.ACTIVATION_SHIFT) / max(abs(neuron.v_initial), 1)
+    if within < 1:
+        return math.inf
+    fits = min((UNBOUNDED >> fp.ACTIVATION_SHIFT) / most, fp.THRESHOLD_MAX / max(neuron.low, 1), within)
+    vth = max(1, int(fits))
     unit = vth << fp.ACTIVATION_SHIFT
     registers = neuron.registers(vth) | {"bias_mant": np.zeros(len(low), np.int16), "bias_exp": 0}
     drive = np.floor(low * unit).astype(np.int64), np.ceil(high * unit).astype(np.int64)

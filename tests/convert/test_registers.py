@@ -53,7 +53,7 @@ def test_no_register_can_overflow_for_any_weights(seed, fan_in, spread, bias, dv
     seed=st.integers(0, 10**6), fan_in=st.integers(1, 60), spread=st.floats(1e-3, 10), bias=st.floats(0, 5),
     dv=st.sampled_from([0, 410, 2048]), reset=st.sampled_from(["zero", "subtract"]),
     output=st.sampled_from(["binary", "signed"]), gate=st.booleans(), low=st.sampled_from([0.0, 0.33, 1.0, 2.5]),
-    v_initial=st.sampled_from([-0.7, 0.0, 0.5]), num_steps=st.sampled_from([1, 4, 40]),
+    v_initial=st.sampled_from([-3.0, -0.7, 0.0, 0.5, 3.0]), num_steps=st.sampled_from([1, 4, 40]),
 )  # fmt: skip
 def test_no_register_can_overflow_for_any_neuron(
     seed, fan_in, spread, bias, dv, reset, output, gate, low, v_initial, num_steps
@@ -125,3 +125,6 @@ def test_bad_settings_and_an_untrained_layer_are_refused():
     silent = FoldedLayer("layer9", [2], (synapse,), np.zeros(2), FoldedNeuron(2048))
     with pytest.raises(LavatubeError, match="layer9: all weights are zero"):
         choose_registers([silent], message_bits=1, weight_bits=8, headroom=0.9, num_steps=8)
+    high = replace(folded(1), neuron=FoldedNeuron(2048, v_initial=-(2.0**18)))
+    with pytest.raises(LavatubeError, match="layer1: no threshold keeps this layer inside Loihi's registers"):
+        choose_registers([high], num_steps=8, **usual)
