@@ -25,6 +25,7 @@ from lavatube.train.layout import INPUT
 from lavatube.train.loop import evaluate
 from lavatube.train.networks.build import load_network
 from lavatube.train.networks.network import SpikingNetwork
+from lavatube.train.neuron import NeuronSpec
 from lavatube.train.quantized import QuantizedModule
 from lavatube.train.recipe import Recipe, parse_recipe
 from lavatube.train.samples import EncodedData, epoch_generator, prepare
@@ -163,17 +164,15 @@ def _fine_tune(
     device = next(module.parameters()).device
     spec, _ = recipe.neuron.firing_at_threshold()
 
-    def distance(events: torch.Tensor) -> torch.Tensor:
-        assert teacher is not None
-        rates = module.rates(data.as_integers(events), spec, local=True)
-        return _distance(rates, teacher, data.as_floats(events), logit_scale)
-
     @torch.no_grad()
     def score() -> float:
         validation = data.dataset.validation
         if teacher is None:
             return accuracy(module, data, validation)
-        parts = [float(distance(events)) * len(labels) for events, labels in data.batches(validation, 500, device)]
+        parts = [
+            float(distance(module, teacher, data, events, spec)) * len(labels)
+            for events, labels in data.batches(validation, 500, device)
+        ]
         return -sum(parts) / len(validation.label)
 
     best, what = score() if epochs else 0.0, "accuracy" if teacher is None else "distance to the float network"
@@ -184,7 +183,7 @@ def _fine_tune(
                 logits = module.rate_logits(data.as_integers(events), spec)
                 loss = F.cross_entropy(logits * logit_scale, labels)
             else:
-                loss = distance(events)
+                loss = distance(module, teacher, data, events, spec)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -211,16 +210,22 @@ def hold_zeros(module: QuantizedModule) -> None:
                 weight.register_hook(lambda gradient, pruned=pruned: gradient.masked_fill(pruned, 0))  # type: ignore[no-untyped-call]
 
 
-def _distance(
-    rates: dict[str, torch.Tensor], teacher: SpikingNetwork, inputs: torch.Tensor, scale: float
+def distance(
+    module: QuantizedModule, teacher: SpikingNetwork, data: EncodedData, events: torch.Tensor, spec: NeuronSpec
 ) -> torch.Tensor:
-    """Sum over layers of the mean squared distance to the float network's rates and logits; scale: of ours."""
+    """Sum over layers of the mean squared distance to the float network's rates and logits, in its units.
+
+    events: a batch of `data`. spec: of the neurons of both, as in `QuantizedModule.rates`, whose gradients are local.
+    """
+    rates = module.rates(data.as_integers(events), spec, local=True)
     with torch.no_grad():
-        lesson = teacher(inputs)
+        lesson = teacher(data.as_floats(events))
     wanted = {name.replace(".", "_"): rate for name, rate in lesson.rates.items()}
-    readout = list(rates)[-1]
-    losses = [F.mse_loss(rates[name], rate) for name, rate in wanted.items()]
-    return torch.stack([*losses, F.mse_loss(rates[readout] * scale, lesson.logits)]).sum()
+    *populations, readout = module.in_order()
+    ours = {layer.name: rates[layer.name] * layer.event(spec) for layer in populations}
+    losses = [F.mse_loss(ours[name], rate) for name, rate in wanted.items()]
+    logits = rates[readout.name] * readout.layout["logit_scale"]
+    return torch.stack([*losses, F.mse_loss(logits, lesson.logits)]).sum()
 
 
 def _groups(module: QuantizedModule) -> list[dict[str, Any]]:

@@ -108,8 +108,7 @@ class QuantizedLayer(nn.Module):
         The current is in units where their threshold is that of `spec`. The eligibility is that of the trained neuron
         at the integer voltages; the truncation by the leak is ignored.
         """
-        unit = spec.v_threshold / (self.layout["neuron"]["vth"] << fp.ACTIVATION_SHIFT)
-        event = unit * 2.0 ** self.layout["neuron"]["payload_shift"] if spec.output == "graded" else 1.0
+        unit, event = self._unit(spec), self.event(spec)
         voltages = run.states["membrane"]
         state = neuron_run.at_rest(spec, voltages[0].to(torch.float32))
         running = neuron_run.Trace(spec, state)
@@ -119,6 +118,14 @@ class QuantizedLayer(nn.Module):
             state = neuron_run.counted(spec, state, s)
         rate, eligibility = running.means()
         return rate / event, eligibility / event
+
+    def _unit(self, spec: NeuronSpec) -> float:
+        """What 1 of the integer voltage is in that of `spec`."""
+        return float(spec.v_threshold / (self.layout["neuron"]["vth"] << fp.ACTIVATION_SHIFT))
+
+    def event(self, spec: NeuronSpec) -> float:
+        """What an event of 1 is in events of `spec`: a graded one of those carries its voltage."""
+        return self._unit(spec) * 2.0 ** self.layout["neuron"]["payload_shift"] if spec.output == "graded" else 1.0
 
     def integers(self) -> IntegerLayer:
         """What the exports need."""

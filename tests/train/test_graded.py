@@ -13,7 +13,7 @@ import torch
 
 from lavatube.bounds import bound_program
 from lavatube.convert.export import export
-from lavatube.convert.quantize import quantize
+from lavatube.convert.quantize import distance, quantize
 from lavatube.convert.registers import FoldedLayer, FoldedNeuron, FoldedSynapse, choose_registers
 from lavatube.deploy.lower import lower
 from lavatube.deploy.targets import refuse_what_target_lacks
@@ -21,10 +21,14 @@ from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.program import LoihiProgram
 from lavatube.sim.parity import parity
 from lavatube.train.datasets.dataset import Dataset
+from lavatube.train.networks.build import load_network
 from lavatube.train.neuron import NeuronSpec, fire, fire_by_autograd, partials
 from lavatube.train.neuron_run import run_through_time
+from lavatube.train.quantized import QuantizedModule
 from lavatube.train.recipe import Recipe
 from lavatube.train.run import train
+from lavatube.train.samples import prepare
+from lavatube.trained import load_trained
 
 MakeRecipe = Callable[..., Recipe]
 GRADED = {"decay": 0.5, "output": "graded", "graded_max": 4.0, "payload_bits": 6, "surrogate": "rectangular"}
@@ -98,6 +102,25 @@ def test_graded_spikes_deploy_and_every_engine_agrees(
         assert 4 - record["step"] <= record["largest_used"] < 8
     with pytest.raises(UnsupportedError, match="graded spikes"):
         refuse_what_target_lacks(replace(program, target="loihi1", nodes=(binary_input, *program.nodes[1:])))
+
+
+def test_a_merely_rounded_network_is_near_the_float_network_that_fine_tuning_may_learn_from(
+    make_recipe: MakeRecipe, tiny_data: Dataset, tmp_path: Path
+) -> None:
+    """Our payloads count steps, the float network's spikes carry voltages."""
+    neuron = {**GRADED, "payload_bits": 8, "v_threshold": 0.5}
+    recipe = make_recipe(
+        (CONV,), neuron=neuron, objective=["cross_entropy"], optimizer={"lr": 0.02, "epochs": 2, "batch_size": 32}
+    )
+    train(recipe, out=tmp_path)
+    quantized, data = quantize(tmp_path, epochs=0), prepare(recipe)
+    module = QuantizedModule(quantized.layout, quantized.tensors)
+    network = load_network(load_trained(tmp_path), data.shape, 10)
+    events, _ = next(data.batches(data.dataset.validation, 20, torch.device("cpu")))
+    with torch.no_grad():
+        found = float(distance(module, network, data, events, recipe.neuron))
+        silence = sum(float(rate.square().mean()) for rate in network(data.as_floats(events)).rates.values())
+    assert 0 < found < 0.1 * silence
 
 
 def test_without_a_normalization_their_weights_are_one_and_minus_one(
