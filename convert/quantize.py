@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -246,15 +245,18 @@ def bits_per_weight(module: QuantizedModule) -> dict[str, float]:
     return {name: round(code.per_weight, 4) for name, code in codes.items()}
 
 
-def overflow(module: QuantizedModule) -> str:
-    """What could overflow for some input within the encoding, in words; "" if nothing can."""
-    num_steps = int(module.layout["num_steps"])
+def overflow(module: QuantizedModule, num_steps: int | None = None) -> str:
+    """What could overflow for some input within the encoding, in words; "" if nothing can.
+
+    num_steps: without leak, a voltage has a bound for so many timesteps only; None: those of the layout.
+    """
+    num_steps = num_steps or int(module.layout["num_steps"])
     layers = module.integer_layers()
     targets = {layer.name: layer.neuron.node(layer.name, layer.out_shape) for layer in layers if layer.neuron}
     ranges = {INPUT: (0, module.max_input), **{name: node.event_range for name, node in targets.items()}}
     for layer in layers:
         if layer.neuron is None:
-            largest = int(np.abs(layer.bias).max())
+            largest = max(map(abs, layer.bias.tolist()))
             if largest > INT32_MAX:
                 return f"{layer.name}: the read-out's bias is {largest}, at most {INT32_MAX} can be added"
             continue

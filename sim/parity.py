@@ -104,6 +104,7 @@ def parity(
                 conv=conv,
                 stock_only=stock_only,
                 timeout=timeout,
+                overflow=program.overflow,
                 device=_device(name, device),
                 progress=partial(note, index, name),
             )
@@ -132,6 +133,7 @@ def parity(
                 conv=conv,
                 stock_only=stock_only,
                 timeout=timeout,
+                overflow=program.overflow,
                 device=_device(name, device),
             ),
         )

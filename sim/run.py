@@ -71,7 +71,7 @@ def run(
     if counts is not None and backend in ("torch", "onnx"):
         raise LavatubeError("--counts", expected="an engine that runs a program", got=f"--backend {backend}")
     if backend == "torch":
-        trace = _run_checkpoint(source, inputs, steps, kept, device, progress)
+        trace = _run_checkpoint(source, inputs, steps, kept, device, overflow, progress)
     elif backend == "onnx" and not isinstance(source, LoihiProgram) and Path(source).suffix == ".onnx":
         trace = _run_onnx_file(Path(source), inputs, steps, kept, progress)
     else:
@@ -161,10 +161,12 @@ def _run_checkpoint(
     steps: int | None,
     record: frozenset[str],
     device: str,
+    overflow: Overflow | None,
     progress: Progress | None,
 ) -> SpikeTrace:
+    from lavatube.convert.quantize import overflow as overflow_of
     from lavatube.sim.torch_run import run_torch
-    from lavatube.train.layout import check_layout
+    from lavatube.train.quantized import QuantizedModule
 
     if isinstance(source, LoihiProgram) or not Path(source).is_dir():
         raise LavatubeError(
@@ -174,7 +176,11 @@ def _run_checkpoint(
         )
     path = Path(source) / "quantized.safetensors"
     network = load_quantized(path)
-    layout = check_layout(network.layout)
+    module = QuantizedModule(network.layout, network.tensors)
+    layout = module.layout
     node = InputNode("input", tuple(layout["input"]["shape"]), layout["input"]["message_bits"])
     batch = as_batch(inputs, node, layout["num_steps"], steps)
+    if overflow != "hardware" and (found := overflow_of(module, batch.num_steps)):
+        remedy = "fewer timesteps, or train and quantize for more (num_steps)"
+        raise LavatubeError(found, where=str(path), remedy=remedy)
     return run_torch(path, batch, record=record, device=device, progress=progress)

@@ -80,7 +80,7 @@ def _with_state(trace: SpikeTrace, program: LoihiProgram, folder: Path | None) -
     events = {name: value.astype(np.int64) for name, value in trace.inputs.items()}
     batch = InputBatch(events, trace.length.astype(np.int64))
     try:
-        fresh = run(origin, batch, backend=engine, record=("u", "v"))
+        fresh = run(origin, batch, backend=engine, record=("u", "v"), overflow=program.overflow)
     except LavatubeError:
         return trace  # this machine lacks the engine: the spikes must do
     return replace(trace, u=fresh.u, v=fresh.v) if _same(trace, fresh) else trace

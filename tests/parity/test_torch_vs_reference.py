@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from lavatube.convert.export import export
 from lavatube.convert.registers import FoldedLayer, FoldedNeuron, FoldedSynapse, choose_registers
 from lavatube.deploy.lower import lower
+from lavatube.errors import LavatubeError
 from lavatube.integer_layer import IntegerNeuron
 from lavatube.neuron_step import at_rest, step
 from lavatube.sim.run import run
@@ -176,6 +177,16 @@ def test_strongly_inhibited_neurons_near_the_end_of_the_register_agree_where_flo
     single = torch.trunc(v.to(torch.float32) * kept / 4096).to(torch.int64)
     assert (single != exact).float().mean() > 0.02
     assert exact.tolist() == [-((-x * kept) // 4096) for x in v.tolist()]
+
+
+@pytest.mark.parametrize("engine", ["torch", "reference", "fast"])
+def test_more_timesteps_than_are_proven_are_refused(tmp_path, engine):
+    """Without leak a voltage has a bound for so many steps only."""
+    events = np.full((2, 2, 6, 5), 255)
+    both(network(5, dv=0, headroom=0.8), events, tmp_path, steps=8)
+    with pytest.raises(LavatubeError, match="v can reach"):
+        run(tmp_path, events, backend=engine, steps=2000)
+    assert run(tmp_path, events, backend=engine, steps=2000, overflow="hardware").num_steps == 2000
 
 
 def test_a_changed_master_weight_is_seen(tmp_path):
