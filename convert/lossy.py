@@ -51,16 +51,20 @@ def rounding(chosen: Sequence[ChosenLayer], module: QuantizedModule) -> list[dic
     records = []
     for values, layer, made in zip(chosen, module.in_order(), module.integer_layers(), strict=True):
         bias_range = (BIAS_MANTISSA_MIN, BIAS_MANTISSA_MAX) if made.neuron else (-INT32_MAX, INT32_MAX)
-        masters = [synapse.master.cpu().numpy() for synapse in layer.inbound()]
-        biases = values.bias, layer.bias.detach().cpu().numpy()
-        for number, synapse in enumerate(made.synapses):
-            limit = 2 ** (synapse.num_weight_bits - 1) - 1
-            for when, weight in (("before", values.weights[number]), ("after", masters[number])):
-                what = f"weights rounded to {synapse.num_weight_bits} bits"
-                found = _range_of("weight", weight, synapse.scale, (-limit, limit))
-                records.append(_record(synapse.node_name, when, what) | found)
-        for when, bias in zip(("before", "after"), biases, strict=True):
-            found = _range_of("bias", bias, made.bias_scale, bias_range)
+        for number, (synapse, row) in enumerate(zip(layer.inbound(), made.synapses, strict=True)):
+            limit, what = 2 ** (row.num_weight_bits - 1) - 1, f"weights rounded to {row.num_weight_bits} bits"
+            before, after = values.weights[number], synapse.master.cpu().numpy()
+            for when, weight, integers in (
+                ("before", before, _nearest(before, row.scale, (-limit, limit))),
+                ("after", after, row.weight.reshape(after.shape)),  # where signs are kept, no magnitude is below 0
+            ):
+                found = _difference("weight", weight, integers, row.scale)
+                records.append(_record(row.node_name, when, what) | found)
+        for when, bias, integers in (
+            ("before", values.bias, _nearest(values.bias, made.bias_scale, bias_range)),
+            ("after", layer.bias.detach().cpu().numpy(), made.bias),
+        ):
+            found = _difference("bias", bias, integers, made.bias_scale)
             records.append(_record(made.name, when, "biases rounded to their register") | found)
     return records
 
@@ -69,11 +73,15 @@ def _record(layer: str, when: str, what: str) -> dict[str, Any]:
     return {"stage": "quantize", "layer": layer, "when": f"{when} fine-tuning", "what": what}
 
 
-def _range_of(what: str, value: np.ndarray, scale: float, limits: tuple[int, int]) -> dict[str, Any]:
+def _nearest(value: np.ndarray, scale: float, limits: tuple[int, int]) -> np.ndarray:
+    return np.asarray(np.clip(np.rint(value.astype(np.float64) / scale), *limits))
+
+
+def _difference(what: str, value: np.ndarray, integers: np.ndarray, scale: float) -> dict[str, Any]:
+    """Of floats, and of the integers that stand for them, each worth `scale`."""
     exact = value.astype(np.float64) / scale
-    integers = np.clip(np.rint(exact), *limits)
     return {
-        f"{what}_largest": int(np.abs(integers).max()),
+        f"{what}_largest": int(np.abs(integers.astype(np.int64)).max()),
         f"{what}_to_zero": int(((integers == 0) & (exact != 0)).sum()),
         f"{what}_clamped": int((np.rint(exact) != integers).sum()),
         f"{what}_largest_error": float(np.abs(integers - exact).max() * scale),

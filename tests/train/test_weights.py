@@ -12,7 +12,9 @@ import torch
 from torch.nn.utils import parametrize
 
 from lavatube.convert.export import export
+from lavatube.convert.lossy import rounding
 from lavatube.convert.quantize import quantize
+from lavatube.convert.registers import ChosenLayer, FoldedLayer, FoldedNeuron, FoldedSynapse, choose_registers
 from lavatube.deploy.lower import lower
 from lavatube.errors import LavatubeError
 from lavatube.sim.parity import parity
@@ -20,6 +22,7 @@ from lavatube.train.datasets.dataset import Dataset
 from lavatube.train.loop import Trainee, train_epoch
 from lavatube.train.optimization import make_optimizer
 from lavatube.train.processes import Processes
+from lavatube.train.quantized import QuantizedModule
 from lavatube.train.recipe import Recipe
 from lavatube.train.run import train
 from lavatube.train.samples import prepare
@@ -89,6 +92,42 @@ def test_exported_integers_are_two_values_per_channel_also_after_fine_tuning_and
             assert per_weight <= 1 + 7 * len(values) / synapse.weight.size + 1e-4
     assert quantized.metrics["bits_per_weight"]["layer1_conv2d"] == 8  # the first layer's weights are free
     assert parity(tmp_path, against=["torch", "fast"]).equal
+
+
+def signs_module() -> tuple[QuantizedModule, list[ChosenLayer]]:
+    """One population of weights with kept signs, and a read-out."""
+    signed = np.array([[0.3, -0.3, 0.3, 0.0], [0.2, -0.2, -0.2, 0.2]])
+
+    def folded(name: str, source: str, weight: np.ndarray, neuron: FoldedNeuron | None) -> FoldedLayer:
+        synapse = FoldedSynapse(name, source, {"kind": "dense", "in_shape": [weight.shape[1]]}, weight)
+        return FoldedLayer(name, [len(weight)], (synapse,), np.zeros(len(weight)), neuron)
+
+    rows = [folded("a", "input", signed, FoldedNeuron(2048)), folded("b", "a", np.arange(1.0, 7).reshape(3, 2), None)]
+    chosen = choose_registers(rows, message_bits=1, weight_bits=8, headroom=0.9, num_steps=2)
+    layout = {
+        "num_steps": 2,
+        "input": {"shape": [4], "message_bits": 1},
+        "layers": [dict(row.layout) for row in chosen],
+    }
+    module = QuantizedModule(layout)
+    for layer, values in zip(module.in_order(), chosen, strict=True):
+        layer.inbound()[0].set_master(values.weights[0])
+    return module, chosen
+
+
+def test_the_record_of_kept_signs_counts_a_magnitude_that_trained_below_zero() -> None:
+    module, chosen = signs_module()
+    synapse = module.in_order()[0].inbound()[0]
+    scale = synapse.layout["scale"]
+    with torch.no_grad():
+        synapse.weights.magnitude[1] = -40.25 * scale
+    assert synapse.integer_weight()[1].tolist() == [0] * 4
+    (record,) = (each for each in rounding(chosen, module) if each["layer"] == "a_dense" and "after" in each["when"])
+    found = {key: value for key, value in record.items() if key.startswith("weight_")}
+    largest = int(synapse.integer_weight().max())
+    assert found == {
+        "weight_largest": largest, "weight_to_zero": 4, "weight_clamped": 4, "weight_largest_error": 40.25 * scale
+    }  # fmt: skip
 
 
 def test_first_layer_and_read_out_stay_free_unless_all_are_asked_for(
