@@ -37,6 +37,8 @@ class QuantizedModule(nn.Module):
         if any(not np.isfinite(value).all() for value in tensors.values()):
             raise LavatubeError("weights hold NaN or infinity", where="quantized network", expected="finite numbers")
         self.load_state_dict({name: torch.tensor(value) for name, value in tensors.items()})
+        for synapse in (synapse for layer in self.in_order() for synapse in layer.inbound()):
+            synapse.check_signs()
 
     def in_order(self) -> list[QuantizedLayer]:
         """The layers in order of execution, the read-out last."""

@@ -13,6 +13,7 @@ from brevitas.inject.enum import RestrictValueType, ScalingImplType
 from brevitas.quant import Int8WeightPerTensorFloat
 from torch import nn
 
+from lavatube.errors import LavatubeError
 from lavatube.integer_layer import IntegerSynapse
 from lavatube.train.exact_sums import exact_conv2d, exact_linear
 
@@ -86,6 +87,16 @@ class QuantizedSynapse(nn.Module):
             self.weights.magnitude.copy_(value.abs().flatten(1).amax(1))
         else:
             self.weights.weight.copy_(value)
+
+    def check_signs(self) -> None:
+        """raises: LavatubeError if kept signs are none: nothing else bounds the integers that they make."""
+        if isinstance(self.weights, SignedMagnitudes):
+            assert isinstance(self.weights.signs, torch.Tensor)
+            wrong = self.weights.signs[(self.weights.signs != 0) & (self.weights.signs.abs() != 1)]
+            if len(wrong):
+                raise LavatubeError(
+                    "signs of weights", where=self.name, expected="-1, 0, 1", got=f"{float(wrong[0]):g}"
+                )
 
     @property
     def master(self) -> torch.Tensor:

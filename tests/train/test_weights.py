@@ -130,6 +130,16 @@ def test_the_record_of_kept_signs_counts_a_magnitude_that_trained_below_zero() -
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("sign", [2.0, -0.5, 300.0])
+def test_signs_of_a_checkpoint_that_are_none_are_refused(sign: float) -> None:
+    module, _ = signs_module()
+    tensors = {name: value.numpy().copy() for name, value in module.state_dict().items()}
+    QuantizedModule(module.layout, tensors)
+    tensors["layers.0.synapses.0.weights.signs"][1, 2] = sign
+    with pytest.raises(LavatubeError, match=f"a: signs of weights, expected -1, 0, 1, got {sign:g}"):
+        QuantizedModule(module.layout, tensors)
+
+
 def test_first_layer_and_read_out_stay_free_unless_all_are_asked_for(
     make_recipe: MakeRecipe, tiny_data: Dataset
 ) -> None:
