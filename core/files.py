@@ -72,7 +72,7 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], header: Mapping
     """Write a safetensors file; `header` goes into its metadata as JSON under the key `lavatube`."""
     from safetensors.numpy import save
 
-    contiguous = {name: np.ascontiguousarray(value) for name, value in sorted(tensors.items())}
+    contiguous = {name: np.asarray(value, order="C") for name, value in sorted(tensors.items())}  # shape () stays
     payload = save(contiguous, metadata={"lavatube": json.dumps(header, sort_keys=True)})
     with whole_file(path) as temporary:
         temporary.write_bytes(payload)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from method_cases import (
@@ -70,6 +71,37 @@ def test_finalizing_and_saving_commute_and_seeds_reproduce(
     shape = third.network.input_shape
     loaded = load_network(TrainedNetwork(recipe.model_dump(mode="json"), plain, {}), shape, 10)
     assert torch.equal(outputs(third.finalize()), outputs(loaded))
+
+
+class Interrupted(Exception):
+    pass
+
+
+STATEFUL = ("dsr", "qcfs", "bkdsnn", "sca")  # methods with parameters or buffers that only training has
+
+
+@pytest.mark.parametrize(
+    ("point", "row"),
+    [
+        pytest.param(*case.values, id=case.id, marks=() if case.id.endswith(STATEFUL) else pytest.mark.long)  # type: ignore[union-attr]
+        for case in CASES
+    ],
+)
+def test_a_run_with_any_method_resumes_to_the_same_bits(
+    tiny_recipe: Callable[..., Recipe], tmp_path: Path, point: str, row: type[Strict]
+) -> None:
+    recipe = recipe_with(tiny_recipe, point, row)
+
+    def interrupt(epoch: int, *rest: object) -> None:
+        raise Interrupted
+
+    straight = train(recipe).tensors
+    with pytest.raises(Interrupted):
+        train(recipe, out=tmp_path / "run", progress=interrupt)
+    resumed = train(recipe, out=tmp_path / "run").tensors
+    assert set(resumed) == set(straight)
+    for name, value in straight.items():
+        assert np.array_equal(resumed[name], value), name
 
 
 class Halved(nn.Module):
