@@ -147,6 +147,21 @@ def test_thresholds_train_and_are_folded_so_that_no_output_changes(make_network:
     torch.testing.assert_close(second.synapse.weight / 1.7, plain.chain()[1][1].synapse.weight)
 
 
+@pytest.mark.parametrize("rule", [Dsr(least=0.25), Qcfs(least=0.25)])
+def test_a_threshold_that_falls_below_its_least_trains_on_from_there(make_network: Make, rule: GradientRule) -> None:
+    found = []
+    for start in (0.25, -3.0):
+        network = make_clamped(make_network, rule=rule, fire_at=1.0)
+        scale = getattr(network.chain()[0][1].neurons, NAME)
+        with torch.no_grad():
+            scale.fill_(start)
+        rule.gradients(network, inputs(4), lambda out: (out.logits**2).sum())
+        found.append((float(scale.detach()), float(scale.grad)))
+    assert found[0] == found[1]
+    assert found[0][0] == 0.25
+    assert found[0][1] != 0
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

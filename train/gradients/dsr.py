@@ -9,7 +9,13 @@ from pydantic import Field
 
 from lavatube.errors import UnsupportedError
 from lavatube.train.gradients.rule import Backward, GradientRule, LossOf, refuse_unless_averages_suffice
-from lavatube.train.gradients.trained_thresholds import NAME, ClampedRate, keep_thresholds, train_thresholds
+from lavatube.train.gradients.trained_thresholds import (
+    NAME,
+    ClampedRate,
+    hold_thresholds,
+    keep_thresholds,
+    train_thresholds,
+)
 from lavatube.train.neuron_run import run_through_time
 from lavatube.train.passes.base import Neurons
 from lavatube.train.passes.rate import RatePass
@@ -62,6 +68,7 @@ class Dsr(GradientRule):
         objective: LossOf,
         backward: Backward = torch.Tensor.backward,
     ) -> torch.Tensor:
+        hold_thresholds(network, self.least)
         decay = network.populations()[0].spec.decay if network.populations() else 1.0
         loss = objective(network(inputs, Representations(network.num_steps, decay)))
         backward(loss)

@@ -10,7 +10,13 @@ from pydantic import Field
 from lavatube.errors import UnsupportedError
 from lavatube.train.gradients.dsr import refuse_unless_clamped
 from lavatube.train.gradients.rule import Backward, GradientRule, LossOf, refuse_unless_averages_suffice
-from lavatube.train.gradients.trained_thresholds import NAME, ClampedRate, keep_thresholds, train_thresholds
+from lavatube.train.gradients.trained_thresholds import (
+    NAME,
+    ClampedRate,
+    hold_thresholds,
+    keep_thresholds,
+    train_thresholds,
+)
 from lavatube.train.passes.base import Neurons
 from lavatube.train.passes.through_time import ThroughTime
 from lavatube.train.recipe_model import Number, Positive
@@ -70,6 +76,7 @@ class Qcfs(GradientRule):
         objective: LossOf,
         backward: Backward = torch.Tensor.backward,
     ) -> torch.Tensor:
+        hold_thresholds(network, self.least)
         loss = objective(network(inputs, Twin(self.levels)))
         backward(loss)
         return loss.detach()

@@ -57,6 +57,14 @@ def train_thresholds(network: SpikingNetwork, least: float, *, rule: str) -> Non
         parametrize.register_parametrization(following.synapse, "weight", Scaled(scale, least, 1))
 
 
+@torch.no_grad()
+def hold_thresholds(network: SpikingNetwork, least: float) -> None:
+    """Before a forward pass: a step that took a scale below `least` left it there, and no further."""
+    for population in network.populations():
+        if (scale := getattr(population, NAME, None)) is not None:
+            scale.clamp_(min=least)
+
+
 def keep_thresholds(network: SpikingNetwork) -> None:
     """Leave the weights as they are used, and drop the scales."""
     for module in network.modules():
