@@ -66,8 +66,12 @@ BESIDE: dict[str, dict[str, Any]] = {  # what a recipe with a method needs besid
     "self_ensemble": {"gradient": "bptt"},
     "dsr": {"neuron": {"decay": 1, "reset": "subtract", "fire_at": 0.5}},
     "tandem": {"network": {"kind": "chain", "layers": SAME_AS_TEACHER}},
+    "local_tandem": {
+        "network": {"kind": "chain", "layers": SAME_AS_TEACHER}, "objective": ["cross_entropy", "tandem"],
+        "normalization": "tse",  # of use in both forms
+    },
     "qcfs": {"neuron": {"decay": 1, "reset": "subtract", "v_initial": 0.5}},
-}
+}  # fmt: skip
 ROWS = [(point, row) for point, rows in EXTENSION_POINTS.items() for row in rows]
 CASES = [pytest.param(point, row, id=f"{point}-{kind_of(row)}") for point, row in ROWS]
 PUPILS = {kind_of(row) for _, row in ROWS if issubclass(row, Plugin) and row.needs_teacher}

@@ -24,6 +24,22 @@ class Rule:
     reason: str
 
 
+@dataclass(frozen=True)
+class Need:
+    """A method that does nothing, or not what it is for, unless one of the others is chosen too."""
+
+    first: str
+    others: tuple[str, ...]
+    reason: str
+
+
+NEEDS: tuple[Need, ...] = (
+    Need(
+        "gradient/local_tandem", ("objective/tandem",),
+        "only a term on the rates of populations trains the layers before the read-out; add tandem to the objective",
+    ),
+)  # fmt: skip
+
 AVERAGES = "a recurrent network cannot be trained on time averages; use gradient bptt, or online"
 RULES: tuple[Rule, ...] = (
     Rule("objective/*", "objective/*", True, "one forward feeds every term; heads are outside the network"),
@@ -63,6 +79,17 @@ RULES: tuple[Rule, ...] = (
             "its members are the timesteps of the read-out, of which only bptt keeps the gradients",
         )
         for rule in ("rate", "online", "dsr", "qcfs")
+    ),
+    Rule(
+        "objective/self_ensemble", "gradient/local_tandem form=online", False,
+        "its members are timesteps, and form online shows one at a time; use form: offline, or bptt",
+    ),
+    *(
+        Rule(
+            f"objective/{term}", "gradient/local_tandem", False,
+            "it learns from stages, and only rates of populations carry a gradient here; leave it out, or use bptt",
+        )
+        for term in ("self_distillation", "shortcut", "kdsnn", "lasnn", "bkdsnn")
     ),
     Rule(
         "sparsity/sca", "network/bireal_resnet", False,
@@ -124,9 +151,15 @@ def rules_of(a: Chosen, b: Chosen) -> list[Rule]:
 
 
 def refusal(methods: Sequence[Chosen]) -> str:
-    """The first pair that does not go together, and why, in words; "" if all do."""
+    """The first pair that does not go together, or what is missing, and why, in words; "" if all is well."""
     for a, b in combinations(methods, 2):
         for rule in rules_of(a, b)[:1]:
             if not rule.allowed:
                 return f"{a[0]} {a[1].kind} does not go with {b[0]} {b[1].kind}: {rule.reason}"
+    for need in NEEDS:
+        for method in methods:
+            if matches(need.first, method) and not any(
+                matches(other, each) for other in need.others for each in methods
+            ):
+                return f"{method[0]} {method[1].kind} does not go alone: {need.reason}"
     return ""

@@ -29,6 +29,7 @@ from lavatube.train.processes import Processes
 from lavatube.train.recipe import Recipe
 from lavatube.train.run import train
 from lavatube.train.samples import prepare
+from lavatube.train.sparsity.channel_activity import ChannelActivity
 from lavatube.train.sparsity.channels import keep_channels, prunable
 from lavatube.train.sparsity.masks import latent_of, live_of
 from lavatube.trained import TrainedNetwork
@@ -117,6 +118,25 @@ def test_a_masked_channel_is_silent_and_its_gain_still_has_a_gradient(make_recip
     row = trainee.network.get_submodule("layer1.synapse").weight.grad  # type: ignore[union-attr]
     assert isinstance(row, torch.Tensor)
     assert not row[3].any()
+
+
+@pytest.mark.parametrize("kind", ["sca", "esl"])
+def test_a_layer_without_a_gradient_is_named_instead_of_left_as_it_is(make_recipe: MakeRecipe, kind: str) -> None:
+    recipe = make_recipe(POOLED, sparsity={"kind": kind, "update_every": 1}, objective=["cross_entropy"])
+    data = prepare(recipe)
+    trainee = Trainee(recipe, data)
+    for parameter in trainee.network.get_submodule("layer1").parameters():
+        parameter.requires_grad_(False)
+    with pytest.raises(LavatubeError, match=rf"layer1.*{kind} needs gradients, and none reaches this layer"):
+        train_epoch(trainee, recipe, data, make_optimizer(trainee, recipe.optimizer), 0, Processes())
+
+
+def test_a_gradient_that_is_not_finite_prunes_as_scheduled_and_regrows_nothing(make_recipe: MakeRecipe) -> None:
+    sparsity = pruned_recipe(make_recipe).sparsity
+    assert isinstance(sparsity, ChannelActivity)
+    live, importance = torch.tensor([True] * 8 + [False] * 2), torch.arange(10.0)
+    chosen = sparsity._chosen(live, importance, torch.full((10,), torch.nan), 0.5)
+    assert chosen.nonzero().flatten().tolist() == [1, 2, 3, 4, 5, 6, 7]
 
 
 NETWORKS: list[Any] = [

@@ -22,7 +22,7 @@ from lavatube.convert.export import export
 from lavatube.convert.fold import LOWERED
 from lavatube.convert.quantize import quantize
 from lavatube.errors import LavatubeError, UnsupportedError
-from lavatube.train.composition import RULES, Rule, rules_of
+from lavatube.train.composition import NEEDS, RULES, Need, Rule, rules_of
 from lavatube.train.extension_points import EXTENSION_POINTS
 from lavatube.train.loop import Trainee
 from lavatube.train.recipe import Recipe
@@ -57,11 +57,12 @@ def goes_all_the_way(recipe: Recipe, folder: Path) -> None:
     assert export(folder).nodes
 
 
+SAME_LAYERS = {"tandem", "local_tandem"}  # as the teacher's
 PAIRS = [
     pytest.param(a, b, id="-".join((a[0], kind_of(a[1]), b[0], kind_of(b[1]))))
     for a, b in combinations(ROWS, 2)
     if (a[0] != b[0] or a[0] == "objective")
-    and {a[0], kind_of(b[1])} != {"network", "tandem"} != {kind_of(a[1]), b[0]}  # its teacher has the same layers
+    and not ("network" in (a[0], b[0]) and {kind_of(a[1]), kind_of(b[1])} & SAME_LAYERS)
 ]
 
 
@@ -110,8 +111,18 @@ def test_a_forbidden_pair_is_refused_when_the_recipe_is_loaded(tiny_recipe: Call
         tiny_recipe(**changes)
 
 
+@pytest.mark.parametrize("need", NEEDS, ids=lambda need: need.first)
+def test_a_method_without_what_it_needs_is_refused_when_the_recipe_is_loaded(
+    tiny_recipe: Callable[..., Recipe], need: Need
+) -> None:
+    point, kind = need.first.split("/")
+    with pytest.raises(LavatubeError, match=rf"{kind} does not go alone: {re.escape(need.reason)}$"):
+        tiny_recipe(**BASE | {point: kind})
+
+
 def test_every_selector_of_the_composition_table_means_a_method() -> None:
     known = {f"{point}/{kind_of(row)}" for point, row in ROWS} | {f"{point}/*" for point in EXTENSION_POINTS}
+    assert {each for need in NEEDS for each in (need.first, *need.others)} <= known
     for rule in RULES:
         assert {rule.first.split()[0], rule.second.split()[0]} <= known, rule
         assert rule.allowed or "*" not in rule.first + rule.second

@@ -50,9 +50,8 @@ def _all(out: Outputs) -> torch.Tensor:
 @pytest.mark.parametrize("kind", ["resnet", "recurrent"])
 def test_neither_shortcuts_nor_feedback_carry_a_gradient_across(make_recipe: Callable[..., Recipe], kind: str) -> None:
     settings: dict[str, Any] = {"resnet": {"width": 2}, "recurrent": {"units": [8, 8]}}[kind]
-    network = build_network(
-        make_recipe(network={"kind": kind, **settings}, gradient="local_tandem", normalization="tse"), (1, 8, 8), 10
-    )
+    recipe = make_recipe(network={"kind": kind, **settings}, gradient="bptt", normalization="tse")
+    network = build_network(recipe, (1, 8, 8), 10)
     last = network.populations()[-1].name
     for rule in (OFFLINE, ONLINE):
         network.zero_grad()

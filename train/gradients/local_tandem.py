@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class LocalTandem(GradientRule):
     """Each population's spikes are constants to whatever they drive; only `Outputs.rates` keep their gradient.
 
-    So a term on the rate of a population (`tandem`) trains the synapses and norms into that population, and the
-    classification loss trains the read-out. Taps (of stages) carry no gradient here.
+    So a term on the rate of a population (`tandem`; a recipe without one is refused) trains the synapses and norms into
+    that population, and the classification loss trains the read-out. Taps (of stages) carry no gradient here.
 
     form:    "offline": through time within a layer. "online": not through time either; at every timestep a loss on the
              rates and the mean read-out so far, of which only the newest timestep has a gradient.

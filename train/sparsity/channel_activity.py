@@ -14,7 +14,7 @@ from lavatube.train.passes.activity import ActivityPass
 from lavatube.train.plugin import Step
 from lavatube.train.recipe_model import Number
 from lavatube.train.sparsity.channels import Prunable, keep_channels, prunable
-from lavatube.train.sparsity.masks import add_mask, fold_mask, keep_live, latent_of, live_of
+from lavatube.train.sparsity.masks import add_mask, dense_gradient, fold_mask, keep_live, latent_of, live_of
 from lavatube.train.sparsity.sparsity import Sparsity, cosine
 
 if TYPE_CHECKING:
@@ -74,14 +74,14 @@ class ChannelActivity(Sparsity):
         if self.is_due(step):
             parts = prunable(network)
             for part, importance in zip(parts, self._importances(network, parts, step), strict=True):
-                live, gradient = live_of(part.norm, "weight"), latent_of(part.norm, "weight", self.kind).grad
+                live, latent = live_of(part.norm, "weight"), latent_of(part.norm, "weight", self.kind)
                 assert live is not None
-                if gradient is not None and bool(torch.isfinite(gradient).all()):
-                    chosen = self._chosen(live, importance, gradient.abs(), self.progress(step))
-                    for name in MASKED:
-                        mask = live_of(part.norm, name)
-                        assert mask is not None
-                        mask.copy_(chosen)
+                wanted = dense_gradient(latent, part.name, self.kind).abs()
+                chosen = self._chosen(live, importance, wanted, self.progress(step))
+                for name in MASKED:
+                    mask = live_of(part.norm, name)
+                    assert mask is not None
+                    mask.copy_(chosen)
         for norm in network.norms():
             for name in MASKED:
                 if (live := live_of(norm, name)) is not None:
@@ -90,9 +90,10 @@ class ChannelActivity(Sparsity):
     def _chosen(
         self, live: torch.Tensor, importance: torch.Tensor, wanted: torch.Tensor, progress: float
     ) -> torch.Tensor:
-        """Which channels live from now on, [C] bool. live: until now; wanted: |dL/dgamma|."""
+        """Which channels live from now on, [C] bool. live: until now; wanted: |dL/dgamma|; if not finite, none regrow."""
         count = max(1, round(cosine(1.0, self.keep, progress) * len(live)))
         grown = min(int(cosine(self.regrow, 0.0, progress) * count), int((~live).sum()), count - 1)
+        grown = grown if bool(torch.isfinite(wanted).all()) else 0  # a loss scaler skips such a step
         chosen = torch.zeros_like(live)
         chosen[importance.masked_fill(~live, -1).topk(count - grown).indices] = True
         chosen[wanted.masked_fill(live, -1).topk(grown).indices] = True

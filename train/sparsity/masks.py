@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from lavatube.errors import UnsupportedError
+from lavatube.errors import LavatubeError, UnsupportedError
 
 
 class MaskStraightThrough(torch.autograd.Function):
@@ -63,6 +63,16 @@ def latent_of(module: nn.Module, name: str, method: str) -> nn.Parameter:
         value = latent
     assert isinstance(value, nn.Parameter)
     return value
+
+
+def dense_gradient(latent: nn.Parameter, name: str, method: str) -> torch.Tensor:
+    """Of a masked parameter, masked values included. raises: LavatubeError if the training does not reach it."""
+    if latent.grad is None:
+        raise LavatubeError(
+            f"{method} needs gradients, and none reaches this layer", where=f"{name} (recipe sparsity)",
+            remedy="choose an objective and a gradient rule that train every layer",
+        )  # fmt: skip
+    return latent.grad
 
 
 def fold_mask(module: nn.Module, name: str) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from lavatube.train.plugin import Step
 from lavatube.train.recipe_model import Number
 from lavatube.train.sparsity.density import erdos_renyi
-from lavatube.train.sparsity.masks import add_mask, fold_mask, keep_live, latent_of, live_of
+from lavatube.train.sparsity.masks import add_mask, dense_gradient, fold_mask, keep_live, latent_of, live_of
 from lavatube.train.sparsity.sparsity import Sparsity, cosine
 
 if TYPE_CHECKING:
@@ -55,13 +55,14 @@ class StructureEvolution(Sparsity):
 
     @torch.no_grad()
     def before_update(self, network: SpikingNetwork, step: Step) -> None:
-        due = self.is_due(step)
+        due, names = self.is_due(step), {module: name for name, module in network.named_modules()}
         for layer in synapses(network):
             live, latent = live_of(layer, "weight"), latent_of(layer, "weight", self.kind)
             assert live is not None
             stays = live
-            if due and latent.grad is not None and bool(torch.isfinite(latent.grad).all()):
-                exchanged = self._exchanged(latent, latent.grad, live, step)
+            gradient = dense_gradient(latent, names[layer], self.kind) if due else None
+            if gradient is not None and bool(torch.isfinite(gradient).all()):
+                exchanged = self._exchanged(latent, gradient, live, step)
                 stays = live & exchanged
                 live.copy_(exchanged)
                 latent.masked_fill_(~stays, 0)  # dropped; and grown, which was 0
