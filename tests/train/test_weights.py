@@ -60,6 +60,17 @@ def test_a_binary_weight_is_its_sign_times_the_mean_magnitude(per: str, scale: s
     assert torch.equal(weight, torch.where(latent < 0, -mean, mean))
 
 
+@pytest.mark.parametrize("per", ["channel", "layer"])
+def test_pruned_weights_do_not_lower_the_magnitude_of_those_that_live(per: str) -> None:
+    latent = torch.randn(5, 4, 3, 3, generator=GENERATOR.manual_seed(0))
+    pruned = torch.where(torch.rand(latent.shape, generator=GENERATOR) < 0.7, 0.0, latent)
+    pruned[4] = 0  # a channel of which nothing lives
+    magnitude = Magnitude(latent, per, "mean")(pruned).expand(5, 1, 1, 1).flatten()  # type: ignore[arg-type]
+    rows = [pruned] * 5 if per == "layer" else list(pruned)
+    means = [row[row != 0].abs().mean() if row.any() else torch.tensor(0.0) for row in rows]
+    torch.testing.assert_close(magnitude, torch.stack(means))
+
+
 @pytest.mark.parametrize("weight", ["binary", "sub_bit"])
 @pytest.mark.parametrize("normalization", ["pooled", None])
 def test_exported_integers_are_two_values_per_channel_also_after_fine_tuning_and_the_signs_are_those_trained(

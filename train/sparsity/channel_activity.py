@@ -90,7 +90,7 @@ class ChannelActivity(Sparsity):
     def _chosen(
         self, live: torch.Tensor, importance: torch.Tensor, wanted: torch.Tensor, progress: float
     ) -> torch.Tensor:
-        """Which channels live from now on, [C] bool. live: until now; wanted: |dL/dgamma|; if not finite, none regrow."""
+        """Which channels live from now on, [C] bool. live: until now; wanted: |dL/dgamma|; not finite: none regrow."""
         count = max(1, round(cosine(1.0, self.keep, progress) * len(live)))
         grown = min(int(cosine(self.regrow, 0.0, progress) * count), int((~live).sum()), count - 1)
         grown = grown if bool(torch.isfinite(wanted).all()) else 0  # a loss scaler skips such a step

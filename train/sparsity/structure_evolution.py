@@ -25,8 +25,9 @@ class StructureEvolution(Sparsity):
         k = floor(zeta n_live),   zeta(t) = exchange / 2 (1 + cos(pi t / t_end)),   t_end = until x all steps
         drop the k live synapses of smallest |w|;   grow k that were not live: the largest |dL/dw|, or any (`grow`)
 
-    Grown synapses start from 0, with a fresh optimizer state. dL/dw is the dense gradient of that one step. Dropped
-    ones do not grow back in the same exchange. The masked weight is exactly 0 in every forward and in the export.
+    Grown synapses start from 0, with a fresh optimizer state (of binary weights the latent one does, whose sign is +1:
+    they start from alpha). dL/dw is the dense gradient of that one step. Dropped ones do not grow back in the same
+    exchange. The masked weight is exactly 0 in every forward and in the export.
     The paper's: sparse from the start with Erdoes-Renyi masks, prune and grow at a constant density, several growth
     rules. Our reconstruction, after the practice of RigL: how the density spreads over layers (`erdos_renyi`), zeta's
     cosine, `until`, the reset of the optimizer's state, growth from 0.

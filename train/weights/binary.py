@@ -27,7 +27,7 @@ class SignStraightThrough(torch.autograd.Function):
 
 
 class Magnitude(nn.Module):
-    """alpha of latent weights [O, ...], broadcast to them: their mean |w|, or a parameter that starts there."""
+    """alpha of latent weights [O, ...], broadcast to them: mean |w| of what is not 0, or a parameter from there on."""
 
     def __init__(
         self, weight: torch.Tensor, per: Literal["channel", "layer"], scale: Literal["mean", "learnt"]
@@ -37,7 +37,9 @@ class Magnitude(nn.Module):
         self.learnt = nn.Parameter(self._mean(weight.detach())) if scale == "learnt" else None
 
     def _mean(self, latent: torch.Tensor) -> torch.Tensor:
-        return latent.abs().mean() if self.per == "layer" else latent.abs().flatten(1).mean(1)
+        rows = latent.abs().reshape(1 if self.per == "layer" else len(latent), -1)
+        mean = rows.sum(1) / (rows > 0).sum(1).clamp(min=1)  # what a sparsity schedule pruned is exactly 0
+        return mean[0] if self.per == "layer" else mean
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
         alpha = self._mean(latent.detach()) if self.learnt is None else self.learnt.abs()
@@ -63,8 +65,9 @@ class Binary(WeightRule):
     scale: "mean": alpha = mean |w|, without a gradient (XNOR-Net's term w / n passes one; behind a normalisation that
            only pulls all latent weights to zero: digits, 8 epochs, 31 % of test samples right with it, 82 % without).
            "learnt": a parameter |alpha| that starts there (ours: its sign is left to the weights).
-    Latent weights are not clipped: where |w| > 1 the gradient of the sign stops. After folding the normalisation a
-    channel still has two values, so quantization keeps one magnitude per channel, and its fine-tuning the signs.
+    Weights that are exactly 0, as pruned ones are, do not count in the mean. Latent weights are not clipped: where
+    |w| > 1 the gradient of the sign stops. After folding the normalisation a channel still has two values, so
+    quantization keeps one magnitude per channel, and its fine-tuning the signs.
     """
 
     kind: Literal["binary"] = "binary"
