@@ -147,6 +147,16 @@ def test_thresholds_train_and_are_folded_so_that_no_output_changes(make_network:
     torch.testing.assert_close(second.synapse.weight / 1.7, plain.chain()[1][1].synapse.weight)
 
 
+@pytest.mark.parametrize("rule", [Dsr(), Qcfs()])
+def test_the_surrogate_has_no_part_in_it(make_network: Make, rule: GradientRule) -> None:
+    found = []
+    for slope in (0.5, 4.0):
+        network = make_clamped(make_network, rule=rule, fire_at=1.0, surrogate={"kind": "sigmoid", "slope": slope})
+        rule.gradients(network, inputs(4), lambda out: (out.logits**2).sum())
+        found.append([each.grad for each in network.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
 @pytest.mark.parametrize("rule", [Dsr(least=0.25), Qcfs(least=0.25)])
 def test_a_threshold_that_falls_below_its_least_trains_on_from_there(make_network: Make, rule: GradientRule) -> None:
     found = []

@@ -33,6 +33,7 @@ class Dsr(GradientRule):
     means without leak), o = i / V - (what is left in v) / V, so o is modelled as clamp(i / V, 0, 1):
     d(o)/d(i) = 1[0 <= i <= V] / V. The threshold V trains: of the amplitude V o, d(V o)/d(V) = 1[i > V].
     One graph on the representations carries it; memory does not depend on T.
+    neuron.surrogate has no part in this training; what uses it is the fine-tuning of `lavatube quantize`.
 
     thresholds: "trained" (one per layer, from neuron.v_threshold on) or "fixed".
     least:      of a trained threshold, in units of neuron.v_threshold.

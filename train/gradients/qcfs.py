@@ -32,11 +32,14 @@ class Qcfs(GradientRule):
     z is the mean current; floor passes the gradient, so d(h)/d(z) = 1[0 <= z <= V] and d(h)/d(V) = h/V - z/V inside, 1
     above. The twin is the network itself with neurons of threshold V, reset by subtraction, no leak: from V / 2 they
     emit round(z T / V) spikes in T timesteps of a constant z, which for T = L is h exactly (ties aside: here neurons
-    fire above the threshold, not at it). Evaluation, quantization and deployment see the spiking network.
+    fire above the threshold, not at it; and from another neuron.v_initial, 0 say, they emit fewer). Evaluation,
+    quantization and deployment see the spiking network.
 
     Three errors, three remedies: clipping, thresholds that train; quantization and uneven spikes, a start from V / 2
     and signed spikes that take back one too many, but never one that was not sent:
     `neuron: {decay: 1, reset: subtract, v_initial: 0.5, output: signed, memory_gate: true, v_threshold_low: 0}`.
+
+    neuron.surrogate has no part in this training; what uses it is the fine-tuning of `lavatube quantize`.
 
     levels:     L.
     thresholds: "trained" (one per layer, from neuron.v_threshold on) or "fixed".
