@@ -32,8 +32,8 @@ class Qcfs(GradientRule):
     z is the mean current; floor passes the gradient, so d(h)/d(z) = 1[0 <= z <= V] and d(h)/d(V) = h/V - z/V inside, 1
     above. The twin is the network itself with neurons of threshold V, reset by subtraction, no leak: from V / 2 they
     emit round(z T / V) spikes in T timesteps of a constant z, which for T = L is h exactly (ties aside: here neurons
-    fire above the threshold, not at it; and from another neuron.v_initial, 0 say, they emit fewer). Evaluation,
-    quantization and deployment see the spiking network.
+    fire above the threshold, not at it). From 0, the default of neuron.v_initial, they emit the floor instead, which is
+    allowed. Evaluation, quantization and deployment see the spiking network.
 
     Three errors, three remedies: clipping, thresholds that train; quantization and uneven spikes, a start from V / 2
     and signed spikes that take back one too many, but never one that was not sent:

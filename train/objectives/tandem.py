@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
@@ -70,5 +71,6 @@ class Tandem(Term):
 def normalized(activation: torch.Tensor, percentile: float) -> torch.Tensor:
     """clamp(A / k, 0, 1) of A [B, ...], k its percentile: the smallest value that so many percent do not exceed."""
     flat = activation.flatten()
-    k = flat.kthvalue(max(1, math.ceil(percentile / 100 * len(flat)))).values
+    rank = math.ceil(Fraction(str(percentile)) * len(flat) / 100)  # in floats, 99.9 % of 1000 values would be 1000
+    k = flat.kthvalue(max(1, rank)).values
     return torch.where(k > 0, activation / k, 0.0).clamp(0, 1)
