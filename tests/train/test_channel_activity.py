@@ -131,6 +131,14 @@ def test_a_layer_without_a_gradient_is_named_instead_of_left_as_it_is(make_recip
         train_epoch(trainee, recipe, data, make_optimizer(trainee, recipe.optimizer), 0, Processes())
 
 
+@pytest.mark.parametrize("kind", ["sca", "esl"])
+def test_a_run_too_short_to_prune_is_refused_in_its_first_step(make_recipe: MakeRecipe, kind: str) -> None:
+    settings = {"objective": ["cross_entropy"], "optimizer": {"lr": 0.02, "epochs": 4, "batch_size": 32}}  # 12 steps
+    with pytest.raises(LavatubeError, match=rf"so short that {kind} never.*at most 0\.75 x 12 steps, got 10"):
+        train(make_recipe(POOLED, sparsity={"kind": kind, "update_every": 10}, **settings))
+    train(make_recipe(POOLED, sparsity={"kind": kind, "update_every": 9}, **settings))
+
+
 def test_a_gradient_that_is_not_finite_prunes_as_scheduled_and_regrows_nothing(make_recipe: MakeRecipe) -> None:
     sparsity = pruned_recipe(make_recipe).sparsity
     assert isinstance(sparsity, ChannelActivity)

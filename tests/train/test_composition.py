@@ -34,18 +34,18 @@ pytestmark = pytest.mark.usefixtures("tiny")
 
 
 def both(first: tuple[str, type[Strict]], second: tuple[str, type[Strict]]) -> dict[str, Any]:
-    """A recipe's changes for two methods, one step long; what they choose themselves wins over what they ask for."""
+    """A recipe's changes for two methods, two steps long; what they choose themselves wins over what they ask for."""
     changes = [changes_for(*first), changes_for(*second)]
     terms = [term for each in changes for term in each.get("objective", ())]
     own = {point: each[point] for (point, _), each in zip((first, second), changes, strict=True) if point in each}
     if neuron := changes[0].get("neuron", {}) | changes[1].get("neuron", {}):
         own["neuron"] = {"decay": 0.5} | neuron
-    merged = BASE | changes[1] | changes[0] | own | {"optimizer": {"lr": 0.02, "epochs": 1, "batch_size": 64}}
+    merged = BASE | changes[1] | changes[0] | own | {"optimizer": {"lr": 0.02, "epochs": 1, "batch_size": 32}}
     return merged | {"objective": list(dict.fromkeys(terms or ["cross_entropy"]))}
 
 
 def goes_all_the_way(recipe: Recipe, folder: Path) -> None:
-    """Trains one step, leaves nothing behind, and exports; or is refused for what it needs, by name."""
+    """Trains two steps, leaves nothing behind, and exports; or is refused for what it needs, by name."""
     trained_network = train(recipe, out=folder)
     assert set(trained_network.tensors) == plain_names(recipe)
     refused = sorted(Trainee(recipe, prepare(recipe)).network.needs - LOWERED)

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from lavatube.errors import LavatubeError
 from lavatube.train.plugin import Plugin, Step
 from lavatube.train.recipe_model import Number, Positive
 
@@ -24,7 +25,18 @@ class Sparsity(Plugin):
     until: Annotated[Number, Field(gt=0, le=1)] = 0.75
 
     def is_due(self, step: Step) -> bool:
-        """Whether the structure changes in this step; the last of them is at the share `until` of the run."""
+        """Whether the structure changes in this step; the last of them is at the share `until` of the run.
+
+        raises: LavatubeError, in the first step, if the run is so short that none does.
+        """
+        if self.until * step.total < self.update_every:
+            raise LavatubeError(
+                f"a run so short that {self.kind} never changes anything",
+                where="recipe sparsity",
+                expected=f"update_every of at most {self.until:g} x {step.total} steps",
+                got=str(self.update_every),
+                remedy="lower sparsity.update_every, or train longer",
+            )
         number = step.number + 1
         return number % self.update_every == 0 and number <= self.until * step.total
 
