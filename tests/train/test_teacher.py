@@ -33,6 +33,11 @@ MakeRecipe = Callable[..., Recipe]
 LABELS = ["cross_entropy"]
 
 
+class Broken(nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        raise KeyError("weights")
+
+
 class Pupil(Term):
     """Learns the teacher's logits and counts its lessons."""
 
@@ -148,6 +153,8 @@ def test_a_feature_that_is_not_there_is_refused_with_those_that_are(pupil: Calla
         (None, plain(), {}, "a teacher that the recipe does not name"),
         (ModuleTeacher(), plain(7), {}, r"a teacher of other classes, expected logits \(1, 10\), got \(1, 7\)"),
         (ModuleTeacher(), nn.Conv2d(3, 1, 3), {}, r"a teacher for other samples, expected \(1, 8, 8\)"),
+        (ModuleTeacher(), Broken(), {}, r"a teacher for other samples, expected \(1, 8, 8\), got KeyError: 'weights'"),
+        (ModuleTeacher(), torch.zeros_like, {}, "a teacher that is no torch module, expected torch.nn.Module"),
         (ModuleTeacher(mean=[0.1, 0.2, 0.3]), plain(), {}, "mean of the teacher's input.* one number, or 1, got 3"),
         (ModuleTeacher(), plain(), {"encoder": "latency"}, "other events, expected encoder direct or rate"),
     ],

@@ -25,13 +25,16 @@ class Teacher:
     shapes: Mapping[str, tuple[int, ...]]
 
     def __init__(self, module: nn.Module, shape: tuple[int, ...], classes: int, where: str) -> None:
+        if not isinstance(module, nn.Module):
+            what, remedy = "a teacher that is no torch module", "wrap it in a torch.nn.Module"
+            raise LavatubeError(what, where=where, expected="torch.nn.Module", got=type(module).__name__, remedy=remedy)
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
         self.where, self._shown = where, set[str]()
         try:
             with torch.no_grad():
                 lesson = self._look(torch.zeros(1, 1, *shape), None)
-        except (RuntimeError, TypeError, ValueError) as error:
-            got = " ".join(str(error).split())[:200]
+        except Exception as error:  # whatever the code of others raises
+            got = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             raise LavatubeError("a teacher for other samples", where=where, expected=str(shape), got=got) from error
         logits = lesson.logits
         if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != (1, classes):
