@@ -135,10 +135,11 @@ def refuse_non_finite(trainee: Trainee, loss: torch.Tensor, where: str, *, scale
         return
     bad = [name for name, g in gradients.items() if not torch.isfinite(g).all()]
     layer = bad[0].removeprefix("network.") if bad else "the objective"
+    terms = [kind for kind, of_term in trainee.objective.latest.items() if not torch.isfinite(of_term)]
     raise LavatubeError(
         "loss is not finite" if not torch.isfinite(loss) else "a gradient is not finite",
         where=f"{layer} ({where})",
-        got=f"loss {float(loss):g}",
+        got=f"loss {float(loss):g}" + (f" by {', '.join(terms)}" if terms else ""),
         remedy="lower optimizer.lr, or set optimizer.clip_norm; the checkpoint, if there is one, is of an epoch before",
     )
 

@@ -136,6 +136,30 @@ def test_a_module_sees_the_mean_of_the_events_as_images_and_stays_as_it_was(pupi
     torch.testing.assert_close(lesson.features["0.1"], body[1](body[0](x)).detach())  # not what the ReLU made of it
 
 
+@pytest.mark.parametrize("part", ["logits", "0"])
+def test_a_lesson_that_is_not_finite_is_the_teachers_fault(part: str) -> None:
+    module = plain()
+    with torch.no_grad():
+        for parameter in module[2 if part == "logits" else 0].parameters():  # type: ignore[index]
+            parameter.fill_(torch.inf)
+    teacher = PlainTeacher(module, (1, 8, 8), 10, "teacher of recipe x")
+    if part != "logits":
+        teacher.show(part)
+    with pytest.raises(LavatubeError, match=r"teacher of recipe x: the teacher's logits are not finite"):
+        teacher(torch.rand(1, 2, 1, 8, 8))
+
+
+def test_a_term_that_is_not_finite_is_named(pupil: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pupil, "heads", lambda *rest: nn.ModuleDict())
+    monkeypatch.setattr(Pupil, "loss", lambda self, outputs, *rest: outputs.logits.sum() * torch.inf)
+    recipe = pupil(ModuleTeacher(), **settings())
+    data = prepare(recipe)
+    trainee = Trainee(recipe, data, plain())
+    optimizer = make_optimizer(trainee, recipe.optimizer)
+    with pytest.raises(LavatubeError, match=r"loss is not finite, got loss (inf|-inf|nan) by pupil;"):
+        train_epoch(trainee, recipe, data, optimizer, 0, Processes())
+
+
 def test_a_feature_that_is_not_there_is_refused_with_those_that_are(pupil: Callable[..., Recipe]) -> None:
     teacher = PlainTeacher(plain(), (1, 8, 8), 10, "here")
     assert teacher.show("0.0") == (3, 6, 6)

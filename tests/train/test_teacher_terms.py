@@ -193,6 +193,19 @@ def test_without_blur_and_with_r_the_identity_bkdsnn_is_the_squared_difference()
     assert float(loss) == pytest.approx(float(((own - taught) ** 2).sum()) / 2)
     scaled = Bkdsnn(feature_weight=1, logit_weight=0, rescale=True).loss(outputs(own, taught), LABELS, heads)
     assert float(scaled) == pytest.approx(float(((own - taught * own.max() / taught.max()) ** 2).sum()) / 2)
+    below = -taught.abs()  # has no positive value to rescale to
+    scaled = Bkdsnn(feature_weight=1, logit_weight=0, rescale=True).loss(outputs(own, below), LABELS, heads)
+    assert float(scaled) == pytest.approx(float(((own - below) ** 2).sum()) / 2)
+
+
+@pytest.mark.parametrize("kind", ["kdsnn", "bkdsnn", "self_distillation", "self_ensemble"])
+@pytest.mark.parametrize("temperature", [1e-300, 0.0, 1e6])
+def test_a_temperature_that_float32_cannot_soften_by_is_refused(
+    make_recipe: Callable[..., Recipe], kind: str, temperature: float
+) -> None:
+    term = {"kind": kind, "temperature": temperature}
+    with pytest.raises(LavatubeError, match=r"temperature.*(at least|at most|greater|less).*1"):
+        make_recipe(objective=["cross_entropy", term], gradient="bptt")
 
 
 def test_whole_channels_are_blurred_anew_each_time_and_none_in_evaluation() -> None:

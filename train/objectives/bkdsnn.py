@@ -12,6 +12,7 @@ from torch import nn
 from lavatube.errors import LavatubeError
 from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.objectives.feature_pairs import Aligned, FeaturePair, feature_pairs
+from lavatube.train.objectives.soft_targets import Temperature
 from lavatube.train.objectives.term import Term
 from lavatube.train.recipe_model import Number
 from lavatube.train.seq import Outputs
@@ -29,7 +30,7 @@ class Bkdsnn(Term):
 
     features: {stage: feature of the teacher}, one; empty: the last map, and the teacher's last of its size.
     blur:     our default is the code's; the paper's ablation has larger ones.
-    rescale:  F_T x max(F) / max(F_T), an option of the code.
+    rescale:  F_T x max(F) / max(F_T), an option of the code; of batches with max(F_T) > 0 (ours).
     All of it as in the paper's code, but for the norm beside the 1x1 convolution (as in KDSNN), which is ours.
     """
 
@@ -38,7 +39,7 @@ class Bkdsnn(Term):
     needs_teacher: ClassVar[bool] = True
     feature_weight: Annotated[Number, Field(ge=0)] = 7e-5
     logit_weight: Annotated[Number, Field(ge=0)] = 1.0
-    temperature: Annotated[Number, Field(gt=0)] = 2.0
+    temperature: Temperature = 2.0
     blur: Annotated[Number, Field(ge=0, lt=1)] = 0.15
     rescale: bool = False
     features: Annotated[dict[str, str], Field(max_length=1)] = Field(default_factory=dict)
@@ -54,7 +55,8 @@ class Bkdsnn(Term):
         assert outputs.lesson is not None
         own, restored, taught = heads["restore"](outputs)
         if self.rescale:
-            taught = taught * (own.detach().max() / taught.max().clamp(min=torch.finfo(taught.dtype).tiny))
+            largest = taught.max()
+            taught = taught * torch.where(largest > 0, own.detach().max() / largest, 1.0)
         squares: torch.Tensor = ((restored - taught) ** 2).flatten(1).sum(1).mean()
         logits = weighted_cross_entropy(outputs.logits, outputs.lesson.logits, labels, self.temperature)
         return self.feature_weight * squares + self.logit_weight * logits

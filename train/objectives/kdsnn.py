@@ -10,7 +10,7 @@ from torch import nn
 
 from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.objectives.feature_pairs import Aligned, feature_pairs
-from lavatube.train.objectives.soft_targets import divergence
+from lavatube.train.objectives.soft_targets import Temperature, divergence
 from lavatube.train.objectives.term import Term
 from lavatube.train.recipe_model import Number
 from lavatube.train.seq import Outputs
@@ -34,7 +34,7 @@ class Kdsnn(Term):
     source: ClassVar[str] = "Xu, Li, Shen, Liu, Tang, Pan, CVPR 2023, arXiv 2304.05627"
     needs_teacher: ClassVar[bool] = True
     logit_weight: Annotated[Number, Field(ge=0)] = 1.0
-    temperature: Annotated[Number, Field(gt=0)] = 3.0
+    temperature: Temperature = 3.0
     feature_weight: Annotated[Number, Field(ge=0)] = 7e-5
     features: dict[str, str] = Field(default_factory=dict)
 

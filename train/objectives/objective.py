@@ -26,6 +26,7 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.terms = tuple(terms)
+        self.latest: dict[str, torch.Tensor] = {}  # by kind, the last losses: to name one that is not finite
         for term in self.terms:
             term.check(network, self.terms)
         with torch.random.fork_rng(devices=[]):
@@ -38,4 +39,5 @@ class Objective(nn.Module):
             heads = self.heads[term.kind]
             assert isinstance(heads, nn.ModuleDict)
             losses.append(term.loss(outputs, labels, heads))
+        self.latest = {term.kind: loss.detach() for term, loss in zip(self.terms, losses, strict=True)}
         return torch.stack(losses).sum()

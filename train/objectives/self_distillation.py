@@ -19,6 +19,7 @@ from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.norms.all_reduce import mean_over_processes
 from lavatube.train.objectives.branches import build_branches
 from lavatube.train.objectives.cross_entropy import CrossEntropy
+from lavatube.train.objectives.soft_targets import Temperature
 from lavatube.train.objectives.term import Term
 from lavatube.train.recipe_model import Number, Positive
 from lavatube.train.seq import Outputs
@@ -43,7 +44,7 @@ class SelfDistillation(Term):
     form: Literal["all", "final"] = "all"
     alpha: Annotated[Number, Field(ge=0)] = 1.0
     beta: Annotated[Number, Field(ge=0)] = 0.3
-    temperature: Annotated[Number, Field(gt=0)] = 3.0
+    temperature: Temperature = 3.0
     channels: Positive = 32
 
     def check(self, network: SpikingNetwork, terms: Sequence[Term]) -> None:

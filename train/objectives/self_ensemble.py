@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import nn
 
 from lavatube.errors import UnsupportedError
+from lavatube.train.objectives.soft_targets import Temperature
 from lavatube.train.objectives.term import Term
 from lavatube.train.recipe_model import Number
 from lavatube.train.seq import Outputs
@@ -29,7 +30,7 @@ class SelfEnsemble(Term):
     source: ClassVar[str] = "SEI-BWSNN, arXiv 2508.12609"
     weight: Annotated[Number, Field(ge=0)] = 1.0
     alpha: Annotated[Number, Field(ge=0, le=1)] = 0.5
-    temperature: Annotated[Number, Field(gt=0)] = 2.0
+    temperature: Temperature = 2.0
 
     def loss(self, outputs: Outputs, labels: torch.Tensor, heads: nn.ModuleDict) -> torch.Tensor:
         if outputs.members is None:

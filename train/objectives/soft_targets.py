@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field
+
+from lavatube.train.recipe_model import Number
+
+Temperature = Annotated[Number, Field(ge=0.01, le=1000)]  # beyond, softened logits leave float32 or differ by nothing
 
 
 def divergence(own: torch.Tensor, taught: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -56,9 +56,16 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, steps: torch.Tensor) -> Lesson:
-        """The lesson about events [T or 1, B, ...], float32, on the teacher's device."""
+        """The lesson about events [T or 1, B, ...], float32, on the teacher's device.
+
+        raises: LavatubeError if something in it is not finite.
+        """
         lesson = self._look(steps, self._shown)
-        return Lesson(lesson.logits.float(), {name: value.float() for name, value in lesson.features.items()})
+        features = {name: value.float() for name, value in lesson.features.items()}
+        for name, value in (("logits", lesson.logits), *features.items()):
+            if not bool(torch.isfinite(value).all()):
+                raise LavatubeError(f"the teacher's {name} are not finite", where=self.where, remedy="another teacher")
+        return Lesson(lesson.logits.float(), features)
 
     def to(self, device: torch.device) -> Teacher:
         self.module.to(device)
