@@ -129,3 +129,8 @@ def test_what_does_not_fit_the_teacher_is_named(make_network: Make, term: Tandem
 def test_a_warm_up_that_leaves_nothing_is_refused(make_network: Make) -> None:
     with pytest.raises(LavatubeError, match="no timestep is left"):
         LocalTandem(form="online", warm_up=4).attach(make_network(2, normalization="tse"))
+
+
+def test_a_warm_up_of_the_offline_form_is_refused(make_network: Make) -> None:
+    with pytest.raises(LavatubeError, match="a warm-up before a single loss, got warm_up 2; set form: online"):
+        LocalTandem(warm_up=2).attach(make_network(2))

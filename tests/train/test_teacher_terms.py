@@ -155,6 +155,8 @@ def test_attention_is_blind_to_the_order_of_channels_their_number_and_a_factor()
     torch.testing.assert_close(attention(7 * maps), q)
     torch.testing.assert_close(attention(torch.cat([maps, maps], 1)), q)
     assert not torch.allclose(attention(maps.flip(3)), q)
+    for factor in (1e-25, 1e25):  # whose squares float32 does not hold
+        torch.testing.assert_close(attention(maps.float() * factor), q.float())
 
 
 def test_lasnn_is_zero_for_equal_attention_and_its_definition_else(
@@ -256,6 +258,14 @@ def test_a_recipe_whose_term_has_no_teacher_is_refused(make_recipe: Callable[...
         LavatubeError, match=f"bad value of teacher, expected a network for {kind} to learn from, got None"
     ):
         make_recipe(objective=objective)
+
+
+@pytest.mark.parametrize("term", [Kdsnn(feature_weight=0), Bkdsnn(feature_weight=0)], ids=lambda term: term.kind)
+def test_logits_alone_need_no_maps(network: SpikingNetwork, teacher: PlainTeacher, term: Kdsnn | Bkdsnn) -> None:
+    network.stage_shapes = lambda: {"hidden": (10,)}  # type: ignore[method-assign]
+    heads = term.heads(network, 10, teacher)
+    assert not list(heads.state_dict())
+    assert torch.isfinite(term.loss(outputs(draw(2, 3), draw(2, 3)), LABELS, heads))
 
 
 def test_maps_are_asked_for_by_the_terms_that_need_them(network: SpikingNetwork, teacher: PlainTeacher) -> None:

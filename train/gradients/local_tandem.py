@@ -41,6 +41,9 @@ class LocalTandem(GradientRule):
 
     def attach(self, network: SpikingNetwork) -> None:
         if self.form == "offline":
+            if self.warm_up:
+                what, remedy = "a warm-up before a single loss", "set form: online, or leave warm_up out"
+                raise LavatubeError(what, where="gradient local_tandem", got=f"warm_up {self.warm_up}", remedy=remedy)
             return
         refuse_unless_step_by_step(network, "gradient local_tandem, form online", "; or form: offline")
         if self.warm_up >= network.num_steps:

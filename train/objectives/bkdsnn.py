@@ -45,6 +45,8 @@ class Bkdsnn(Term):
     features: Annotated[dict[str, str], Field(max_length=1)] = Field(default_factory=dict)
 
     def heads(self, network: SpikingNetwork, classes: int, teacher: Teacher | None) -> nn.ModuleDict:
+        if not self.feature_weight:
+            return nn.ModuleDict()
         pair = feature_pairs(network, teacher, self.features, self.kind)[-1]
         if len(pair.own) != 3:
             where, got = "recipe objective, bkdsnn", f"{pair.stage} {pair.own}"
@@ -53,12 +55,14 @@ class Bkdsnn(Term):
 
     def loss(self, outputs: Outputs, labels: torch.Tensor, heads: nn.ModuleDict) -> torch.Tensor:
         assert outputs.lesson is not None
+        logits = weighted_cross_entropy(outputs.logits, outputs.lesson.logits, labels, self.temperature)
+        if not self.feature_weight:
+            return self.logit_weight * logits
         own, restored, taught = heads["restore"](outputs)
         if self.rescale:
             largest = taught.max()
             taught = taught * torch.where(largest > 0, own.detach().max() / largest, 1.0)
         squares: torch.Tensor = ((restored - taught) ** 2).flatten(1).sum(1).mean()
-        logits = weighted_cross_entropy(outputs.logits, outputs.lesson.logits, labels, self.temperature)
         return self.feature_weight * squares + self.logit_weight * logits
 
 

@@ -67,4 +67,6 @@ class Attention(nn.Module):
 
 def attention(features: torch.Tensor) -> torch.Tensor:
     """features: [B, C, H, W]. returns: [B, H W], each row of length 1, or 0 where no channel is active."""
+    largest = torch.frexp(features.detach().abs().amax((1, 2, 3), keepdim=True)).exponent
+    features = torch.ldexp(features, -largest.clamp(-120, 120))  # or the squares of small ones would be lost
     return F.normalize((features**2).sum(1).flatten(1))
