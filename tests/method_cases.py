@@ -34,16 +34,10 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "bireal_resnet": {"width": 2},
     "recurrent": {"units": [12, 8]},
 }
-ZERO: dict[str, dict[str, Any]] = {
-    "self_distillation": {"form": "final", "alpha": 0.0, "beta": 0.0, "channels": 8},
-    "self_ensemble": {"weight": 0.0},
-    "bias_limit": {"weight": 0.0},
-    "shortcut": {"weight": 0.0},
-    "kdsnn": {"logit_weight": 0.0, "feature_weight": 0.0},
-    "lasnn": {"weight": 0.0},
-    "bkdsnn": {"logit_weight": 0.0, "feature_weight": 0.0},
-    "tandem": {"weight": 0.0},
-}
+ZERO: dict[str, dict[str, Any]] = {  # the settings with which a term is 0: its weights are, unless it says otherwise
+    kind_of(row): {name: 0.0 for name in row.model_fields if name.endswith("weight")}
+    for row in EXTENSION_POINTS["objective"]
+} | {"self_distillation": {"form": "final", "alpha": 0.0, "beta": 0.0, "channels": 8}}
 ANALOG: dict[str, Any] = {  # a rectified linear unit: graded, above next to nothing, of one timestep
     "num_steps": 1,
     "neuron": {

@@ -146,6 +146,7 @@ def test_a_term_of_weight_zero_changes_no_bit_of_the_gradients(tiny_recipe: Call
         recipe.gradient.gradients(trainee.network, inputs, trainee.loss_of(inputs, labels))
         return {name: p.grad for name, p in trainee.network.named_parameters() if p.grad is not None}
 
+    assert ZERO[kind], "no field that ends in `weight`: say in tests/method_cases.py with which settings this term is 0"
     baseline, with_term = gradients(), gradients({"kind": kind, **ZERO[kind]})
     assert baseline
     for name, value in baseline.items():
