@@ -1,6 +1,6 @@
 """Which methods go together, as data: pairs with the reason. A pair that no row names is of independent points.
 
-source: specs of the methods; `tests/train/test_composition.py` trains, finalizes and exports every pair that is allowed.
+source: the papers of the methods; `tests/train/test_composition.py` trains and exports every allowed pair.
 """
 
 from __future__ import annotations
