@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ def test_a_teachers_file_or_folder_that_is_not_there_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for teacher, words in (
-        ({"kind": "onnx", "file": "none.onnx"}, "none.onnx"),
+        ({"kind": "onnx", "file": "none.onnx"}, "none.onnx" if find_spec("onnx") else "lavatube[onnx]"),
         ({"kind": "run", "folder": "runs/digits"}, "lavatube train digits --out runs/digits"),
     ):
         assert invoke(write_recipe(teacher=teacher)) == 2

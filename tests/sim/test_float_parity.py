@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import nir
@@ -62,7 +63,8 @@ def test_a_float_file_becomes_a_folder_whose_program_is_within_the_gates(braille
 
 def test_the_nir_file_of_the_integers_is_exported_and_lowered_to_the_same_program(braille, capsys, tmp_path):
     folder, data = braille
-    assert invoke(["parity", str(folder), "--against", "fast,onnx", "--record", "v,u"]) == 0  # on the calibration data
+    engines = "fast,onnx" if find_spec("onnxruntime") else "fast"
+    assert invoke(["parity", str(folder), "--against", engines, "--record", "v,u"]) == 0  # on the calibration data
     first = load_program(folder / "program.safetensors")
     assert invoke(["export", str(folder), "--nir", str(tmp_path / "a.nir")]) == 0
     assert invoke(["lower", str(tmp_path / "a.nir"), "--out", str(tmp_path / "a.safetensors")]) == 0
