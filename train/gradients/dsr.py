@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
-from pydantic import Field
 
-from lavatube.errors import UnsupportedError
-from lavatube.train.gradients.rule import Backward, GradientRule, LossOf, refuse_unless_averages_suffice
-from lavatube.train.gradients.trained_thresholds import (
-    NAME,
-    ClampedRate,
-    hold_thresholds,
-    keep_thresholds,
-    train_thresholds,
-)
+from lavatube.train.gradients.clamped import ClampedRule
+from lavatube.train.gradients.trained_thresholds import NAME, ClampedRate
 from lavatube.train.neuron_run import run_through_time
 from lavatube.train.passes.base import Neurons
 from lavatube.train.passes.rate import RatePass
-from lavatube.train.recipe_model import Number
 from lavatube.train.seq import Seq
 
 if TYPE_CHECKING:
     from lavatube.train.networks.network import SpikingNetwork
 
 
-class Dsr(GradientRule):
+class Dsr(ClampedRule):
     """For neurons with a reset by subtraction, in the chain with or without leak, with any `fire_at`.
 
     With weights l[t] in proportion to decay^(T - t) and the representations i = sum l[t] I[t], o = sum l[t] s[t] (time
@@ -46,34 +37,10 @@ class Dsr(GradientRule):
 
     kind: Literal["dsr"] = "dsr"
     source: ClassVar[str] = "Meng, Xiao, Yan, Wang, Lin, Luo, CVPR 2022; code qymeng94/DSR"
-    thresholds: Literal["trained", "fixed"] = "trained"
-    least: Annotated[Number, Field(gt=0, le=1)] = 0.01
 
-    @property
-    def needs(self) -> frozenset[str]:
-        return frozenset({"soft reset"})
-
-    def attach(self, network: SpikingNetwork) -> None:
-        refuse_unless_averages_suffice(network, "dsr")
-        refuse_unless_clamped(network, "dsr")
-        if self.thresholds == "trained":
-            train_thresholds(network, self.least, rule="dsr")
-
-    def finalize(self, network: SpikingNetwork) -> None:
-        keep_thresholds(network)
-
-    def gradients(
-        self,
-        network: SpikingNetwork,
-        inputs: torch.Tensor,
-        objective: LossOf,
-        backward: Backward = torch.Tensor.backward,
-    ) -> torch.Tensor:
-        hold_thresholds(network, self.least)
+    def means(self, network: SpikingNetwork) -> Representations:
         decay = network.populations()[0].spec.decay if network.populations() else 1.0
-        loss = objective(network(inputs, Representations(network.num_steps, decay)))
-        backward(loss)
-        return loss.detach()
+        return Representations(network.num_steps, decay)
 
 
 class Representations(RatePass):
@@ -100,21 +67,3 @@ class Representations(RatePass):
     def _mean(self, steps: torch.Tensor) -> torch.Tensor:
         mean: torch.Tensor = torch.tensordot(self.weights.to(steps), steps, 1)
         return mean
-
-
-def refuse_unless_clamped(network: SpikingNetwork, rule: str, *, outputs: tuple[str, ...] = ("binary",)) -> None:
-    """For rules whose mean output is a clamp of the mean input. raises: UnsupportedError for another neuron or norm."""
-    for population in network.populations():
-        spec = population.spec
-        if spec.reset != "subtract" or spec.output not in outputs or spec.refractory:
-            got = f"reset {spec.reset}, output {spec.output}, refractory {spec.refractory}"
-            expected = f"reset subtract, output {' or '.join(outputs)}, no refractory period"
-            raise UnsupportedError(
-                "these neurons do not clamp their mean", where=f"gradient {rule}", expected=expected, got=got
-            )
-    varying = [norm.estimator.kind for norm in network.norms() if not norm.estimator.constant]
-    if varying:
-        raise UnsupportedError(
-            f"normalization {varying[0]} differs from timestep to timestep", where=f"gradient {rule}",
-            expected="one mean and variance for all", got=varying[0], remedy="use normalization pooled or running",
-        )  # fmt: skip

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
-from pydantic import Field
 
 from lavatube.errors import UnsupportedError
-from lavatube.train.gradients.dsr import refuse_unless_clamped
-from lavatube.train.gradients.rule import Backward, GradientRule, LossOf, refuse_unless_averages_suffice
-from lavatube.train.gradients.trained_thresholds import (
-    NAME,
-    ClampedRate,
-    hold_thresholds,
-    keep_thresholds,
-    train_thresholds,
-)
+from lavatube.train.gradients.clamped import ClampedRule
+from lavatube.train.gradients.trained_thresholds import NAME, ClampedRate
 from lavatube.train.passes.base import Neurons
 from lavatube.train.passes.through_time import ThroughTime
-from lavatube.train.recipe_model import Number, Positive
+from lavatube.train.recipe_model import Positive
 from lavatube.train.seq import Seq
 
 if TYPE_CHECKING:
     from lavatube.train.networks.network import SpikingNetwork
 
 
-class Qcfs(GradientRule):
+class Qcfs(ClampedRule):
     """Training never spikes: each population is the activation h(z) = V clip(floor(z L / V + 1/2) / L, 0, 1).
 
     z is the mean current; floor passes the gradient, so d(h)/d(z) = 1[0 <= z <= V] and d(h)/d(V) = h/V - z/V inside, 1
@@ -51,38 +43,18 @@ class Qcfs(GradientRule):
 
     kind: Literal["qcfs"] = "qcfs"
     source: ClassVar[str] = "QCFS: Bu et al., ICLR 2022; error compensation: ICML 2025; memory gate: IJCAI 2022 (SNM)"
+    outputs: ClassVar[tuple[str, ...]] = ("binary", "signed")
     levels: Positive = 4
-    thresholds: Literal["trained", "fixed"] = "trained"
-    least: Annotated[Number, Field(gt=0, le=1)] = 0.01
-
-    @property
-    def needs(self) -> frozenset[str]:
-        return frozenset({"soft reset"})
 
     def attach(self, network: SpikingNetwork) -> None:
-        refuse_unless_averages_suffice(network, "qcfs")
-        refuse_unless_clamped(network, "qcfs", outputs=("binary", "signed"))
         leaky = [population.spec.decay for population in network.populations() if population.spec.dv]
         if leaky:
             what, got = "neurons that leak do not count their input", f"neuron.decay {leaky[0]:g}"
             raise UnsupportedError(what, where="gradient qcfs", expected="neuron.decay 1", got=got)
-        if self.thresholds == "trained":
-            train_thresholds(network, self.least, rule="qcfs")
+        super().attach(network)
 
-    def finalize(self, network: SpikingNetwork) -> None:
-        keep_thresholds(network)
-
-    def gradients(
-        self,
-        network: SpikingNetwork,
-        inputs: torch.Tensor,
-        objective: LossOf,
-        backward: Backward = torch.Tensor.backward,
-    ) -> torch.Tensor:
-        hold_thresholds(network, self.least)
-        loss = objective(network(inputs, Twin(self.levels)))
-        backward(loss)
-        return loss.detach()
+    def means(self, network: SpikingNetwork) -> Twin:
+        return Twin(self.levels)
 
 
 class Twin(ThroughTime):
