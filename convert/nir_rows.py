@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lavatube import fixed_point as fp
 from lavatube.errors import LavatubeError
-from lavatube.neuron_node import PAYLOAD_SHIFT_MAX, REFRACTORY_MAX
+from lavatube.neuron_layout import NeuronLayout
 
 Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -35,25 +35,13 @@ class SynapseRow(_Row):
     stands_for: Literal["scale"] | None
 
 
-class NeuronRow(_Row):
+class NeuronRow(NeuronLayout):
     """Registers of a population; scale: float value of one activation unit.
 
     Those with a default are written where a population has another value: NIR's own fields cannot say it.
     """
 
-    du: Annotated[int, Field(ge=0, le=fp.DECAY_MAX)]
-    dv: Annotated[int, Field(ge=0, le=fp.DECAY_MAX)]
-    vth: Annotated[int, Field(ge=1, le=fp.THRESHOLD_MAX)]
-    bias_exp: Annotated[int, Field(ge=0, le=fp.BIAS_EXPONENT_MAX)]
     scale: Scale
-    reset: Literal["zero", "subtract"] = "zero"
-    output: Literal["binary", "signed", "graded"] = "binary"
-    vth_low: Annotated[int, Field(ge=0, le=fp.THRESHOLD_MAX)] = 0
-    memory_gate: bool = False
-    v_initial: Annotated[int, Field(ge=-fp.VOLTAGE_MAX, le=fp.VOLTAGE_MAX)] = 0
-    refractory: Annotated[int, Field(ge=0, le=REFRACTORY_MAX)] = 0
-    payload_shift: Annotated[int, Field(ge=0, le=PAYLOAD_SHIFT_MAX)] = 0
-    payload_bits: Annotated[int, Field(ge=0, le=fp.MESSAGE_BITS_MAX)] = 0
 
 
 def checked_rows(rows: Any, *, where: str) -> dict[str, dict[str, Any]]:
