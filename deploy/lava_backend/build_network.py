@@ -4,7 +4,7 @@ Time: each synapse adds one tick (`timing`). A source row j is emitted at tick j
 at tick j + 1 + l. Where nothing but state outlives a timestep, samples stream back to back in windows of T; that
 population resets where tick = l + 1 (mod T), which is its first tick of a sample, so nothing of one sample reaches the
 next. Delays and cycles would: such a run has one window. Either way `lanes` samples run side by side, as neurons of
-their own.
+their own. With a pace of p ticks a timestep (tight cycles), row j is emitted at tick p * j + 1, and between is silence.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class LavaNetwork:
                ticks after the input}. A read-out of voltages reads `v` of its population's process.
     ports:     {read-out of currents: `a_out` of every synapse into it}.
     latency:   {node name: ticks by which its output lags the input}.
+    pace:      ticks of a timestep; what you send to inputs comes at the first of them. See `Timing`.
     whc:       {node name: whether its Lava shape is (W, H, C)}, else it is flat in (lane, C, H, W) order.
     report:    {name of a synapse or population: {"process", "stock"}}, and "why" for a process of our own.
     """
@@ -47,6 +48,7 @@ class LavaNetwork:
     outputs: Mapping[str, Any]
     ports: Mapping[str, tuple[Any, ...]]
     latency: Mapping[str, int]
+    pace: int
     whc: Mapping[str, bool]
     report: Mapping[str, Mapping[str, Any]]
 
@@ -121,7 +123,7 @@ def build(
     for node in program.neurons:
         inbound = program.inbound(node)
         whc[node.name] = whc[inbound[0].name] and chosen[node.name].stock and node.shape == inbound[0].out_shape
-        neurons = make_neurons(node, chosen[node.name], lanes, whc[node.name], window, when.latency[node.name] + 1)
+        neurons = make_neurons(node, chosen[node.name], lanes, whc[node.name], window, when.latency[node.name] + 1, when.pace)
         processes[node.name], emits[node.name] = neurons, neurons.s_out
         for synapse in inbound:
             _connect(processes[synapse.name].a_out, whc[synapse.name], neurons.a_in, whc[node.name], node.shape)
@@ -136,7 +138,7 @@ def build(
     heard = {readout.name: program.inbound(readout) for readout in program.readouts}
     ports = {name: tuple(sums[each.name] for each in inbound) for name, inbound in heard.items() if inbound}
     ends = _ends(program, sums | emits, whc, lanes) if outputs else {}
-    return LavaNetwork(processes, inputs, ends, ports, when.latency, whc, report)
+    return LavaNetwork(processes, inputs, ends, ports, when.latency, when.pace, whc, report)
 
 
 def _ends(program: LoihiProgram, out: Mapping[str, Any], whc: Mapping[str, bool], lanes: int) -> dict[str, Any]:

@@ -37,8 +37,8 @@ def choose_processes(
     conv: "conv", "sparse" or "own" for all convolutions, or "auto": Sparse up to 30 M connections, else Conv if it
     is exact, else our own. Conv stands alone in front of its target; synapses that have to wait (see `timing`) are
     DelaySparse.
-    raises: UnsupportedError for cycles that Lava's ticks do not allow, where Conv would not be exact and was asked
-    for, or, with stock_only, for a node that needs a process of our own.
+    raises: UnsupportedError where Conv would not be exact and was asked for, or, with stock_only, for a node that needs
+    a process of our own.
     """
     if conv not in CONV_CHOICES:
         raise LavatubeError("--conv", where="lava", expected=", ".join(CONV_CHOICES), got=conv)
@@ -61,6 +61,8 @@ def why_own_neurons(program: LoihiProgram, node: NeuronNode, when: Timing, windo
     """Why stock LIFReset does not do for a population; "" if it does."""
     if lacking := node.needs() - {"voltage read-out"}:
         return ", ".join(sorted(lacking))
+    if when.pace > 1 and ((node.du, node.dv) != (4095, 0) or node.bias_mant.any()):  # else a silent tick changes nothing
+        return f"a cycle with more synapses than timesteps: {when.pace} ticks a timestep, and state rests in between"
     if node.reset_interval and (node.reset_offset or (when.streams and window % node.reset_interval)):
         return "periodic resets that do not fall together with the start of a sample"
     if fires_alone(node, when.latency[node.name]) and any(program.lag(s) for s in downstream(program, node)):

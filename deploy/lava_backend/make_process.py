@@ -65,15 +65,15 @@ def _projection(synapse: Synapse, largest: int, wait: int, lanes: int) -> Projec
     )  # fmt: skip
 
 
-def make_neurons(node: NeuronNode, choice: Choice, lanes: int, whc: bool, window: int, start: int) -> Any:
-    """The process of a population; start: tick of its first timestep."""
+def make_neurons(node: NeuronNode, choice: Choice, lanes: int, whc: bool, window: int, start: int, pace: int) -> Any:
+    """The process of a population; start: tick of its first timestep; window: in timesteps; pace: see `Timing`."""
     bias = node.bias_mant.astype(np.int32)
     bias = np.ascontiguousarray(bias.transpose(2, 1, 0)) if whc else np.tile(bias.reshape(-1), lanes)
     if not choice.stock:
         names = {field.name for field in fields(node)} - {"name", "shape"}
         options = {name: getattr(node, name) for name in names} | {"bias_mant": bias}
-        return Population(shape=bias.shape, options=options, start=start, window=window, name=node.name)
-    interval = node.reset_interval or window
+        return Population(shape=bias.shape, options=options, start=start, window=window, pace=pace, name=node.name)
+    interval = (node.reset_interval or window) * pace
     return LIFReset(
         shape=bias.shape,
         du=node.du,

@@ -18,7 +18,7 @@ CONNECTIONS_MAX = 4_000_000  # stored by stock processes for all lanes: a step c
 class Schedule:
     """One run: sample `window * lanes + lane`, from `start` on, is in that lane and window.
 
-    steps: timesteps of a sample. What is left over of lanes and windows is silent samples.
+    steps: timesteps of a sample. What is left over of lanes and windows is silent samples. pace: see `Timing`.
     """
 
     start: int
@@ -26,21 +26,26 @@ class Schedule:
     lanes: int
     windows: int
     steps: int
+    pace: int = 1
 
     @property
     def length(self) -> int:
         """Ticks without the way through the network."""
-        return self.windows * self.steps
+        return self.windows * self.steps * self.pace
 
     def rows(self, events: np.ndarray) -> np.ndarray:
         """What the source emits of the events [T, B, ...] of all samples: [ticks, lanes, ...]."""
         steps, _, *shape = events.shape
         chosen = np.zeros((steps, self.lanes * self.windows, *shape), np.int32)
         chosen[:, : self.stop - self.start] = events[:, self.start : self.stop]
-        return chosen.reshape(steps, self.windows, self.lanes, *shape).swapaxes(0, 1).reshape(-1, self.lanes, *shape)
+        chosen = chosen.reshape(steps, self.windows, self.lanes, *shape).swapaxes(0, 1).reshape(-1, self.lanes, *shape)
+        rows = np.zeros((self.length, *chosen.shape[1:]), np.int32)
+        rows[:: self.pace] = chosen
+        return rows
 
     def samples(self, rows: np.ndarray) -> np.ndarray:
         """The way back: rows [ticks, lanes, ...] of one node to [T, samples of this run, ...]."""
+        rows = rows[:: self.pace]
         whole = rows.reshape(self.windows, self.steps, *rows.shape[1:]).swapaxes(0, 1)
         return whole.reshape(self.steps, -1, *rows.shape[2:])[:, : self.stop - self.start]
 
@@ -59,4 +64,4 @@ def schedules(
     lanes = 1 if alone else max(1, min(LANES_MAX, CONNECTIONS_MAX // max(stored, 1), batch))
     if when.streams:
         return [Schedule(0, batch, lanes, -(-batch // lanes), steps)]
-    return [Schedule(start, min(start + lanes, batch), lanes, 1, steps) for start in range(0, batch, lanes)]
+    return [Schedule(start, min(start + lanes, batch), lanes, 1, steps, when.pace) for start in range(0, batch, lanes)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lavatube.errors import UnsupportedError
 from lavatube.program import LoihiProgram, Synapse, Target
 
 
@@ -15,11 +14,14 @@ class Timing:
 
     streams: nothing reaches from one timestep into a later one but through a neuron's state, so that samples can follow
     each other.
+    pace: ticks of a timestep, more than one where a cycle has more synapses than timesteps; populations take their step
+    at the first of them and are silent at the others.
     """
 
     latency: Mapping[str, int]
     wait: Mapping[str, int]
     streams: bool
+    pace: int = 1
 
     @property
     def depth(self) -> int:
@@ -27,35 +29,39 @@ class Timing:
 
 
 def timing(program: LoihiProgram) -> Timing:
-    """The smallest latencies with which the events of one logical timestep meet at every target.
+    """The smallest pace, and with it latencies, with which the events of one logical timestep meet at every target.
 
     A synapse with lag k (its delay, and one more on the way back of a cycle) brings step t of its source to step t + k
-    of its target: latency(target) = latency(source) + 1 - k + wait, with wait >= 0.
-    raises: UnsupportedError for a cycle with more synapses than the timesteps it takes.
+    of its target: latency(target) = latency(source) + 1 - pace * k + wait, with wait >= 0. Around a cycle that asks for
+    pace * (its timesteps) >= (its synapses); every cycle takes at least one timestep, so there always is a pace.
     """
-    latency = {node.name: 0 for node in (*program.inputs, *program.targets)}
     ways = [(program.source_of(synapse).name, target.name, synapse) for target, synapse in _drives(program)]
-    for _ in range(len(latency) + 1):
-        late = [way for way in ways if latency[way[0]] + 1 - program.lag(way[2]) > latency[way[1]]]
-        if not late:
+    for pace in range(1, len(program.synapses) + 2):
+        if (latency := _latencies(program, ways, pace)) is not None:
             break
-        for source, target, synapse in late:
-            latency[target] = max(latency[target], latency[source] + 1 - program.lag(synapse))
     else:
-        raise UnsupportedError(
-            "a cycle with more synapses than timesteps: each synapse takes one tick in Lava, as on the chip",
-            where=late[0][2].name,
-            expected="as many timesteps as synapses around the cycle",
-            remedy="give a synapse of the cycle a delay, or run it on the reference or the fast engine",
-        )
+        raise AssertionError("a cycle that takes no timestep")
     wait = {
-        synapse.name: latency[target] - latency[source] - 1 + program.lag(synapse) for source, target, synapse in ways
+        synapse.name: latency[target] - latency[source] - 1 + pace * program.lag(synapse)
+        for source, target, synapse in ways
     }
     for readout in program.readouts:
         if not program.inbound(readout):
             latency[readout.name] = latency[program.read_by(readout).name]
     latency |= {synapse.name: latency[target] for _, target, synapse in ways}
-    return Timing(latency, wait, not any(program.lag(synapse) for synapse in program.synapses))
+    return Timing(latency, wait, not any(program.lag(synapse) for synapse in program.synapses), pace)
+
+
+def _latencies(program: LoihiProgram, ways: list[tuple[str, str, Synapse]], pace: int) -> dict[str, int] | None:
+    """{input or target: ticks by which it lags the input}, the smallest; None if a cycle is too tight for this pace."""
+    latency = {node.name: 0 for node in (*program.inputs, *program.targets)}
+    for _ in range(len(latency) + 1):
+        late = [way for way in ways if latency[way[0]] + 1 - pace * program.lag(way[2]) > latency[way[1]]]
+        if not late:
+            return latency
+        for source, target, synapse in late:
+            latency[target] = max(latency[target], latency[source] + 1 - pace * program.lag(synapse))
+    return None
 
 
 def _drives(program: LoihiProgram) -> list[tuple[Target, Synapse]]:

@@ -98,18 +98,12 @@ def test_lava_equals_reference_for_decays_exponents_and_overflowing_registers():
     assert sum(row["saturations"]["layer1_lif"] for row in overflow) > 0
 
 
-def lava_jobs(random_case, seeds, **options):
-    """Jobs for the random programs that Lava's ticks allow."""
-    cases = [random_case(seed) for seed in seeds]
-    return [LavaJob(program, inputs, BOTH, **options) for program, inputs in cases if not is_tight(program)]
-
-
 @pytest.mark.slow
 def test_lava_equals_reference_on_random_graphs_of_every_node(random_case):
-    jobs = lava_jobs(random_case, range(100))
+    jobs = [LavaJob(*random_case(seed), BOTH) for seed in range(100)]
     when = [timing(job.program) for job in jobs]
     assert sum(each.streams and max(each.wait.values()) > 0 for each in when) > 5  # the premises: paths that differ
-    assert sum(job.program.is_recurrent for job in jobs) > 5
+    assert sum(job.program.is_recurrent for job in jobs) > 5 < sum(each.pace > 1 for each in when)
     traces = run_lava_jobs(jobs)
     assert_all_equal(jobs, traces)
     used = {row["process"] for trace in traces for row in trace.meta["processes"].values()}
@@ -118,7 +112,7 @@ def test_lava_equals_reference_on_random_graphs_of_every_node(random_case):
 
 @pytest.mark.slow
 def test_our_own_synapses_equal_reference_on_random_graphs(random_case):
-    jobs = lava_jobs(random_case, range(100, 120), conv="own")
+    jobs = [LavaJob(*random_case(seed), BOTH, "own") for seed in range(100, 120)]
     traces = run_lava_jobs(jobs)
     assert_all_equal(jobs, traces)
     assert any(row["process"] == "lavatube Projection" for trace in traces for row in trace.meta["processes"].values())
@@ -158,6 +152,46 @@ def test_samples_of_a_delayed_recurrent_network_are_as_each_one_alone_in_stock_l
     assert side_by_side.spikes["lif"].any()
     assert side_by_side.meta["samples_in_lava"] == {"lanes": 5, "windows": 1, "runs": 1}
     assert_all_equal([together], [side_by_side])
+
+
+def ring(size, *, du=4095, dv=0):
+    """As many populations in a circle of synapses without delay: one timestep around it, and a tick for each."""
+    rng = np.random.default_rng(size)
+
+    def dense(name, sources, units):
+        return DenseNode(name, (sources,), (rng.integers(-60, 90, (units, sources)) * 2).astype(np.int16), 8, 0)
+
+    names = [f"lif{n}" for n in range(size)]
+    nodes, edges = [InputNode("input", (6,), 1), dense("into", 6, 5), dense("back", 5, 5)], [("input", "into")]
+    edges += [("into", "lif0"), (names[-1], "back"), ("back", "lif0")]
+    for n, name in enumerate(names):
+        if n:
+            nodes.append(dense(f"to_{name}", 5, 5))
+            edges += [(names[n - 1], f"to_{name}"), (f"to_{name}", name)]
+        nodes.append(NeuronNode(name, (5,), du, dv, 90, np.zeros(5, np.int16), 0))
+    nodes += [dense("out", 5, 3), ReadoutNode("output", np.zeros(3, np.int64))]
+    edges += [(names[-1], "out"), ("out", "output")]
+    return LoihiProgram(tuple(nodes), tuple(edges), 9, {"kind": "test", "sha256": ""}, overflow="hardware")
+
+
+@pytest.mark.parametrize("leak", [False, True])
+def test_samples_of_a_cycle_tighter_than_lavas_ticks_are_as_each_one_alone(random_inputs, leak):
+    program = ring(3, du=300, dv=700) if leak else ring(3)
+    assert timing(program).pace == 3
+    inputs = random_inputs(program, 2, 9)
+    alone = [LavaJob(program, inputs.samples(n + 1, n), BOTH, stock_only=not leak) for n in range(2)]
+    together = LavaJob(program, inputs, BOTH, stock_only=not leak)
+    *single, side_by_side = run_lava_jobs([*alone, together])
+    for n, trace in enumerate(single):
+        for group in ("spikes", "u", "v"):
+            for name, value in getattr(trace, group).items():
+                assert (value[:, 0] == getattr(side_by_side, group)[name][:, n]).all(), (group, name)
+    assert all(events.any() for events in side_by_side.spikes.values())
+    assert_all_equal([together], [side_by_side])
+    if leak:  # stock neurons would leak at every tick
+        assert choose_processes(program)["lif0"].process == "Population"
+        with pytest.raises(UnsupportedError, match="3 ticks a timestep, and state rests in between"):
+            choose_processes(program, stock_only=True)
 
 
 def test_a_bias_that_would_fire_early_does_not_reach_a_delay_through_others(random_inputs):
@@ -220,7 +254,7 @@ def test_lava_equals_reference_for_a_population_that_is_read(small_program, rand
     assert_all_equal(jobs, run_lava_jobs(jobs))
 
 
-def test_what_lava_cannot_do_is_refused_by_name(random_program, small_program):
+def test_what_lava_cannot_do_is_refused_by_name(small_program):
     program = small_program(1)
     soft = replace(program, nodes=(*program.nodes[:2], replace(program.nodes[2], reset="subtract"), *program.nodes[3:]))
     assert choose_processes(soft)["layer1_lif"] == Choice("Population", "soft reset")
@@ -234,17 +268,6 @@ def test_what_lava_cannot_do_is_refused_by_name(random_program, small_program):
     assert choose_processes(replace(quiet, nodes=(*quiet.nodes[:3], loud, *quiet.nodes[4:])))["lif"].why_own == (
         "a bias that would fire before the first timestep, into a delay"
     )
-    tight = next(p for p in (random_program(seed) for seed in range(99)) if is_tight(p))
-    with pytest.raises(UnsupportedError, match="a cycle with more synapses than timesteps: each synapse takes one"):
-        choose_processes(tight)
-
-
-def is_tight(program):
-    try:
-        timing(program)
-    except UnsupportedError:
-        return True
-    return False
 
 
 def with_weight_bit_flipped(program):

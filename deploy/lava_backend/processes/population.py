@@ -25,11 +25,14 @@ class Population(AbstractProcess):
     options:  the fields of the node but its name and shape; `bias_mant` has one value a neuron of this process.
     start:    tick of their first timestep; before it they are at rest and silent.
     window:   timesteps of a sample; each begins at rest.
+    pace:     ticks of a timestep; the step is at the first of them, at the others state rests and nothing is sent.
     a_in:     activations, int32; s_out: events, int32; u, v: as after the tick.
     """
 
-    def __init__(self, *, shape: tuple[int, ...], options: dict[str, Any], start: int, window: int, name: str) -> None:
-        super().__init__(shape=shape, options=options, start=start, window=window, name=name)
+    def __init__(
+        self, *, shape: tuple[int, ...], options: dict[str, Any], start: int, window: int, pace: int, name: str
+    ) -> None:
+        super().__init__(shape=shape, options=options, start=start, window=window, pace=pace, name=name)
         self.a_in = InPort(shape=shape)
         self.s_out = OutPort(shape=shape)
         self.u = Var(shape=shape, init=0)
@@ -50,15 +53,16 @@ class PyPopulationModel(PyLoihiProcessModel):
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self.options = proc_params["options"]
-        self.first, self.window = proc_params["start"], proc_params["window"]
+        self.first, self.window, self.pace = proc_params["start"], proc_params["window"], proc_params["pace"]
         self.bias = self.options["bias_mant"].astype(np.int64) * 2 ** self.options["bias_exp"]
 
     def run_spk(self) -> None:
         activation = self.a_in.recv().astype(np.int64)
-        if self.time_step < self.first:
+        step, between = divmod(self.time_step - self.first, self.pace)
+        if step < 0 or between:
             self.s_out.send(np.zeros_like(self.u))
             return
-        t, o = (self.time_step - self.first) % self.window, self.options
+        t, o = step % self.window, self.options
         if t == 0 or (o["reset_interval"] and t % o["reset_interval"] == o["reset_offset"]):
             self.u, self.v = np.zeros_like(self.u), np.full_like(self.v, o["v_initial"])
             self.rest, self.sent = np.zeros(self.u.shape, np.int64), np.zeros(self.u.shape, np.int64)
