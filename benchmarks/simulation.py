@@ -6,6 +6,7 @@ Microseconds per sample and timestep, medians; same network, input and T for all
 sample by sample with one stock process a layer, with stock processes as our backend chooses them, samples side by side
 as blocks of neurons, and with our own; its times are slopes between a short and a longer run, without its start.
 Our traces must equal Lava's spike for spike, or nothing is written. Frameworks that are not installed are left out.
+nengo-loihi's emulator wants a Python 3.10 and NumPy of its own, which uv prepares, or `--nengo-python` names.
 """
 
 from __future__ import annotations
@@ -22,14 +23,18 @@ from typing import Any
 import numpy as np
 import torch
 from simulation_bound import machine_bound
+from simulation_emulator import run_emulator
 from simulation_networks import ACTIVITY, INPUT_ACTIVITY, STEPS, events, inputs_of, make_program
 from simulation_peers import PEERS
 
+from lavatube.errors import WorkerError
 from lavatube.program import LoihiProgram
 from lavatube.sim.compare import compare
 from lavatube.sim.fast import FastEngine, run_fast
-from lavatube.sim.lava_run import run_lava
+from lavatube.sim.lava_parts import run_lava
 
+EMULATOR = "nengo-loihi's emulator"
+EMULATED = {"mlp": 9, "conv": 3}  # samples, one after another
 BATCHES = {"mlp": (1, 32, 256, 1024), "conv": (1, 8, 32)}
 NAIVE = "stock Lava"
 LAVA = {NAIVE: ("conv", True), "stock Lava, side by side": ("sparse", True), "our Lava processes": ("own", False)}
@@ -102,12 +107,28 @@ def peer(network: str, program: LoihiProgram, name: str, args: argparse.Namespac
     return found
 
 
+def emulator(network: str, program: LoihiProgram, python: str | None) -> list[Row]:
+    """nengo-loihi's emulator of Loihi 1, sample by sample; it rounds the weights in its own way."""
+    value = events(network, EMULATED[network])
+    try:
+        seconds, readout, spikes = run_emulator(program, value, python)
+    except WorkerError as error:
+        print(f"{EMULATOR}: left out, {error}", file=sys.stderr)
+        return []
+    trace = run_fast(program, inputs_of(program, value))
+    close = np.corrcoef(readout.flatten(), trace.readout.flatten())[0, 1]
+    mine = [int(each.sum()) for each in trace.spikes.values()]
+    print(f"{EMULATOR}: read-outs correlate with ours by {close:.4f}; spikes {spikes}, ours {mine}", file=sys.stderr)
+    return [row(network, EMULATOR, 1, [each / STEPS * 1e6 for each in seconds])]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", choices=sorted(ACTIVITY), default=sorted(ACTIVITY, reverse=True))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--without-lava", action="store_true")
+    parser.add_argument("--nengo-python", help="a Python 3.10 that has nengo-loihi 1.1.0; by default uv prepares one")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -116,6 +137,7 @@ def main() -> None:
         program = make_program(network)
         mine = ours(network, program, args)
         others = [made for name in PEERS for made in peer(network, program, name, args)]
+        others += emulator(network, program, args.nengo_python)
         others += [] if args.without_lava else [lava(network, program, name) for name in LAVA]
         activity = [INPUT_ACTIVITY, *(ACTIVITY[network] for _ in program.neurons)]
         bound = row(network, "bound of this machine", 0, [machine_bound(program, activity, args.threads)])

@@ -14,6 +14,10 @@ DataDir = Annotated[
     Path | None, typer.Option("--data-dir", envvar="LAVATUBE_DATA", help="Folder with data sets (also LAVATUBE_DATA).")
 ]
 Timeout = Annotated[float | None, typer.Option("--timeout", help="Seconds before the Lava worker is stopped.")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", help="Lava workers side by side, at most; default: as cores and free memory allow."),
+]
 Conv = Annotated[
     str, typer.Option("--conv", help="Lava process for convolutions: auto, conv, sparse (both stock), or own.")
 ]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lavatube.cli.options import Conv, DataDir, Device, Json, StockOnly, Timeout
+from lavatube.cli.options import Conv, DataDir, Device, Json, StockOnly, Timeout, Workers
 
 AGAINST_HELP = (
     "Engines to compare with the reference, by commas: fast, lava, onnx, torch (a run folder's checkpoint); default "
@@ -54,6 +54,7 @@ def parity(
     conv: Conv = "auto",
     stock_only: StockOnly = False,
     timeout: Timeout = None,
+    workers: Workers = None,
     device: Device = "cpu",
     data_dir: DataDir = None,
     json: Json = False,
@@ -69,6 +70,7 @@ def parity(
         from lavatube.cli.float_parity import compare_with_float
 
         given = {"--record": record, "--program": program, "--timeout": timeout}
+        given["--workers"] = workers
         given |= {"--stock-only": stock_only, "--explain": explain}
         if unused := [option for option, value in given.items() if value] + (["B.npz"] if other else []):
             raise LavatubeError("not with --against float", where=unused[0], remedy="leave the option out")
@@ -84,6 +86,7 @@ def parity(
         given = {
             "--data": data, "--against": against, "--samples": samples, "--record": record, "--timeout": timeout,
             "--conv": conv != "auto", "--stock-only": stock_only, "--device": device != "cpu",
+            "--workers": workers,
         }  # fmt: skip
         unused = [option for option, value in given.items() if value]
         if unused:
@@ -97,8 +100,8 @@ def parity(
         with progress_bar("engines") as update:
             report = run_parity(
                 source, data=data, against=engines, samples=samples, out=out, record=kept, conv=conv,
-                stock_only=stock_only, timeout=timeout, device=device, explain=explain, data_dir=data_dir,
-                progress=update,
+                stock_only=stock_only, timeout=timeout, workers=workers, device=device, explain=explain,
+                data_dir=data_dir, progress=update,
             )  # fmt: skip
     if json:
         print_json(report.to_json())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lavatube.cli.options import Conv, Device, Json, StockOnly, Timeout
+from lavatube.cli.options import Conv, Device, Json, StockOnly, Timeout, Workers
 
 CONTRACT_HELP = (
     "How a NIR file is stepped in time: a preset, and fields that differ (docs/contract.md). Presets: loihi, lava, "
@@ -43,6 +43,7 @@ def run(
     conv: Conv = "auto",
     stock_only: StockOnly = False,
     timeout: Timeout = None,
+    workers: Workers = None,
     device: Device = "cpu",
     json: Json = False,
 ) -> int:
@@ -56,7 +57,8 @@ def run(
         raise LavatubeError("--overflow", expected="strict or hardware", got=str(overflow))
     kept = [name.strip() for name in record.split(",") if name.strip()]
     given = {"--packed": packed, "--overflow": overflow, "--stock-only": stock_only, "--conv": conv != "auto",
-             "--timeout": timeout is not None, "--device": device != "cpu"}  # fmt: skip
+             "--timeout": timeout is not None, "--device": device != "cpu",
+             "--workers": workers is not None}  # fmt: skip
     _refuse_unused([option for option, value in given.items() if value], backend, source)
     if backend == "float":
         if counts is not None or no_trace:
@@ -78,7 +80,7 @@ def run(
     with progress_bar(backend) as update:
         trace = run_program(
             source, inputs, backend=backend, out=out, counts=counts, steps=steps, record=kept, device=device, conv=conv,
-            stock_only=stock_only, timeout=timeout, overflow=overflow,  # type: ignore[arg-type]
+            stock_only=stock_only, timeout=timeout, workers=workers, overflow=overflow,  # type: ignore[arg-type]
             packed=packed, progress=update,
         )  # fmt: skip
     spikes = {name: int(value.sum()) for name, value in trace.spikes.items()}
@@ -106,6 +108,7 @@ USED_BY = {  # options that not every engine has a use for
     "--conv": ("lava",),
     "--stock-only": ("lava",),
     "--timeout": ("lava",),
+    "--workers": ("lava",),
 }
 
 

@@ -40,11 +40,12 @@ class InputBatch:
     def batch(self) -> int:
         return int(self.length.size)
 
-    def samples(self, stop: int, start: int = 0) -> InputBatch:
-        """The samples from `start` up to `stop`; by default the first `stop`."""
-        label = None if self.label is None else self.label[start:stop]
-        rows = {name: value[:, start:stop] for name, value in self.by_name.items()}
-        return InputBatch(rows, self.length[start:stop], label)
+    def samples(self, stop: int, start: int = 0, step: int = 1) -> InputBatch:
+        """The samples from `start` up to `stop`, each `step`-th; by default the first `stop`."""
+        taken = slice(start, stop, step)
+        label = None if self.label is None else self.label[taken]
+        rows = {name: value[:, taken] for name, value in self.by_name.items()}
+        return InputBatch(rows, self.length[taken], label)
 
 
 def load_inputs(path: Path, nodes: Nodes, *, default_steps: int, steps: int | None = None) -> InputBatch:

@@ -108,13 +108,13 @@ def keyed(kind: str, group: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {key: group[name] for name, key in file_keys(kind, group).items()}
 
 
-def joined(parts: Sequence[tuple[int, TraceComparison]]) -> TraceComparison:
-    """One comparison of many samples from those of its parts: (number of the part's first sample, comparison)."""
+def joined(parts: Sequence[tuple[range, TraceComparison]]) -> TraceComparison:
+    """One comparison of many samples from those of its parts: (numbers of the part's samples, comparison)."""
     rows = []
     for same in zip(*(part.rows for _, part in parts), strict=True):
         firsts = [
-            replace(row.first, sample=row.first.sample + start)
-            for row, (start, _) in zip(same, parts, strict=True)
+            replace(row.first, sample=samples[row.first.sample])
+            for row, (samples, _) in zip(same, parts, strict=True)
             if row.first is not None
         ]
         sums = {name: sum(getattr(row, name) for row in same) for name in SUMS}

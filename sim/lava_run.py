@@ -1,10 +1,11 @@
-"""Run a program in Lava, through the worker; the trace comes back in logical time."""
+"""Run programs in Lava, through workers; their traces come back in logical time. Of one program: `lava_parts`."""
 
 from __future__ import annotations
 
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -38,52 +39,45 @@ class LavaJob:
     stock_only: bool = False
 
 
-def run_lava(
-    program: LoihiProgram,
-    inputs: InputBatch,
-    *,
-    record: frozenset[str] = frozenset(),
-    conv: str = "auto",
-    stock_only: bool = False,
-    timeout: float | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> SpikeTrace:
-    """Run one program; see `run_lava_jobs`, and `choose_processes` for conv and stock_only.
-
-    progress: called with (ticks done, ticks).
-    """
-    note = None if progress is None else (lambda _, done, total: progress(done, total))
-    return run_lava_jobs([LavaJob(program, inputs, record, conv, stock_only)], timeout=timeout, progress=note)[0]
-
-
 def run_lava_jobs(
     jobs: list[LavaJob],
     *,
     workers: int | None = None,
     timeout: float | None = None,
     progress: Callable[[int, int, int], None] | None = None,
+    finished: Callable[[int, SpikeTrace], None] | None = None,
 ) -> list[SpikeTrace]:
     """Run jobs one after another in each of some workers; how the samples of a job share its time is in `schedule`.
 
     workers: side by side, each with its share of the jobs; default one for each core that this process may use.
-    timeout: seconds for each of them; default 300 and a quarter of a second a tick. progress: (job, ticks done, ticks).
+    timeout: seconds for all; default, for each worker, 300 and a quarter of a second a tick.
+    progress: (job, ticks done, ticks). finished: (job, its trace), at once; each job then has a worker of its own.
     raises:  UnsupportedError for what Lava cannot do exactly; WorkerError if a worker fails, which ends the others.
     """
     ticks = [_ticks(job) for job in jobs]  # what cannot run is refused before an interpreter is started
-    count = max(1, min(workers or _cores(), len(jobs)))
-    shares = [range(first, len(jobs), count) for first in range(count)]
-    end = threading.Event()
+    count = max(1, min(workers or cores(), len(jobs)))
+    step = count if finished is None else max(1, len(jobs))
+    shares = [range(first, len(jobs), step) for first in range(step)]
+    end, started = threading.Event(), time.monotonic()
     found: dict[int, SpikeTrace] = {}
 
     def work(share: range) -> None:
-        limit = timeout if timeout is not None else START_SECONDS + SECONDS_A_TICK * sum(ticks[n] for n in share)
+        if end.is_set():
+            return
+        limit, spent = START_SECONDS + SECONDS_A_TICK * sum(ticks[n] for n in share), 0.0
+        if timeout is not None:
+            limit, spent = timeout, time.monotonic() - started
         note = None if progress is None else (lambda at, done, total: progress(share[at], done, total))
         try:
             with run_folder() as folder:
                 rows = [_prepare(jobs[number], folder / f"job{number}") for number in share]
-                run_jobs(rows, folder, timeout=limit, progress=note, end=end)
-                if not end.is_set():
-                    found.update({number: _trace(jobs[number], folder / f"job{number}") for number in share})
+                run_jobs(rows, folder, timeout=limit, spent=spent, progress=note, end=end)
+                if end.is_set():
+                    return
+                found.update({number: _trace(jobs[number], folder / f"job{number}") for number in share})
+            if finished is not None:
+                for number in share:
+                    finished(number, found[number])
         except BaseException:
             end.set()
             raise
@@ -103,7 +97,7 @@ def _ticks(job: LavaJob) -> int:
     return sum(schedule.length + timing(job.program).depth for schedule in plan)
 
 
-def _cores() -> int:
+def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -86,11 +86,13 @@ def run_jobs(
     folder: Path,
     *,
     timeout: float,
+    spent: float = 0.0,
     progress: Progress | None = None,
     end: threading.Event | None = None,
 ) -> None:
     """Run jobs (see the worker script) in one worker whose run folder is `folder`.
 
+    spent:  seconds of the time limit that are over.
     end:    when it is set, the worker is stopped without a word.
     raises: WorkerError, in one line, if it cannot start, a process model raises, or the time is over.
     """
@@ -108,15 +110,20 @@ def run_jobs(
         except OSError as error:
             raise WorkerError("cannot start the worker", where="lava", got=f"{command[0]}: {error.strerror}") from error
     try:
-        _watch(child, folder, timeout, progress, end or threading.Event())
+        _watch(child, folder, timeout, spent, progress, end or threading.Event())
     finally:
         end_group(child)
 
 
 def _watch(
-    child: subprocess.Popen[bytes], folder: Path, timeout: float, progress: Progress | None, end: threading.Event
+    child: subprocess.Popen[bytes],
+    folder: Path,
+    timeout: float,
+    spent: float,
+    progress: Progress | None,
+    end: threading.Event,
 ) -> None:
-    started, failed_at = time.monotonic(), None
+    started, failed_at = time.monotonic() - spent, None
     while not end.is_set():
         code = child.poll()
         _report(folder / "stdout", progress)

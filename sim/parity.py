@@ -19,11 +19,12 @@ from lavatube.program_file import load_program, program_sha256
 from lavatube.sim.compare import TraceComparison, compare, joined
 from lavatube.sim.counts import Counts, count
 from lavatube.sim.explain.again import explain_traces, explained
+from lavatube.sim.lava_parts import forget
 from lavatube.sim.parity_report import INDEPENDENCE, EngineParity, ParityReport, save_parity
-from lavatube.sim.parity_samples import is_post_training, samples_for
+from lavatube.sim.parity_samples import is_post_training, lava_takes_every, sampled_words, samples_for
 from lavatube.sim.parity_tally import Tally, energy_parity, independence_of
-from lavatube.sim.run import program_path, run
-from lavatube.sim.trace_file import OpenTrace, open_trace, read_trace
+from lavatube.sim.run import parts_beside, program_path, run
+from lavatube.sim.trace_file import OpenTrace, WholeTrace, open_trace, read_trace
 
 Progress = Callable[[int, int, str], None]
 NEURON_STEPS_AT_ONCE = 1 << 27  # of the samples that are compared together; bounds the memory
@@ -40,6 +41,7 @@ def parity(
     conv: str = "auto",
     stock_only: bool = False,
     timeout: float | None = None,
+    workers: int | None = None,
     device: str = "cpu",
     explain: bool = False,
     data_dir: Path | None = None,
@@ -52,9 +54,11 @@ def parity(
     source:  a program file or a run folder.  data: a data set name (its test split) or X.npz; by default the data
              that the run folder was trained on, or, of `quantize FILE.nir`, was calibrated on.  against: by default
              fast, lava, and torch for a run folder with a checkpoint.
-    samples: only the first so many.
+    samples: only the first so many; without, Lava takes of a large set evenly spaced ones, and the report says so
+             (`lava_takes_every`).
     explain: say why, where an engine differs (its samples are run again).
-    conv, stock_only: for Lava, see `choose_processes`.
+    conv, stock_only, timeout (seconds for each part of the samples), workers: for Lava, see `run`. An interrupted
+             comparison that ends in a file goes on with what Lava had done.
     raises:  LavatubeError for bad input, an unknown engine, an engine that cannot run, or a folder whose files were not
              made from one another.
     """
@@ -78,8 +82,15 @@ def parity(
     batch = samples_for(program, folder, data, data_dir, samples)
     starts = range(0, batch.batch, _chunk(program, batch))
     tallies = {name: Tally() for name in engines}
+    every = dict.fromkeys(engines, 1)
+    if "lava" in every and samples is None:
+        every["lava"] = lava_takes_every(program, batch.num_steps, batch.batch)
+    # a partial comparison does not replace the full one
+    target = folder / "parity.json" if folder is not None and against is None and samples is None else None
+    target = target if out is None else Path(out)
+    keep = None if target is None else parts_beside(target)
     labelled = batch.label is not None and len(program.readouts) == 1
-    correct, reference_counts = 0, None
+    correct = 0
     stages = len(starts) * (len(engines) + 1)
     for number, start in enumerate(starts):
         part = batch.samples(start + starts.step, start)
@@ -90,31 +101,40 @@ def parity(
         note(done, "reference", 0, 1)
         reference = run(program, part, backend="reference", record=record, progress=partial(note, done, "reference"))
         counts = count(program, reference)
-        reference_counts = counts if reference_counts is None else reference_counts + counts
         correct += int((reference.prediction == part.label).sum()) if labelled else 0
         for index, name in enumerate(engines, start=done + 1):
             note(index, name, 0, 1)
             origin: Any = folder if name == "torch" else program
+            which_of = range(-(-start // every[name]) * every[name], start + part.batch, every[name])
+            taken, theirs, their_counts = part, reference, counts
+            if every[name] > 1:
+                taken = part.samples(part.batch, which_of.start - start, every[name])
+                if not taken.length.any():
+                    continue
+                theirs = WholeTrace(reference).part(slice(which_of.start - start, part.batch, every[name]))
+                their_counts = count(program, theirs)
             started = time.perf_counter()
             trace = run(
                 origin,
-                part,
+                taken,
                 backend=name,
                 record=record,
                 conv=conv,
                 stock_only=stock_only,
                 timeout=timeout,
+                workers=workers,
+                keep=keep,
                 overflow=program.overflow,
                 device=_device(name, device),
                 progress=partial(note, index, name),
             )
-            comparison = compare(reference, trace, names=("reference", name))
+            comparison = compare(theirs, trace, names=("reference", name))
             seconds = time.perf_counter() - started
-            tallies[name].add(start, comparison, count(program, trace), counts, trace.meta, seconds)
+            tallies[name].add(which_of, comparison, count(program, trace), their_counts, trace.meta, seconds)
     accuracy = 100.0 * correct / batch.batch if labelled else None
     report = ParityReport(
         "reference",
-        tuple(tally.result(name, reference_counts) for name, tally in tallies.items()),
+        tuple(tally.result(name, sampled_words(batch.batch, every[name])) for name, tally in tallies.items()),
         batch.batch,
         batch.num_steps,
         program_sha256(program),
@@ -133,14 +153,14 @@ def parity(
                 conv=conv,
                 stock_only=stock_only,
                 timeout=timeout,
+                workers=workers,
                 overflow=program.overflow,
                 device=_device(name, device),
             ),
         )
-    if out is None and folder is not None and samples is None and against is None:
-        out = folder / "parity.json"  # a partial comparison does not replace the full one
-    if out is not None:
-        save_parity(report.to_json(), Path(out))
+    if target is not None and keep is not None:
+        save_parity(report.to_json(), target)
+        forget(keep)
     return report
 
 
@@ -196,7 +216,8 @@ def _by_samples(
     for start in range(0, left.batch, size):
         pair = [trace.part(slice(start, min(start + size, trace.batch))) for trace in (left, right)]
         if pair[0].length.any() or not left.length.any() or pair[1].length.any():
-            parts.append((start, compare(pair[0], pair[1], names=names)))
+            numbers = range(start, min(start + size, left.batch))
+            parts.append((numbers, compare(pair[0], pair[1], names=names)))
         if program is not None:
             a, b = (count(program, trace) for trace in pair)
             counts = (a, b) if counts is None else (counts[0] + a, counts[1] + b)

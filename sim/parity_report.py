@@ -29,6 +29,7 @@ class EngineParity:
 
     counts_equal: every integer count of every layer and sample; None: not counted.
     explanation:  of the first divergence, see `sim.explain`; None: not asked for, or nothing to explain.
+    sampled:      which samples it was compared on, in words; "" for all of them.
     energy:       dynamic energy of both sides by the same price tables, see `energy_parity`; None: not counted.
     """
 
@@ -40,6 +41,7 @@ class EngineParity:
     seconds: float
     energy: Mapping[str, Any] | None = None
     explanation: Mapping[str, Any] | None = None
+    sampled: str = ""
 
     @property
     def equal(self) -> bool:
@@ -90,6 +92,7 @@ class ParityReport:
                 {
                     "engine": engine.engine,
                     "independence": engine.independence,
+                    "sampled": engine.sampled,
                     "counts_equal": engine.counts_equal,
                     "energy": None if engine.energy is None else dict(engine.energy),
                     "explanation": None if engine.explanation is None else dict(engine.explanation),

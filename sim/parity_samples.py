@@ -8,7 +8,23 @@ from lavatube.deploy.lower_float import EVENTS
 from lavatube.errors import LavatubeError
 from lavatube.inputs import InputBatch, load_inputs, make_inputs
 from lavatube.program import LoihiProgram
+from lavatube.sim.lava_parts import connection_steps
 from lavatube.trained import load_quantized
+
+LAVA_STEPS = 2e11  # connections x timesteps x samples that parity runs in Lava, unless told how many samples: minutes
+
+
+def lava_takes_every(program: LoihiProgram, steps: int, samples: int) -> int:
+    """k: of a set of samples Lava takes each k-th, 1 up to LAVA_STEPS connection-steps."""
+    return max(1, -(-int(connection_steps(program, steps, samples)) // int(LAVA_STEPS)))
+
+
+def sampled_words(samples: int, every: int) -> str:
+    """For the report: which samples an engine took, "" for all of them."""
+    if every == 1:
+        return ""
+    few = len(range(0, samples, every))
+    return f"on {few:,} of {samples:,} samples, each {every}th, being above {LAVA_STEPS:g} connection-steps for Lava"
 
 
 def is_post_training(folder: Path) -> bool:

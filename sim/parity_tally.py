@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lavatube.errors import LavatubeError
 from lavatube.sim.compare import TraceComparison, joined
 from lavatube.sim.counts import Counts
 from lavatube.sim.energy import energy
@@ -14,24 +15,26 @@ from lavatube.sim.parity_report import INDEPENDENCE, EngineParity
 
 @dataclass
 class Tally:
-    """parts: (number of the first sample, comparison)."""
+    """parts: (numbers of the samples, comparison); counts, reference: of this engine and of the reference on them."""
 
-    parts: list[tuple[int, TraceComparison]] = field(default_factory=list)
+    parts: list[tuple[range, TraceComparison]] = field(default_factory=list)
     counts: Counts | None = None
+    reference: Counts | None = None
     counts_equal: bool = True
     meta: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
     def add(
         self,
-        start: int,
+        samples: range,
         comparison: TraceComparison,
         counts: Counts,
         reference: Counts,
         meta: Mapping[str, Any],
         seconds: float,
     ) -> None:
-        self.parts.append((start, comparison))
+        self.parts.append((samples, comparison))
+        self.reference = reference if self.reference is None else self.reference + reference
         self.counts = counts if self.counts is None else self.counts + counts
         self.counts_equal, self.seconds = self.counts_equal and counts == reference, self.seconds + seconds
         before = self.meta.get("overflow")
@@ -42,12 +45,15 @@ class Tally:
                 for kind, layers in meta["overflow"].items()
             }
 
-    def result(self, name: str, reference: Counts | None) -> EngineParity:
-        """reference: counts of the reference over all parts."""
-        independence = independence_of(name, self.meta)
-        joules = None if self.counts is None or reference is None else energy_parity(reference, self.counts)
+    def result(self, name: str, sampled: str = "") -> EngineParity:
+        """sampled: which of the samples, if not all.  raises: LavatubeError if those had no timestep."""
+        if self.counts is None or self.reference is None:
+            raise LavatubeError("nothing to compare", where=name, got=sampled, remedy="give --samples")
+        independence, joules = independence_of(name, self.meta), energy_parity(self.reference, self.counts)
         comparison, seconds = joined(self.parts), round(self.seconds, 3)
-        return EngineParity(name, comparison, self.counts_equal, independence, self.meta, seconds, joules)
+        return EngineParity(
+            name, comparison, self.counts_equal, independence, self.meta, seconds, joules, sampled=sampled
+        )
 
 
 def independence_of(engine: str, meta: Mapping[str, Any]) -> str:

@@ -39,16 +39,19 @@ def run(
     conv: str = "auto",
     stock_only: bool = False,
     timeout: float | None = None,
+    workers: int | None = None,
+    keep: Path | None = None,
     overflow: Overflow | None = None,
     packed: bool = False,
     progress: Progress | None = None,
 ) -> SpikeTrace:
-    """Run and return the trace; write it to `out` if given.
+    """Run and return the trace; write it to `out` if given. A large run in Lava goes on where it was interrupted.
 
     source:  a LoihiProgram, its file, or a run folder (which `torch` needs: it runs the quantized checkpoint itself).
              For `onnx` also a file of `write_onnx`.
     inputs:  X.npz, an array [T, B, ...] or static [B, ...], {input name: array}, or an InputBatch.
-    record:  any of "u", "v".  conv, stock_only: see `choose_processes`, timeout: seconds (Lava only).
+    record:  any of "u", "v".  conv, stock_only: see `choose_processes`, timeout: seconds; workers: at most so many side
+             by side; keep: folder for finished parts, by default beside `out` until that is written (all Lava only).
     packed:  write binary spikes with one bit each.
     counts:  counts.json to write, too; the fast engine makes them while it runs.
     raises:  LavatubeError for bad input, an unknown backend, one file to write and read (or twice to write), or when
@@ -64,6 +67,8 @@ def run(
     if timeout is not None and not timeout > 0:
         raise LavatubeError("--timeout", expected="seconds above 0", got=str(timeout))
     program_file = None if isinstance(source, LoihiProgram) else program_path(source)
+    if workers is not None and workers < 1:
+        raise LavatubeError("--workers", expected="at least 1", got=str(workers))
     refuse_same_file(program=program_file, input=inputs, out=out, counts=counts)
     for path in (out, counts):
         if path is not None:
@@ -86,11 +91,18 @@ def run(
             trace, counted = FastEngine(program, device=device).run_counted(batch, record=kept, progress=progress)
             save_counts(counted, Path(counts))
         else:
-            trace = _run_program(program, batch, backend, kept, device, conv, stock_only, timeout, progress)
+            keep_here = keep or (None if out is None else parts_beside(Path(out)))
+            trace = _run_program(
+                program, batch, backend, kept, device, conv, stock_only, timeout, workers, keep_here, progress
+            )
             if counts is not None:
                 save_counts(count(program, trace), Path(counts))
     if out is not None:
         write_trace(trace, Path(out), packed=packed)
+        if backend == "lava" and keep is None:
+            from lavatube.sim.lava_parts import forget
+
+            forget(parts_beside(Path(out)))
     return trace
 
 
@@ -98,6 +110,11 @@ def program_path(source: Path | str) -> Path:
     """The program file itself, or the one in a run folder."""
     path = Path(source)
     return path / "program.safetensors" if path.is_dir() else path
+
+
+def parts_beside(out: Path) -> Path:
+    """Folder for the finished parts of a run in Lava that is to end in the file `out`."""
+    return out.with_name(f"{out.name}.parts")
 
 
 def as_batch(inputs: Inputs, nodes: Nodes, default_steps: int, steps: int | None) -> InputBatch:
@@ -122,6 +139,8 @@ def _run_program(
     conv: str,
     stock_only: bool,
     timeout: float | None,
+    workers: int | None,
+    keep: Path | None,
     progress: Progress | None,
 ) -> SpikeTrace:
     if backend == "reference":
@@ -136,9 +155,12 @@ def _run_program(
         from lavatube.sim.onnx_run import run_onnx
 
         return run_onnx(program, batch, record=record, progress=progress)
-    from lavatube.sim.lava_run import run_lava
+    from lavatube.sim.lava_parts import run_lava
 
-    return run_lava(program, batch, record=record, conv=conv, stock_only=stock_only, timeout=timeout, progress=progress)
+    return run_lava(
+        program, batch, record=record, conv=conv, stock_only=stock_only, timeout=timeout, progress=progress,
+        workers=workers, keep=keep,
+    )  # fmt: skip
 
 
 def _run_onnx_file(

@@ -31,6 +31,7 @@ def render_parity(report: Json) -> RenderableType:
         counts = {True: "counts equal", False: "COUNTS DIFFER", None: "not counted"}[engine["counts_equal"]]
         joules = "" if engine["energy"] is None else _joules(engine["energy"])
         line = f"{engine['engine']}: {counts}{joules}; {engine['seconds']:.1f} s; {engine['independence']}"
+        line += f"; {engine['sampled']}" if engine.get("sampled") else ""
         parts.append(Text(line))
         if engine["first"] is not None:
             first = engine["first"]

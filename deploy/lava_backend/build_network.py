@@ -123,7 +123,9 @@ def build(
     for node in program.neurons:
         inbound = program.inbound(node)
         whc[node.name] = whc[inbound[0].name] and chosen[node.name].stock and node.shape == inbound[0].out_shape
-        neurons = make_neurons(node, chosen[node.name], lanes, whc[node.name], window, when.latency[node.name] + 1, when.pace)
+        neurons = make_neurons(
+            node, chosen[node.name], lanes, whc[node.name], window, when.latency[node.name] + 1, when.pace
+        )
         processes[node.name], emits[node.name] = neurons, neurons.s_out
         for synapse in inbound:
             _connect(processes[synapse.name].a_out, whc[synapse.name], neurons.a_in, whc[node.name], node.shape)

@@ -61,7 +61,8 @@ def why_own_neurons(program: LoihiProgram, node: NeuronNode, when: Timing, windo
     """Why stock LIFReset does not do for a population; "" if it does."""
     if lacking := node.needs() - {"voltage read-out"}:
         return ", ".join(sorted(lacking))
-    if when.pace > 1 and ((node.du, node.dv) != (4095, 0) or node.bias_mant.any()):  # else a silent tick changes nothing
+    keeps_state = (node.du, node.dv) == (4095, 0) and not node.bias_mant.any()  # at a tick without input
+    if when.pace > 1 and not keeps_state:
         return f"a cycle with more synapses than timesteps: {when.pace} ticks a timestep, and state rests in between"
     if node.reset_interval and (node.reset_offset or (when.streams and window % node.reset_interval)):
         return "periodic resets that do not fall together with the start of a sample"

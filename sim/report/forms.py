@@ -34,6 +34,7 @@ class Joules(Form):
 class Engine(Form):
     engine: str
     independence: str
+    sampled: str = ""
     equal: bool
     counts_equal: bool | None
     energy: Joules | None

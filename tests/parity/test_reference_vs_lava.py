@@ -15,7 +15,8 @@ from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.inputs import make_inputs
 from lavatube.program import DenseNode, InputNode, LoihiProgram, NeuronNode, ReadoutNode
 from lavatube.sim.compare import compare
-from lavatube.sim.lava_run import LavaJob, run_lava, run_lava_jobs
+from lavatube.sim.lava_parts import run_lava
+from lavatube.sim.lava_run import LavaJob, run_lava_jobs
 from lavatube.sim.reference import run_reference
 
 BOTH = frozenset("uv")

@@ -15,7 +15,8 @@ import pytest
 from lavatube.errors import WorkerError
 from lavatube.sim import lava_run, lava_worker
 from lavatube.sim.compare import compare
-from lavatube.sim.lava_run import LavaJob, run_lava, run_lava_jobs
+from lavatube.sim.lava_parts import run_lava
+from lavatube.sim.lava_run import LavaJob, run_lava_jobs
 from lavatube.sim.reference import run_reference
 from lavatube.sim.self_check import check_worker
 
@@ -147,7 +148,7 @@ def test_a_killed_parent_takes_its_worker_with_it(tmp_path, small_program):
 def test_a_worker_that_fails_ends_those_beside_it(monkeypatch, small_program, random_inputs):
     ended = []
 
-    def one_fails(rows, folder, *, timeout, progress, end):
+    def one_fails(rows, folder, *, end, **rest):
         if rows[0]["program"].endswith("job1/program.safetensors"):
             raise WorkerError("it failed", where="lava")
         ended.append(end.wait(30))

@@ -31,7 +31,7 @@ def parity(found: Artifacts) -> Section:
     engines = [
         (
             engine["engine"],
-            engine["independence"],
+            "; ".join(words for words in (engine["independence"], engine.get("sampled")) if words),
             {True: "equal", False: "DIFFERENT", None: "not counted"}[engine.get("counts_equal")],
             "not priced" if not engine.get("energy") else "equal" if engine["energy"]["equal"] else "DIFFERENT",
             f"{engine['seconds']:.1f} s",
