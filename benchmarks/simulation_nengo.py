@@ -98,9 +98,8 @@ def main() -> None:
         with EmulatorInterface(model, seed=0) as emulator:
             started = time.perf_counter()
             emulator.run_steps(steps + depth)  # a synapse takes one
-            seconds.append(
-                (time.perf_counter() - started) * steps / (steps + depth)
-            )  # in its favour: the ends are empty
+            # in its favour: at both ends there are layers without events
+            seconds.append((time.perf_counter() - started) * steps / (steps + depth))
             state = emulator.compartment
             counts = [int(state.spike_count[emulator.block_info.slices[block]].sum()) for block in blocks[:-1]]
             current = np.asarray(emulator.collect_probe_output(probe))

@@ -42,6 +42,9 @@ def run(
     dt: Annotated[float | None, typer.Option("--dt", help="Timestep of a NIR file, instead of the contract's.")] = None,
     conv: Conv = "auto",
     stock_only: StockOnly = False,
+    pad_windows: Annotated[
+        bool, typer.Option("--pad-windows", help="Lava: silence after each sample, up to a power of two timesteps.")
+    ] = False,
     timeout: Timeout = None,
     workers: Workers = None,
     device: Device = "cpu",
@@ -58,7 +61,7 @@ def run(
     kept = [name.strip() for name in record.split(",") if name.strip()]
     given = {"--packed": packed, "--overflow": overflow, "--stock-only": stock_only, "--conv": conv != "auto",
              "--timeout": timeout is not None, "--device": device != "cpu",
-             "--workers": workers is not None}  # fmt: skip
+             "--workers": workers is not None, "--pad-windows": pad_windows}  # fmt: skip
     _refuse_unused([option for option, value in given.items() if value], backend, source)
     if backend == "float":
         if counts is not None or no_trace:
@@ -80,7 +83,7 @@ def run(
     with progress_bar(backend) as update:
         trace = run_program(
             source, inputs, backend=backend, out=out, counts=counts, steps=steps, record=kept, device=device, conv=conv,
-            stock_only=stock_only, timeout=timeout, workers=workers, overflow=overflow,  # type: ignore[arg-type]
+            stock_only=stock_only, pad_windows=pad_windows, timeout=timeout, workers=workers, overflow=overflow,  # type: ignore[arg-type]
             packed=packed, progress=update,
         )  # fmt: skip
     spikes = {name: int(value.sum()) for name, value in trace.spikes.items()}
@@ -109,6 +112,7 @@ USED_BY = {  # options that not every engine has a use for
     "--stock-only": ("lava",),
     "--timeout": ("lava",),
     "--workers": ("lava",),
+    "--pad-windows": ("lava",),
 }
 
 

@@ -8,12 +8,12 @@ import math
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from lavatube.deploy.lava_backend.choose import connections
-from lavatube.deploy.lava_backend.schedule import schedules
 from lavatube.deploy.lava_backend.timing import timing
 from lavatube.errors import LavatubeError
 from lavatube.inputs import InputBatch
@@ -40,23 +40,25 @@ def run_lava(
     record: frozenset[str] = frozenset(),
     conv: str = "auto",
     stock_only: bool = False,
+    pad_windows: bool = False,
     timeout: float | None = None,
     progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
     keep: Path | None = None,
 ) -> SpikeTrace:
-    """Run one program; a large run in parts of some seconds each. See `run_lava_jobs`, and `choose_processes`.
+    """Run one program; a large run in parts of some seconds each. See `run_lava_jobs`, `choose_processes` and
+    `schedules`.
 
     timeout:  seconds for all of it.  progress: called with (ticks done, ticks).
     workers:  at most so many side by side; default as many as cores and free memory allow.
     keep:     folder for the parts that are done, from which an interrupted run goes on; see `forget`.
     """
-    job = LavaJob(program, inputs, record, conv, stock_only)
+    job = LavaJob(program, inputs, record, conv, stock_only, pad_windows)
     parts = parts_of(job)
     if len(parts) == 1:
         note = None if progress is None else (lambda _, done, total: progress(done, total))
         return run_lava_jobs([job], timeout=timeout, progress=note)[0]
-    jobs = [LavaJob(program, inputs.samples(part.stop, part.start), record, conv, stock_only) for part in parts]
+    jobs = [replace(job, inputs=inputs.samples(part.stop, part.start)) for part in parts]
     folder = None if keep is None else keep / _digest(job)
     files = [None if folder is None else folder / f"{part.start}-{part.stop - 1}.npz" for part in parts]
     found = {number: trace for number, file in enumerate(files) if file and (trace := _kept(file)) is not None}
@@ -74,7 +76,7 @@ def run_lava(
         if file is not None:
             save_trace(trace, file)
 
-    side_by_side = min(workers or side_by_side_at_most(program, lanes_of(job)), max(1, len(left)))
+    side_by_side = min(workers or side_by_side_at_most(program, job.schedules[0].lanes), max(1, len(left)))
     run_lava_jobs(
         [jobs[number] for number in left], workers=side_by_side, timeout=timeout, progress=note_of, finished=finished
     )
@@ -90,15 +92,9 @@ def parts_of(job: LavaJob) -> list[range]:
     """The samples of each part: one part if all are at most `PART` connection-steps."""
     batch, steps = job.inputs.batch, job.inputs.num_steps
     count = max(1, math.ceil(connection_steps(job.program, steps, batch) / PART))
-    lanes = lanes_of(job)
+    lanes = job.schedules[0].lanes
     size = math.ceil(batch / count / lanes) * lanes if count > 1 else batch
     return [range(start, min(start + size, batch)) for start in range(0, batch, size)]
-
-
-def lanes_of(job: LavaJob) -> int:
-    """Samples side by side in a worker of a job."""
-    options = {"conv": job.conv, "stock_only": job.stock_only}
-    return schedules(job.program, job.inputs.num_steps, job.inputs.batch, **options)[0].lanes  # type: ignore[arg-type]
 
 
 def side_by_side_at_most(program: LoihiProgram, lanes: int) -> int:
@@ -118,7 +114,15 @@ def _free_bytes() -> int:
 
 def _digest(job: LavaJob) -> str:
     """What decides the trace of a run."""
-    facts = [program_sha256(job.program), sorted(job.record), job.conv, job.stock_only, PART, versions()]
+    facts = [
+        program_sha256(job.program),
+        sorted(job.record),
+        job.conv,
+        job.stock_only,
+        job.pad_windows,
+        PART,
+        versions(),
+    ]
     found = hashlib.sha256(json.dumps(facts).encode())
     for name, events in (*job.inputs.by_name.items(), ("length", job.inputs.length)):
         found.update(f"{name} {events.shape}".encode())

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lavatube.deploy.lava_backend.schedule import schedules
+from lavatube.deploy.lava_backend.schedule import Schedule, schedules
 from lavatube.deploy.lava_backend.timing import timing
 from lavatube.errors import WorkerError
 from lavatube.inputs import InputBatch
@@ -37,6 +37,13 @@ class LavaJob:
     record: frozenset[str] = frozenset()
     conv: str = "auto"
     stock_only: bool = False
+    pad_windows: bool = False
+
+    @property
+    def schedules(self) -> list[Schedule]:
+        """See `schedule.schedules`."""
+        size = self.inputs.num_steps, self.inputs.batch
+        return schedules(self.program, *size, conv=self.conv, stock_only=self.stock_only, pad_windows=self.pad_windows)
 
 
 def run_lava_jobs(
@@ -93,8 +100,7 @@ def run_lava_jobs(
 
 
 def _ticks(job: LavaJob) -> int:
-    plan = schedules(job.program, job.inputs.num_steps, job.inputs.batch, conv=job.conv, stock_only=job.stock_only)
-    return sum(schedule.length + timing(job.program).depth for schedule in plan)
+    return sum(schedule.length + timing(job.program).depth for schedule in job.schedules)
 
 
 def cores() -> int:
@@ -115,6 +121,7 @@ def _prepare(job: LavaJob, folder: Path) -> dict[str, Any]:
         ),
         "conv": job.conv,
         "stock_only": job.stock_only,
+        "pad_windows": job.pad_windows,
     }
 
 

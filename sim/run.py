@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,7 @@ def run(
     device: str = "cpu",
     conv: str = "auto",
     stock_only: bool = False,
+    pad_windows: bool = False,
     timeout: float | None = None,
     workers: int | None = None,
     keep: Path | None = None,
@@ -50,8 +52,9 @@ def run(
     source:  a LoihiProgram, its file, or a run folder (which `torch` needs: it runs the quantized checkpoint itself).
              For `onnx` also a file of `write_onnx`.
     inputs:  X.npz, an array [T, B, ...] or static [B, ...], {input name: array}, or an InputBatch.
-    record:  any of "u", "v".  conv, stock_only: see `choose_processes`, timeout: seconds; workers: at most so many side
-             by side; keep: folder for finished parts, by default beside `out` until that is written (all Lava only).
+    record:  any of "u", "v".
+    conv, stock_only: see `choose_processes`; pad_windows: see `schedules`; timeout: seconds; workers: at most so many
+             side by side; keep: folder for finished parts, by default beside `out` until it is written. All Lava only.
     packed:  write binary spikes with one bit each.
     counts:  counts.json to write, too; the fast engine makes them while it runs.
     raises:  LavatubeError for bad input, an unknown backend, one file to write and read (or twice to write), or when
@@ -91,10 +94,9 @@ def run(
             trace, counted = FastEngine(program, device=device).run_counted(batch, record=kept, progress=progress)
             save_counts(counted, Path(counts))
         else:
-            keep_here = keep or (None if out is None else parts_beside(Path(out)))
-            trace = _run_program(
-                program, batch, backend, kept, device, conv, stock_only, timeout, workers, keep_here, progress
-            )
+            lava = {"conv": conv, "stock_only": stock_only, "pad_windows": pad_windows, "timeout": timeout}
+            lava |= {"workers": workers, "keep": keep or (None if out is None else parts_beside(Path(out)))}
+            trace = _run_program(program, batch, backend, kept, device, lava, progress)
             if counts is not None:
                 save_counts(count(program, trace), Path(counts))
     if out is not None:
@@ -136,11 +138,7 @@ def _run_program(
     backend: str,
     record: frozenset[str],
     device: str,
-    conv: str,
-    stock_only: bool,
-    timeout: float | None,
-    workers: int | None,
-    keep: Path | None,
+    lava: Mapping[str, Any],
     progress: Progress | None,
 ) -> SpikeTrace:
     if backend == "reference":
@@ -157,10 +155,7 @@ def _run_program(
         return run_onnx(program, batch, record=record, progress=progress)
     from lavatube.sim.lava_parts import run_lava
 
-    return run_lava(
-        program, batch, record=record, conv=conv, stock_only=stock_only, timeout=timeout, progress=progress,
-        workers=workers, keep=keep,
-    )  # fmt: skip
+    return run_lava(program, batch, record=record, progress=progress, **lava)
 
 
 def _run_onnx_file(

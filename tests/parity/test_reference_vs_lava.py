@@ -140,6 +140,17 @@ def recurrent_program(seed=0, *, delay=3):
     return LoihiProgram(nodes, edges, 9, {"kind": "test", "sha256": ""}, overflow="hardware")
 
 
+def test_windows_padded_to_a_power_of_two_change_nothing(small_program, random_inputs):
+    program = small_program(2)
+    biased = replace(program.nodes[2], bias_mant=np.full_like(program.nodes[2].bias_mant, 900))  # fires in the silence
+    program = replace(program, nodes=(*program.nodes[:2], biased, *program.nodes[3:]))
+    jobs = [LavaJob(program, random_inputs(program, 150, steps), BOTH, pad_windows=True) for steps in (3, 4)]
+    traces = run_lava_jobs(jobs)
+    assert_all_equal(jobs, traces)
+    for trace in traces:
+        assert trace.meta["samples_in_lava"] == {"lanes": 64, "windows": 3, "window": 4, "runs": 1}
+
+
 def test_samples_of_a_delayed_recurrent_network_are_as_each_one_alone_in_stock_lava(random_inputs):
     program = recurrent_program()
     inputs = random_inputs(program, 5, 9)
@@ -151,7 +162,7 @@ def test_samples_of_a_delayed_recurrent_network_are_as_each_one_alone_in_stock_l
             assert (getattr(trace, group)["lif"][:, 0] == getattr(side_by_side, group)["lif"][:, n]).all()
         assert (trace.readout[0] == side_by_side.readout[n]).all()
     assert side_by_side.spikes["lif"].any()
-    assert side_by_side.meta["samples_in_lava"] == {"lanes": 5, "windows": 1, "runs": 1}
+    assert side_by_side.meta["samples_in_lava"] == {"lanes": 5, "windows": 1, "window": 9, "runs": 1}
     assert_all_equal([together], [side_by_side])
 
 

@@ -48,14 +48,17 @@ def by_fast(monkeypatch, started, most=99):
     monkeypatch.setattr(lava_run, "_trace", trace)
 
 
-def test_parts_over_two_workers_are_the_run_of_the_whole(many):
+def test_parts_over_two_workers_are_the_run_of_the_whole(many, monkeypatch):
     program, inputs = many
+    monkeypatch.setattr(lava_parts, "PART", 2 * lava_parts.PART)
     seen = []
     trace = run_lava(program, inputs, record=frozenset("uv"), workers=2, progress=lambda *at: seen.append(at))
     comparison = compare(run_fast(program, inputs, record=frozenset("uv")), trace)
     assert comparison.equal, comparison.first
     assert {row.quantity for row in comparison.rows} == {"spikes", "u", "v", "readout"}
-    assert trace.meta["samples_in_lava"] == {"lanes": 3, "windows": 1, "runs": 4, "parts": 4, "workers": 2}
+    assert trace.meta["samples_in_lava"] == {
+        "lanes": 6, "windows": 1, "window": 6, "runs": 2, "parts": 2, "workers": 2
+    }  # fmt: skip
     assert all(done <= total for done, total in seen)
     assert seen[-1][0] == seen[-1][1]
 

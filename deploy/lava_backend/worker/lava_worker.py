@@ -5,7 +5,7 @@
 """Runs a list of jobs in Lava: lava_worker.py JOBS.json. Prints a line of progress now and then, and `done` at the end.
 
 A job: {"program": file, "events": {input: .npy [T, B, ...]}, "out": folder, "record": ["u", "v"], "conv": "auto",
-"stock_only": false}.
+"stock_only": false, "pad_windows": false}.
 It leaves in `out`: <node>.spikes.npy, .u.npy, .v.npy [T, B, ...], report.json, and <read-out>.readout.npy
 [T, B, classes] of read-outs of currents.
 """
@@ -43,13 +43,13 @@ def run_job(number: int, job: dict[str, Any]) -> None:
     program, out = load_program(Path(job["program"])), Path(job["out"])
     events = {name: np.load(path, allow_pickle=False) for name, path in job["events"].items()}
     choice = {"conv": job["conv"], "stock_only": job["stock_only"]}
-    plan = schedules(program, *next(iter(events.values())).shape[:2], **choice)
+    plan = schedules(program, *next(iter(events.values())).shape[:2], **choice, pad_windows=job["pad_windows"])
     depth = timing(program).depth
     total, done = sum(schedule.length + depth for schedule in plan), 0
     parts: dict[str, list[np.ndarray]] = {}
     for schedule in plan:
         rows = {name: schedule.rows(each) for name, each in events.items()}
-        network = build(program, rows, num_steps=schedule.steps, outputs=False, **choice)
+        network = build(program, rows, num_steps=schedule.window, outputs=False, **choice)
         recorders = attach(program, network, out, job["record"])
         watched.append(network)
         try:
@@ -69,7 +69,7 @@ def run_job(number: int, job: dict[str, Any]) -> None:
     for name, arrays in parts.items():
         np.save(out / f"{name}.npy", np.concatenate(arrays, 1))
     versions = {name: version(name) for name in ("lava-nc", "numpy")} | {"python": platform.python_version()}
-    side = {"lanes": plan[0].lanes, "windows": plan[0].windows, "runs": len(plan)}
+    side = {"lanes": plan[0].lanes, "windows": plan[0].windows, "window": plan[0].window, "runs": len(plan)}
     (out / "report.json").write_text(json.dumps({"processes": network.report, "versions": versions, "samples": side}))
 
 
