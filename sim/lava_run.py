@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from lavatube.deploy.lava_backend.choose import connections
 from lavatube.deploy.lava_backend.schedule import Schedule, schedules
 from lavatube.deploy.lava_backend.timing import timing
 from lavatube.errors import WorkerError
@@ -25,7 +26,8 @@ from lavatube.sim.lava_worker import run_folder, run_jobs
 from lavatube.trace import SpikeTrace, versions, within_length
 
 LAVA = "0.10.0"
-START_SECONDS, SECONDS_A_TICK = 300.0, 0.25  # default time limit: a cold environment, and far more than a tick takes
+# default time limit: a cold environment, and far more than a tick takes, where stock Conv needs 1e-8 s a connection
+START_SECONDS, SECONDS_A_TICK, SECONDS_A_CONNECTION = 300.0, 0.25, 1e-7
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,11 @@ def run_lava_jobs(
     """Run jobs one after another in each of some workers; how the samples of a job share its time is in `schedule`.
 
     workers: side by side, each with its share of the jobs; default one for each core that this process may use.
-    timeout: seconds for all; default, for each worker, 300 and a quarter of a second a tick.
+    timeout: seconds for all; default, for each worker, 300 and far more than its ticks take.
     progress: (job, ticks done, ticks). finished: (job, its trace), at once; each job then has a worker of its own.
     raises:  UnsupportedError for what Lava cannot do exactly; WorkerError if a worker fails, which ends the others.
     """
-    ticks = [_ticks(job) for job in jobs]  # what cannot run is refused before an interpreter is started
+    seconds = [_seconds(job) for job in jobs]  # what cannot run is refused before an interpreter is started
     count = max(1, min(workers or cores(), len(jobs)))
     step = count if finished is None else max(1, len(jobs))
     shares = [range(first, len(jobs), step) for first in range(step)]
@@ -71,7 +73,7 @@ def run_lava_jobs(
     def work(share: range) -> None:
         if end.is_set():
             return
-        limit, spent = START_SECONDS + SECONDS_A_TICK * sum(ticks[n] for n in share), 0.0
+        limit, spent = START_SECONDS + sum(seconds[number] for number in share), 0.0
         if timeout is not None:
             limit, spent = timeout, time.monotonic() - started
         note = None if progress is None else (lambda at, done, total: progress(share[at], done, total))
@@ -99,8 +101,14 @@ def run_lava_jobs(
     return [found[number] for number in range(len(jobs))]
 
 
-def _ticks(job: LavaJob) -> int:
-    return sum(schedule.length + timing(job.program).depth for schedule in job.schedules)
+def _seconds(job: LavaJob) -> float:
+    """Far more than the ticks of a job take."""
+    stored = sum(connections(synapse) for synapse in job.program.synapses)
+    depth = timing(job.program).depth
+    return sum(
+        (schedule.length + depth) * (SECONDS_A_TICK + SECONDS_A_CONNECTION * stored * schedule.lanes)
+        for schedule in job.schedules
+    )
 
 
 def cores() -> int:
