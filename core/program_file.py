@@ -104,8 +104,11 @@ def program_from(tensors: Mapping[str, np.ndarray], header: Mapping[str, Any], *
     if sha256_of_arrays(tensors) != header["tensors_sha256"]:
         raise LavatubeError("tensors do not match their checksum", where=where, remedy="lower it again")
     try:
+        nodes = tuple(_node(row, tensors, where) for row in header["nodes"])
+        if unused := sorted(set(tensors) - {f"{node.name}.{name}" for node in nodes for name in _arrays(type(node))}):
+            raise LavatubeError("tensors of no node", got=", ".join(unused)[:200])
         return LoihiProgram(
-            nodes=tuple(_node(row, tensors, where) for row in header["nodes"]),
+            nodes=nodes,
             edges=tuple((str(a), str(b)) for a, b in header["edges"]),
             num_steps=header["num_steps"],
             source=dict(header["source"]),
@@ -137,7 +140,13 @@ def _node(row: Mapping[str, Any], tensors: Mapping[str, np.ndarray], path: str) 
             values[field.name] = tuple(value) if isinstance(value, list) else value
         else:
             raise LavatubeError(f"field {field.name} is missing", where=name)
-    unknown = set(row) - {field.name for field in fields(cls)} - {"kind"}
+    given = {array for array in _arrays(cls) if f"{name}.{array}" in tensors}
+    unknown = set(row) - {field.name for field in fields(cls) if field.name not in given} - {"kind"}
     if unknown:
         raise LavatubeError("unknown fields", where=name, got=", ".join(sorted(unknown)))
     return cls(**values)
+
+
+def _arrays(cls: type[Node]) -> list[str]:
+    """The fields of a kind of node that are tensors."""
+    return [field.name for field in fields(cls) if field.type == "np.ndarray"]

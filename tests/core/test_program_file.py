@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lavatube.errors import LavatubeError
-from lavatube.files import read_tensors, write_tensors
+from lavatube.files import read_tensors, sha256_of_arrays, write_tensors
 from lavatube.program import Conv2dNode, DenseNode, NeuronNode
-from lavatube.program_file import KIND, describe, load_program, program_sha256, save_program
+from lavatube.program_file import KIND, describe, load_program, program_from, program_sha256, save_program
 
 
 def rewritten(path, change):
@@ -75,6 +75,17 @@ def test_a_wrong_description_is_refused_with_file_place_and_rule(small_program, 
     assert words in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_no_node_has_a_place_for_is_refused_behind_a_right_checksum(small_program):
+    tensors, header = describe(small_program(1))
+    name = header["nodes"][1]["name"]
+    odd = tensors | {"layer9.weight": np.zeros(3, np.int16)}
+    with pytest.raises(LavatubeError, match=r"p: tensors of no node, got layer9\.weight"):
+        program_from(odd, header | {"tensors_sha256": sha256_of_arrays(odd)}, where="p")
+    header["nodes"][1]["weight"] = [[1]]
+    with pytest.raises(LavatubeError, match=f"p: {name}: unknown fields, got weight"):
+        program_from(tensors, header, where="p")
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
