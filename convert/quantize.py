@@ -33,6 +33,7 @@ from lavatube.trained import QuantizedNetwork, load_trained, save_quantized
 from lavatube.weight_code import weight_code
 
 FINE_TUNING_LR = 1e-3  # of Adam, on master weights whose largest integer is about 1
+THROUGH_TIME_LR = 1e-4  # the same of recurrent networks, where steps of 1e-3 undo what was trained
 FIRST_EPOCH = 1_000_000  # randomness of fine-tuning: epochs that training never reaches
 
 
@@ -157,7 +158,8 @@ def _fine_tune(
     Best on the validation split. teacher: the float network whose rates each layer learns; None: all layers learn the
     labels.
     """
-    optimizer = torch.optim.Adam(_groups(module))
+    recurrent = module.is_recurrent  # so there is no rate path
+    optimizer = torch.optim.Adam(_groups(module, THROUGH_TIME_LR if recurrent else FINE_TUNING_LR))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(epochs, 1))
     kept = {name: value.clone() for name, value in module.state_dict().items()}
     hold_zeros(module)
@@ -182,7 +184,6 @@ def _fine_tune(
         for events, labels in data.training_batches(recipe.data, recipe.optimizer.batch_size, generator, device):
             if teacher is None:
                 inputs = data.as_integers(events)
-                recurrent = module.is_recurrent  # so there is no rate path
                 logits = (logits_through_time if recurrent else QuantizedModule.rate_logits)(module, inputs, spec)
                 loss = F.cross_entropy(logits * logit_scale, labels)
             else:
@@ -231,14 +232,14 @@ def distance(
     return torch.stack([*losses, F.mse_loss(logits, lesson.logits)]).sum()
 
 
-def _groups(module: QuantizedModule) -> list[dict[str, Any]]:
-    """Parameter groups with a learning rate in proportion to the largest weight that the integers can hold."""
+def _groups(module: QuantizedModule, rate: float) -> list[dict[str, Any]]:
+    """Parameter groups whose learning rate is `rate` times the largest weight that the integers can hold."""
     groups: list[dict[str, Any]] = []
     for layer in module.in_order():
         for synapse in layer.inbound():
             largest = synapse.layout["scale"] * 2 ** (synapse.layout["bits"] - 1)
-            groups.append({"params": list(synapse.parameters()), "lr": FINE_TUNING_LR * largest})
-        groups.append({"params": [layer.bias], "lr": FINE_TUNING_LR})
+            groups.append({"params": list(synapse.parameters()), "lr": rate * largest})
+        groups.append({"params": [layer.bias], "lr": rate})
     return groups
 
 
