@@ -79,6 +79,7 @@ def small(make_recipe: MakeRecipe, kind: str) -> Recipe:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_a_pooled_network_deploys_with_every_spike_equal(tiny_recipe: MakeRecipe, kind: str, tmp_path: Path) -> None:
     deployed(small(tiny_recipe, kind), tmp_path, epochs=1)

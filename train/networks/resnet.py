@@ -157,7 +157,7 @@ class ResNet(Architecture):
 
     depth: 6 (ours, for small images), 18, 19 (three stages and a hidden dense layer) or 34.
     width: channels of a 1-wide stage (19 starts 2 wide).
-    stem:  "small" (3x3, stride 1) or "imagenet" (7x7, stride 2, average pooling by 2: a maximum is not exact on rates).
+    stem:  "small" (3x3, stride 1) or "imagenet" (7x7, stride 2, average pooling by 2: a maximum is not linear).
     """
 
     kind: Literal["resnet"] = "resnet"
