@@ -33,7 +33,6 @@ from lavatube.trained import QuantizedNetwork, load_trained, save_quantized
 from lavatube.weight_code import weight_code
 
 FINE_TUNING_LR = 1e-3  # of Adam, on master weights whose largest integer is about 1
-THROUGH_TIME_LR = 1e-4  # the same of recurrent networks, where steps of 1e-3 undo what was trained
 FIRST_EPOCH = 1_000_000  # randomness of fine-tuning: epochs that training never reaches
 
 
@@ -159,7 +158,7 @@ def _fine_tune(
     labels.
     """
     recurrent = module.is_recurrent  # so there is no rate path
-    optimizer = torch.optim.Adam(_groups(module, THROUGH_TIME_LR if recurrent else FINE_TUNING_LR))
+    optimizer = torch.optim.Adam(_groups(module))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(epochs, 1))
     kept = {name: value.clone() for name, value in module.state_dict().items()}
     hold_zeros(module)
@@ -232,14 +231,20 @@ def distance(
     return torch.stack([*losses, F.mse_loss(logits, lesson.logits)]).sum()
 
 
-def _groups(module: QuantizedModule, rate: float) -> list[dict[str, Any]]:
-    """Parameter groups whose learning rate is `rate` times the largest weight that the integers can hold."""
+def _groups(module: QuantizedModule) -> list[dict[str, Any]]:
+    """Parameter groups with a learning rate in proportion to the largest weight that the integers can hold.
+
+    Of a recurrent network: to the largest that there is. Where weights fill a tenth of their integers, the first epochs
+    would otherwise undo what was trained (measured on spoken-digits: docs/training.md).
+    """
     groups: list[dict[str, Any]] = []
     for layer in module.in_order():
         for synapse in layer.inbound():
-            largest = synapse.layout["scale"] * 2 ** (synapse.layout["bits"] - 1)
-            groups.append({"params": list(synapse.parameters()), "lr": rate * largest})
-        groups.append({"params": [layer.bias], "lr": rate})
+            holds = synapse.layout["scale"] * 2 ** (synapse.layout["bits"] - 1)
+            largest = float(synapse.master.abs().max()) if module.is_recurrent else holds
+            groups.append({"params": list(synapse.parameters()), "lr": FINE_TUNING_LR * largest})
+        largest = float(layer.bias.detach().abs().max()) if module.is_recurrent else 1.0
+        groups.append({"params": [layer.bias], "lr": FINE_TUNING_LR * largest})
     return groups
 
 
