@@ -27,13 +27,18 @@ Events = Mapping[str, tuple[int, int]]  # by source: the lowest and the highest
 class FoldedSynapse:
     """weight: [O, I, h, w] (conv2d), [O, I] (dense) or [C, 1, 1, 1] (scale) float64. source: a layer, or "input".
 
-    geometry: kind, in_shape and for conv2d kernel, stride, padding.
+    geometry: kind, in_shape, for conv2d kernel, stride, padding, and pool as in `SynapseLayout`.
     """
 
     name: str
     source: str
     geometry: Mapping[str, Any]
     weight: np.ndarray
+
+    @property
+    def window(self) -> int:
+        """Events that each weight sees: places of a pooling window."""
+        return int(self.geometry["pool"][0] ** 2) if self.geometry.get("pool") else 1
 
 
 @dataclass(frozen=True)
@@ -203,7 +208,7 @@ def largest_threshold(layer: FoldedLayer, events: Events, num_steps: int) -> int
     high, low = np.zeros(len(layer.bias)), np.zeros(len(layer.bias))
     for synapse in layer.synapses:
         rows = synapse.weight.reshape(len(synapse.weight), -1)
-        least, most = events[synapse.source]
+        least, most = (synapse.window * event for event in events[synapse.source])
         high = high + np.maximum(rows * most, rows * least).sum(1)
         low = low - np.minimum(rows * most, rows * least).sum(1)
     if neuron.is_plain:
