@@ -58,9 +58,12 @@ def train_point(args: argparse.Namespace, data: str, arm: str, seed: int) -> Non
 
 
 def measure_point(args: argparse.Namespace, data: str, arm: str, seed: int) -> dict[str, Any]:
-    """Quantize, lower, compare, count, price what is trained. What cannot be deployed says why."""
+    """Quantize, lower, compare, count, price what is trained. A network that does not deploy says why.
+
+    raises: LavatubeError for anything else that goes wrong (no data, no space, ...): that is no result of the method.
+    """
     import lavatube
-    from lavatube.errors import LavatubeError
+    from lavatube.errors import UnsupportedError
 
     where = folder(args, data, arm, seed)
     metrics = json.loads((where / "config.json").read_text())["metrics"]
@@ -74,26 +77,26 @@ def measure_point(args: argparse.Namespace, data: str, arm: str, seed: int) -> d
         quantized = lavatube.quantize(where, epochs=args.tune, data_dir=args.data_dir, overwrite=True)
         lavatube.export(where)
         program = lavatube.lower(where / "model.nir", out=where / "program.safetensors")
-        report = lavatube.parity(where, against=["fast", "torch"], samples=args.samples, data_dir=args.data_dir)
-        test = lavatube.load_data(data, data_dir=args.data_dir).test
-        trace = lavatube.run(program, test.samples[: args.samples], backend="fast")
-        counts = lavatube.count(program, trace)
-        total, samples, energy = counts.total, counts.samples, lavatube.energy(counts)
-        low, high = (None if end is None else end / samples / 1e9 for end in (energy.low, energy.high))
-        bits = quantized.metrics["bits_per_weight"]
-        sizes = {node.name: node.weight.size for node in program.synapses}
-        point |= {
-            "program_accuracy": 100 * float((trace.prediction == test.label[: args.samples]).mean()),
-            "equal": report.equal,
-            "spikes": total.spikes_out / samples,
-            "synops": total.synops_nonzero / samples,
-            "bits_per_weight": sum(bits[name] * size for name, size in sizes.items()) / sum(sizes.values()),
-            "energy_low": low,
-            "energy_high": high,
-        }
-    except LavatubeError as error:
-        point["refused"] = str(error)
-    return point
+    except UnsupportedError as error:
+        return {**point, "refused": str(error)}
+    report = lavatube.parity(where, against=["fast", "torch"], samples=args.samples, data_dir=args.data_dir)
+    test = lavatube.load_data(data, data_dir=args.data_dir).test
+    trace = lavatube.run(program, test.samples[: args.samples], backend="fast")
+    counts = lavatube.count(program, trace)
+    total, samples, energy = counts.total, counts.samples, lavatube.energy(counts)
+    low, high = (None if end is None else end / samples / 1e9 for end in (energy.low, energy.high))
+    bits = quantized.metrics["bits_per_weight"]
+    sizes = {node.name: node.weight.size for node in program.synapses}
+    return {
+        **point,
+        "program_accuracy": 100 * float((trace.prediction == test.label[: args.samples]).mean()),
+        "equal": report.equal,
+        "spikes": total.spikes_out / samples,
+        "synops": total.synops_nonzero / samples,
+        "bits_per_weight": sum(bits[name] * size for name, size in sizes.items()) / sum(sizes.values()),
+        "energy_low": low,
+        "energy_high": high,
+    }
 
 
 def done(args: argparse.Namespace, data: str, arm: str) -> list[dict[str, Any]]:

@@ -58,8 +58,8 @@ def quantize(
     teach:       what fine-tuning learns: "labels", through all layers; or "float": each layer, for itself, the float
                  network's rates, the read-out its logits (local tandem learning, a calibration without labels; the best
                  epoch is the one that comes nearest on the validation samples).
-    raises:      LavatubeError for a folder that is not a finished run, a finished `out` without overwrite, or registers
-                 that rounding made overflow.
+    raises:      LavatubeError for a folder that is not a finished run, or a finished `out` without overwrite;
+                 UnsupportedError for a network that does not deploy, or registers that rounding made overflow.
     """
     if Path(source).is_file():
         raise UnsupportedError(
@@ -94,7 +94,7 @@ def quantize(
     module = _module(chosen, recipe, dataset).to(torch_device(device))
     rounded = accuracy(module, dataset, dataset.dataset.validation)
     if found := overflow(module):
-        raise LavatubeError(found, where="quantize", remedy="quantize with a smaller --headroom")
+        raise UnsupportedError(found, where="quantize", remedy="quantize with a smaller --headroom")
     teacher = network.to(torch_device(device)) if teach == "float" else None
     _fine_tune(module, recipe, dataset, epochs, progress, teacher)
     quantized = QuantizedNetwork(

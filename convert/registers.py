@@ -165,7 +165,7 @@ def _choose(layer: FoldedLayer, events: Events, bits: int, headroom: float, num_
     k_max = fp.WEIGHT_EXPONENT_MAX + fp.WEIGHT_BITS_MAX + 1 - bits
     vth = min(vth, int(limit * 2**k_max / max(largest)))
     if vth < 1:
-        raise LavatubeError(
+        raise UnsupportedError(
             "no threshold keeps this layer inside Loihi's registers", where=layer.name, got=f"vth {vth}"
         )
     shifts = [max(0, math.ceil(math.log2(value * vth / limit))) for value in largest]

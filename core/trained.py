@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,32 @@ def save_trained(network: TrainedNetwork, folder: Path) -> None:
 
 def load_trained(folder: Path) -> TrainedNetwork:
     """Read a run folder. raises: LavatubeError if it is not one, or its files do not belong together."""
+    config, tensors, stated = _read_run(folder)
+    if stated is None:
+        remedy = "train it again, or, if nobody has changed its config.json: "
+        remedy += "python -c " + shlex.quote(f"from lavatube.trained import adopt; adopt({str(folder)!r})")
+        what = "a run of an earlier version of lavatube, which kept no digest of the recipe that it trained"
+        raise LavatubeError(what, where=str(folder), remedy=remedy)
+    if stated != _recipe_sha256(config["recipe"]):
+        remedy = "a trained network keeps its recipe: train another one with the changed recipe"
+        raise LavatubeError("config.json holds another recipe than was trained", where=str(folder), remedy=remedy)
+    return TrainedNetwork(config["recipe"], tensors, config.get("metrics", {}))
+
+
+def adopt(folder: Path | str) -> None:
+    """Take the recipe in config.json for the one that a run was trained with, and note its digest there.
+
+    For a run folder of an earlier version, which kept none; what was made from the run stays valid.
+    raises: LavatubeError if it is no run folder, has a digest, or its model is not the one that config.json describes.
+    """
+    config, _, stated = _read_run(Path(folder))
+    if stated is not None:
+        raise LavatubeError("this run has a digest of its recipe", where=str(folder), remedy="use it as it is")
+    write_json(Path(folder) / "config.json", {**config, "recipe_sha256": _recipe_sha256(config["recipe"])})
+
+
+def _read_run(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], object]:
+    """(config.json, tensors, digest of the recipe that was trained); None: of a version that kept none."""
     config = read_json(folder / "config.json", kind=f"config.json of a {TRAINED}")
     tensors, header = read_tensors(folder / "model.safetensors", kind=TRAINED)
     if config.get("kind") != TRAINED or not isinstance(config.get("recipe"), dict):
@@ -76,10 +103,7 @@ def load_trained(folder: Path) -> TrainedNetwork:
         )
     if config.get("model_sha256") != sha256_of_file(folder / "model.safetensors"):
         raise LavatubeError("model.safetensors is not the one that config.json describes", where=str(folder))
-    if header.get("recipe_sha256") != _recipe_sha256(config["recipe"]):
-        remedy = "a trained network keeps its recipe: train another one with the changed recipe"
-        raise LavatubeError("config.json holds another recipe than was trained", where=str(folder), remedy=remedy)
-    return TrainedNetwork(config["recipe"], tensors, config.get("metrics", {}))
+    return config, tensors, header.get("recipe_sha256", config.get("recipe_sha256"))
 
 
 def save_quantized(network: QuantizedNetwork, path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import json
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,9 @@ from lavatube.train.datasets.digits import load_digits
 from lavatube.train.encoders import Encoder
 from lavatube.train.extension_points import EXTENSION_POINTS
 from lavatube.train.loop import Trainee, train_epoch
+from lavatube.train.networks.build import build_network
 from lavatube.train.networks.network import SpikingNetwork
+from lavatube.train.norms.estimators import Pooled
 from lavatube.train.optimization import make_optimizer
 from lavatube.train.plugin import Plugin
 from lavatube.train.processes import Processes
@@ -23,15 +27,16 @@ from lavatube.train.recipe import Recipe
 from lavatube.train.recipe_model import Strict, kind_of
 from lavatube.train.run import train
 from lavatube.train.samples import prepare
+from lavatube.train.teachers.load import MEAN_IS_THE_IMAGE
 
 CONVS = [{"conv2d": {"channels": 4, "kernel": 3, "padding": 1}}, {"conv2d": {"channels": 6, "kernel": 3, "stride": 2}}]
 NETWORKS: dict[str, dict[str, Any]] = {
     "chain": {"layers": [*CONVS, {"avg_pool2d": {"kernel": 7}}, {"dense": {"units": 10}}]},
     "vgg": {"width": 2},
-    "resnet": {"width": 2},
-    "sew_resnet": {"width": 2},
-    "preact_resnet": {"width": 2},
-    "bireal_resnet": {"width": 2},
+    "resnet": {"depth": 6, "width": 2},
+    "sew_resnet": {"depth": 6, "width": 2},
+    "preact_resnet": {"depth": 6, "width": 2},
+    "bireal_resnet": {"depth": 6, "width": 2},
     "recurrent": {"units": [12, 8]},
 }
 ZERO: dict[str, dict[str, Any]] = {  # the settings with which a term is 0: its weights are, unless it says otherwise
@@ -47,23 +52,18 @@ ANALOG: dict[str, Any] = {  # a rectified linear unit: graded, above next to not
         "surrogate": {"kind": "rectangular", "width": 1e-6},
     },
     "objective": ["cross_entropy"],
+    "gradient": "bptt",
 }
-SETTINGS: dict[str, dict[str, Any]] = {  # of methods whose defaults would do nothing in a few steps
+SETTINGS: dict[str, dict[str, Any]] = {  # of methods whose defaults would do nothing in a few steps, or take long
+    "dspike": {"directions": 2},
     "esl": {"density": 0.3, "exchange": 0.5, "update_every": 1},
     "sca": {"keep": 0.5, "regrow": 0.3, "update_every": 1},
 }
-SAME_AS_TEACHER = [
-    {"conv2d": {"channels": 5, "kernel": 3, "padding": 1}}, {"conv2d": {"channels": 5, "kernel": 3, "stride": 2}},
-    {"avg_pool2d": {"kernel": 7}}, {"dense": {"units": 10}},
-]  # fmt: skip
+SAME_LAYERS = {"tandem", "local_tandem"}  # as the teacher's
 BESIDE: dict[str, dict[str, Any]] = {  # what a recipe with a method needs besides it
     "self_ensemble": {"gradient": "bptt"},
     "dsr": {"neuron": {"decay": 1, "reset": "subtract", "fire_at": 0.5}},
-    "tandem": {"network": {"kind": "chain", "layers": SAME_AS_TEACHER}},
-    "local_tandem": {
-        "network": {"kind": "chain", "layers": SAME_AS_TEACHER}, "objective": ["cross_entropy", "tandem"],
-        "normalization": "tse",  # of use in both forms
-    },
+    "local_tandem": {"objective": ["cross_entropy", "tandem"], "normalization": "tse"},  # of use in both forms
     "qcfs": {"neuron": {"decay": 1, "reset": "subtract", "v_initial": 0.5}},
 }  # fmt: skip
 ROWS = [(point, row) for point, rows in EXTENSION_POINTS.items() for row in rows]
@@ -97,11 +97,11 @@ def tiny_recipe(
         kinds = {each.get("kind") if isinstance(each, dict) else each for each in chosen if not isinstance(each, list)}
         if not kinds & PUPILS:
             return make_recipe(**changes)
-        folder = tmp_path_factory.getbasetemp() / "teacher"
+        settings = teacher_of(changes, kinds)
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        folder = tmp_path_factory.getbasetemp() / f"teacher-{digest[:16]}"
         if not folder.exists():
-            layers = [{"conv2d": {**layer["conv2d"], "channels": 5}} for layer in CONVS]
-            optimizer = {"lr": 0.02, "epochs": 1, "batch_size": 32}
-            train(make_recipe(tuple(layers), data={"name": "tiny"}, **ANALOG, optimizer=optimizer), out=folder)
+            train(make_recipe(**settings), out=folder)
         return make_recipe(**changes, teacher={"kind": "run", "folder": str(folder)})
 
     return make
@@ -116,6 +116,18 @@ BASE: dict[str, Any] = {
 }
 
 
+def teacher_of(changes: Mapping[str, Any], kinds: Collection[str]) -> dict[str, Any]:
+    """A network of rates for a recipe: of the same layers where methods of these kinds ask for it, else wider."""
+    wider = [{"conv2d": {**layer["conv2d"], "channels": 5}} for layer in CONVS]
+    network = {"kind": "chain", "layers": [*wider, {"dense": {"units": 10}}]}
+    if SAME_LAYERS & set(kinds):
+        network = changes["network"]
+    encoder = changes.get("encoder", "direct")
+    means = (encoder["kind"] if isinstance(encoder, dict) else encoder) in MEAN_IS_THE_IMAGE
+    events = {"data": {"name": "tiny"}} if means else {key: changes[key] for key in ("encoder", "data", "num_steps")}
+    return ANALOG | events | {"network": network, "optimizer": {"lr": 0.02, "epochs": 1, "batch_size": 32}}
+
+
 def recipe_with(make_recipe: Callable[..., Recipe], point: str, row: type[Strict]) -> Recipe:
     return make_recipe(**BASE | changes_for(point, row))
 
@@ -124,7 +136,7 @@ def changes_for(point: str, row: type[Strict]) -> dict[str, Any]:
     """What of `BASE` is to change for a method."""
     kind, changes = kind_of(row), dict[str, Any]()
     if point == "surrogate":
-        changes["neuron"] = {"decay": 0.5, "surrogate": kind}
+        changes["neuron"] = {"decay": 0.5, "surrogate": {"kind": kind, **SETTINGS.get(kind, {})}}
     elif point == "objective":
         changes["objective"] = list(dict.fromkeys(["cross_entropy", kind]))
     elif point == "network":
@@ -140,18 +152,20 @@ def changes_for(point: str, row: type[Strict]) -> dict[str, Any]:
     return changes
 
 
-def trained(recipe: Recipe) -> Trainee:
+def trained(recipe: Recipe, epochs: int = 2) -> Trainee:
     data = prepare(recipe)
     trainee = Trainee(recipe, data)
     optimizer = make_optimizer(trainee, recipe.optimizer)
-    for epoch in range(2):
+    for epoch in range(epochs):
         train_epoch(trainee, recipe, data, optimizer, epoch, Processes())
     return trainee
 
 
 def plain_names(recipe: Recipe) -> set[str]:
+    """Of what the network of a recipe is made of where none of its methods did anything."""
     data = prepare(recipe)
-    return set(Trainee(recipe, data).finalize().state_dict())
+    plain = recipe.model_copy(update={"normalization": Pooled() if recipe.normalization else None})
+    return set(build_network(plain, data.shape, data.classes).state_dict())
 
 
 def outputs(network: SpikingNetwork) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Which methods go together, as data: pairs with the reason. A pair that no row names is of independent points.
 
-source: the papers of the methods; `tests/train/test_composition.py` trains and exports every allowed pair.
+The neuron is no method, but has its rows too. source: the papers of the methods; `tests/train/test_composition.py`
+trains and exports every allowed pair.
 """
 
 from __future__ import annotations
@@ -9,14 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from lavatube.train.plugin import Plugin
+from lavatube.train.recipe_model import Strict
 
-Chosen = tuple[str, Plugin]  # extension point, method
+Chosen = tuple[str, Strict]  # extension point and method, or "neuron" and its settings
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Two selectors, in either order: "POINT/KIND", "POINT/*" for every kind, "POINT/KIND SETTING=VALUE ..."."""
+    """Two selectors, in either order: "POINT/KIND", "POINT/*" for every kind, "POINT/KIND SETTING=VALUE ...".
+
+    Of neurons: "neuron", "neuron SETTING=VALUE ...".
+    """
 
     first: str
     second: str
@@ -71,6 +75,22 @@ RULES: tuple[Rule, ...] = (
         for rule in ("dsr", "qcfs")
         for network in ("resnet", "sew_resnet", "preact_resnet", "bireal_resnet")
     ),
+    Rule("neuron output=graded", "objective/*", True, "terms see what is emitted: values in the place of spikes"),
+    *(
+        Rule(
+            f"gradient/{rule}", "neuron output=graded", False,
+            "it models a mean of spikes that are all alike; use output: binary, or bptt, rate, online or local_tandem",
+        )
+        for rule in ("dsr", "qcfs")
+    ),
+    Rule("gradient/dsr", "neuron output=signed", False, "its clamp has no side below 0; use output: binary, or qcfs"),
+    *(
+        Rule(
+            f"gradient/{rule}", "neuron reset=zero", False,
+            "a reset to zero forgets what the mean input has too much; set neuron.reset: subtract",
+        )
+        for rule in ("dsr", "qcfs")
+    ),
     Rule("gradient/dsr", "network/recurrent", False, AVERAGES),
     Rule("gradient/qcfs", "network/recurrent", False, AVERAGES),
     *(
@@ -117,6 +137,10 @@ RULES: tuple[Rule, ...] = (
         "pooled needs all timesteps at once, form online has one; use tse, causal, per_step or running",
     ),
     Rule(
+        "objective/lasnn", "network/recurrent", False,
+        "attention is over places, and its layers have none; use kdsnn with feature_weight: 0",
+    ),
+    Rule(
         "sparsity/sca", "network/recurrent", False,
         "feedback ties every channel to itself, so none can go alone; use esl",
     ),
@@ -135,7 +159,8 @@ def matches(selector: str, chosen: Chosen) -> bool:
     """Whether a selector of the table means this choice."""
     (place, *settings), (point, method) = selector.split(), chosen
     wanted = dict(setting.split("=") for setting in settings)
-    return place in (f"{point}/*", f"{point}/{method.kind}") and all(
+    kind = getattr(method, "kind", None)
+    return place in ((point,) if kind is None else (f"{point}/*", f"{point}/{kind}")) and all(
         str(getattr(method, name)) == value for name, value in wanted.items()
     )
 
@@ -155,11 +180,22 @@ def refusal(methods: Sequence[Chosen]) -> str:
     for a, b in combinations(methods, 2):
         for rule in rules_of(a, b)[:1]:
             if not rule.allowed:
-                return f"{a[0]} {a[1].kind} does not go with {b[0]} {b[1].kind}: {rule.reason}"
+                first, second = (_words(each, rule) for each in (a, b))
+                return f"{first} does not go with {second}: {rule.reason}"
     for need in NEEDS:
         for method in methods:
             if matches(need.first, method) and not any(
                 matches(other, each) for other in need.others for each in methods
             ):
-                return f"{method[0]} {method[1].kind} does not go alone: {need.reason}"
+                return f"{_words(method)} does not go alone: {need.reason}"
     return ""
+
+
+def _words(chosen: Chosen, rule: Rule | None = None) -> str:
+    """A choice by its name; the neuron, which has none, by the settings that a rule is about."""
+    point, method = chosen
+    if (kind := getattr(method, "kind", None)) is not None:
+        return f"{point} {kind}"
+    selectors = () if rule is None else (rule.first, rule.second)
+    settings = next((each.split()[1:] for each in selectors if matches(each, chosen)), [])
+    return " ".join((point, *(setting.replace("=", ": ") for setting in settings)))

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from lavatube.train.augment import Augment
-from lavatube.train.composition import Chosen, refusal
+from lavatube.train.composition import refusal
 from lavatube.train.encoders import ENCODERS, Direct, Encoder
 from lavatube.train.extension_points import ARCHITECTURES, EXTENSION_POINTS, GRADIENTS, SPARSITY, TERMS, WEIGHTS
 from lavatube.train.gradients.rate import RateBased
@@ -109,12 +109,12 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _go_together(self) -> Recipe:
-        if found := refusal(self.chosen):
+        if found := refusal((*self.chosen, ("neuron", self.neuron))):
             raise PydanticCustomError("composition", "{what}", {"what": found})
         return self
 
     @property
-    def chosen(self) -> tuple[Chosen, ...]:
+    def chosen(self) -> tuple[tuple[str, Plugin], ...]:
         """Every method that this recipe chooses, with its point; sparsity last: it masks what all others made."""
         points = (
             ("encoder", self.encoder),
