@@ -198,4 +198,4 @@ def _words(chosen: Chosen, rule: Rule | None = None) -> str:
         return f"{point} {kind}"
     selectors = () if rule is None else (rule.first, rule.second)
     settings = next((each.split()[1:] for each in selectors if matches(each, chosen)), [])
-    return " ".join((point, *(setting.replace("=", ": ") for setting in settings)))
+    return f"a {point} with " + " and ".join(setting.replace("=", " ") for setting in settings)

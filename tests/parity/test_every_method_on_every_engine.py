@@ -57,11 +57,11 @@ def few_digits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def trained(name: str) -> Path:
-    """The run folder of a shipped recipe, 32 steps long."""
+    """The run folder of a shipped recipe, 96 steps long."""
     folder = Path("runs") / name
     if not folder.exists():
         recipe: dict[str, Any] = read_recipe_file(name)
-        recipe["optimizer"] |= {"epochs": 4, "batch_size": 32, "warmup_epochs": 0}
+        recipe["optimizer"] |= {"epochs": 12, "batch_size": 32, "warmup_epochs": 0}
         if "sparsity" in recipe:
             recipe["sparsity"]["update_every"] = 4
         if "teacher" in recipe:

@@ -175,7 +175,7 @@ def test_a_threshold_that_falls_below_its_least_trains_on_from_there(make_networ
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"neuron": {"decay": 1}}, "reset subtract"),
+        ({"neuron": {"decay": 1}}, "neuron.reset: subtract"),
         ({"neuron": {"decay": 1, "reset": "subtract", "refractory": 1}}, "no refractory period"),
         ({"normalization": "tse"}, "a clamp of means needs one"),
         ({"network": {"kind": "resnet", "width": 2}}, "set thresholds: fixed"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from method_cases import BASE
 
 from lavatube.errors import LavatubeError
 from lavatube.train.gradients.local_tandem import LocalTandem
@@ -14,6 +16,7 @@ from lavatube.train.networks.build import build_network
 from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.objectives.tandem import Tandem, normalized
 from lavatube.train.recipe import Recipe
+from lavatube.train.run import train
 from lavatube.train.seq import Lesson, Outputs
 from lavatube.train.teachers.teacher import Teacher
 
@@ -124,6 +127,19 @@ def test_what_does_not_fit_the_teacher_is_named(make_network: Make, term: Tandem
     with pytest.raises(LavatubeError, match=words):
         term.heads(network, 10, teacher)
     Tandem(features={"layer1": "layer1"}).heads(network, 10, teacher)
+
+
+@pytest.mark.parametrize("form", ["offline", "online"])
+def test_a_layer_that_no_term_teaches_is_named_before_anything_is_saved(
+    tiny_recipe: Callable[..., Recipe], form: str, tmp_path: Path
+) -> None:
+    terms = ["cross_entropy", {"kind": "tandem", "features": {"layer2": "layer2"}}]
+    rule = {"kind": "local_tandem", "form": form}
+    recipe = tiny_recipe(**BASE | {"gradient": rule, "normalization": "tse", "objective": terms})
+    with pytest.raises(LavatubeError, match="no term of the objective teaches layer1, expected a target"):
+        train(recipe, out=tmp_path)
+    assert not (tmp_path / "config.json").exists()
+    assert not (tmp_path / "checkpoint").exists()
 
 
 def test_a_warm_up_that_leaves_nothing_is_refused(make_network: Make) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -13,6 +14,7 @@ from lavatube.train.gradients.rule import Backward, GradientRule, LossOf, refuse
 from lavatube.train.passes.base import Neurons
 from lavatube.train.passes.step_by_step import OnlineStep, SequenceState
 from lavatube.train.passes.through_time import ThroughTime
+from lavatube.train.plugin import Step
 from lavatube.train.recipe_model import Natural
 from lavatube.train.seq import Seq
 
@@ -24,7 +26,8 @@ class LocalTandem(GradientRule):
     """Each population's spikes are constants to whatever they drive; only `Outputs.rates` keep their gradient.
 
     So a term on the rate of a population (`tandem`; a recipe without one is refused) trains the synapses and norms into
-    that population, and the classification loss trains the read-out. Taps (of stages) carry no gradient here.
+    that population, and the classification loss trains the read-out. Taps (of stages) carry no gradient here. A layer
+    that no term teaches (a population that is not among `tandem.features`) is refused in the first step.
 
     form:    "offline": through time within a layer. "online": not through time either; at every timestep a loss on the
              rates and the mean read-out so far, of which only the newest timestep has a gradient.
@@ -74,6 +77,17 @@ class LocalTandem(GradientRule):
                 total += loss.detach()
         state.end()
         return total
+
+    def before_update(self, network: SpikingNetwork, step: Step) -> None:
+        """raises: LavatubeError naming the layers that no term reaches: nothing would ever train them."""
+        untaught = [name for name, value in network.named_parameters() if value.requires_grad and value.grad is None]
+        if layers := dict.fromkeys(re.split(r"\.(?:synapse|norm|feedback)\b", name)[0] for name in untaught):
+            raise LavatubeError(
+                "no term of the objective teaches " + ", ".join(layers),
+                where="gradient local_tandem",
+                expected="a target for every population",
+                remedy="give each a feature in tandem.features; or leave features out, for those of the same names",
+            )
 
 
 class LayerByLayer(ThroughTime):
