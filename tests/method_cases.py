@@ -59,9 +59,10 @@ SETTINGS: dict[str, dict[str, Any]] = {  # of methods whose defaults would do no
     "esl": {"density": 0.3, "exchange": 0.5, "update_every": 1},
     "sca": {"keep": 0.5, "regrow": 0.3, "update_every": 1},
 }
-SAME_LAYERS = {"tandem", "local_tandem"}  # as the teacher's
+SAME_LAYERS = {"tandem", "local_tandem", "mpfd"}  # as the teacher's
 BESIDE: dict[str, dict[str, Any]] = {  # what a recipe with a method needs besides it
     "self_ensemble": {"gradient": "bptt"},
+    "mpfd": {"gradient": "bptt"},
     "dsr": {"neuron": {"decay": 1, "reset": "subtract", "fire_at": 0.5}},
     "local_tandem": {"objective": ["cross_entropy", "tandem"], "normalization": "tse"},  # of use in both forms
     "qcfs": {"neuron": {"decay": 1, "reset": "subtract", "v_initial": 0.5}},

@@ -36,7 +36,11 @@ def together(*methods: Method) -> dict[str, Any]:
         BASE
         | own
         | ({"neuron": {"decay": 0.5} | neuron} if neuron else {})
-        | {"objective": [{"kind": term, "feature_weight": 0.0} if term in flat else term for term in dict.fromkeys(terms)]}
+        | {
+            "objective": [
+                {"kind": term, "feature_weight": 0.0} if term in flat else term for term in dict.fromkeys(terms)
+            ]
+        }
         | {"optimizer": {"lr": 0.02, "epochs": 1, "batch_size": 32}}
     )
 
@@ -63,7 +67,9 @@ def covering() -> list[tuple[Method, ...]]:
     choices = []
 
     def gained(method: Method, chosen: list[Method]) -> list[tuple[Method, Method]]:
-        pairs = [(min(method, other, key=place.__getitem__), max(method, other, key=place.__getitem__)) for other in chosen]
+        pairs = [
+            (min(method, other, key=place.__getitem__), max(method, other, key=place.__getitem__)) for other in chosen
+        ]
         stopping = [each for each in (*chosen, method) if stops(each)]
         return [pair for pair in pairs if pair in missing and set(stopping) <= set(pair)]
 

@@ -100,6 +100,13 @@ RULES: tuple[Rule, ...] = (
         )
         for rule in ("rate", "online", "dsr", "qcfs")
     ),
+    *(
+        Rule(
+            "objective/mpfd", f"gradient/{rule}", False,
+            "it learns from voltages, of which only bptt and local_tandem (form: offline) keep the gradients",
+        )
+        for rule in ("rate", "online", "dsr", "qcfs", "local_tandem form=online")
+    ),
     Rule(
         "objective/self_ensemble", "gradient/local_tandem form=online", False,
         "its members are timesteps, and form online shows one at a time; use form: offline, or bptt",

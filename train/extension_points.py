@@ -21,6 +21,7 @@ from lavatube.train.objectives.bkdsnn import Bkdsnn
 from lavatube.train.objectives.cross_entropy import CrossEntropy
 from lavatube.train.objectives.kdsnn import Kdsnn
 from lavatube.train.objectives.lasnn import Lasnn
+from lavatube.train.objectives.mpfd import Mpfd
 from lavatube.train.objectives.self_distillation import SelfDistillation
 from lavatube.train.objectives.self_ensemble import SelfEnsemble
 from lavatube.train.objectives.shortcut import Shortcut
@@ -35,7 +36,7 @@ from lavatube.train.weights.sub_bit import SubBit
 Rows = tuple[type[Strict], ...]
 
 GRADIENTS: Rows = (Bptt, RateBased, Online, Dsr, Qcfs, LocalTandem)
-TERMS: Rows = (CrossEntropy, SelfDistillation, SelfEnsemble, BiasLimit, Shortcut, Kdsnn, Lasnn, Bkdsnn, Tandem)
+TERMS: Rows = (CrossEntropy, SelfDistillation, SelfEnsemble, BiasLimit, Shortcut, Kdsnn, Lasnn, Bkdsnn, Tandem, Mpfd)
 WEIGHTS: Rows = (Binary, SubBit)
 ARCHITECTURES: Rows = (Chain, Vgg, ResNet, SewResNet, PreActResNet, BiRealResNet, Recurrent)
 SPARSITY: Rows = (StructureEvolution, ChannelActivity)

@@ -194,3 +194,12 @@ def run_through_time(current: torch.Tensor, spec: NeuronSpec) -> torch.Tensor:
         for t in range(len(flat)):
             spikes[t, block], state, _ = step(spec, state, flat[t, block])
     return spikes.reshape(current.shape)
+
+
+def voltages_through_time(current: torch.Tensor, spec: NeuronSpec) -> torch.Tensor:
+    """u [T, B, ...] before the reset, of neurons at rest; differentiable by autograd. current: [T, B, ...]."""
+    state, voltages = at_rest(spec, current[0]), []
+    for now in current:
+        _, state, u = step(spec, state, now, differentiable=True)
+        voltages.append(u)
+    return torch.stack(voltages)

@@ -56,6 +56,7 @@ class Outputs:
     logits: [B, classes], the read-out's mean over timesteps.
     taps:   per stage, mean spikes (or currents) [B, ...], in the order of the network.
     rates:  per population, mean spikes [B, ...].
+    voltages: per population that a term has asked for (`Neurons.shown`), u [T, B, ...] before the reset.
     biases: per normalisation, a function that gives [C]: what folding this batch's statistics would add to the current.
     members: [T, B, classes], the read-out of every timestep, where it carries gradients.
     lesson: the teacher's view of the batch, where the recipe has a teacher.
@@ -69,3 +70,4 @@ class Outputs:
     members: torch.Tensor | None = None
     lesson: Lesson | None = None
     done: float = 0.0
+    voltages: dict[str, torch.Tensor] = field(default_factory=dict)

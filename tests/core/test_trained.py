@@ -24,9 +24,7 @@ def earlier(tmp_path: Path) -> Path:
     folder.mkdir()
     write_tensors(folder / "model.safetensors", NETWORK.tensors, {"kind": TRAINED})
     config = {"kind": TRAINED, "recipe": dict(NETWORK.recipe), "metrics": dict(NETWORK.metrics)}
-    write_json(
-        folder / "config.json", {**config, "model_sha256": sha256_of_file(folder / "model.safetensors")}
-    )
+    write_json(folder / "config.json", {**config, "model_sha256": sha256_of_file(folder / "model.safetensors")})
     return folder
 
 

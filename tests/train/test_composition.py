@@ -110,7 +110,9 @@ def test_a_method_without_what_it_needs_is_refused_when_the_recipe_is_loaded(
 
 
 def test_every_selector_of_the_composition_table_means_a_method() -> None:
-    known = {f"{point}/{kind_of(row)}" for point, row in ROWS} | {f"{point}/*" for point in EXTENSION_POINTS} | {"neuron"}
+    known = (
+        {f"{point}/{kind_of(row)}" for point, row in ROWS} | {f"{point}/*" for point in EXTENSION_POINTS} | {"neuron"}
+    )
     assert {each for need in NEEDS for each in (need.first, *need.others)} <= known
     for rule in RULES:
         assert {rule.first.split()[0], rule.second.split()[0]} <= known, rule

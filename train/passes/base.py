@@ -15,11 +15,11 @@ Linear = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Neurons(nn.Module):
-    """A population. name: in the network, set when it is built."""
+    """A population. name: in the network, set when it is built. shown: whether a term looks at its voltages."""
 
     def __init__(self, spec: NeuronSpec) -> None:
         super().__init__()
-        self.spec, self.name = spec, ""
+        self.spec, self.name, self.shown = spec, "", False
 
 
 class Pass:
@@ -29,6 +29,7 @@ class Pass:
         self.taps: dict[str, torch.Tensor] = {}
         self.rates: dict[str, torch.Tensor] = {}
         self.biases: dict[str, Callable[[], torch.Tensor]] = {}
+        self.voltages: dict[str, torch.Tensor] = {}
 
     def begin(self, steps: torch.Tensor) -> Seq:
         """Events [T or 1, B, ...] as they enter the first layer."""
@@ -62,7 +63,7 @@ class Pass:
     def outputs(self, readout: Seq) -> Outputs:
         """What the objective sees. readout: [T, B, classes] currents of the last synapse."""
         members = readout.steps if readout.mean is None else None
-        return Outputs(readout.rate, self.taps, self.rates, self.biases, members)
+        return Outputs(readout.rate, self.taps, self.rates, self.biases, members, voltages=self.voltages)
 
 
 def fold_time(module: Linear, steps: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from lavatube.train.neuron_run import at_rest, run_through_time, step
+from lavatube.train.neuron_run import at_rest, run_through_time, step, voltages_through_time
 from lavatube.train.norms.time_stat import TimeStatNorm
 from lavatube.train.passes.base import Linear, Neurons, Pass, fold_time
 from lavatube.train.seq import Seq
@@ -29,14 +29,19 @@ class ThroughTime(Pass):
 
     def neurons(self, population: Neurons, x: Seq) -> Seq:
         current = x.steps.expand(self.num_steps, *x.steps.shape[1:])
+        if population.shown:
+            self.voltages[population.name] = voltages_through_time(current, population.spec)
         return self._spikes(population, run_through_time(current, population.spec))
 
     def recurrent(self, feedback: nn.Module, population: Neurons, x: Seq) -> Seq:
         current = x.steps.expand(self.num_steps, *x.steps.shape[1:])
-        state, s, spikes = at_rest(population.spec, current[0]), torch.zeros_like(current[0]), []
+        state, s, spikes, voltages = at_rest(population.spec, current[0]), torch.zeros_like(current[0]), [], []
         for step_current in current:
-            s, state, _ = step(population.spec, state, step_current + feedback(s), differentiable=True)
+            s, state, u = step(population.spec, state, step_current + feedback(s), differentiable=True)
             spikes.append(s)
+            voltages.append(u)
+        if population.shown:
+            self.voltages[population.name] = torch.stack(voltages)
         return self._spikes(population, torch.stack(spikes))
 
     def _spikes(self, population: Neurons, spikes: torch.Tensor) -> Seq:

@@ -77,15 +77,21 @@ class Teacher:
 
 
 class SpikingTeacher(Teacher):
-    """A network of ours. Features: mean spikes (or currents) of stages and populations."""
+    """A network of ours. Features: mean spikes (or currents) of stages and populations; NAME.u, a population's voltages.
+
+    Those are [B, T, ...].
+    """
 
     def _look(self, steps: torch.Tensor, shown: Collection[str] | None) -> Lesson:
         network = self.module
         assert isinstance(network, SpikingNetwork)
         if network.num_steps == 1:
             steps = steps.mean(0, keepdim=True)
+        for population in network.populations():
+            population.shown = shown is None or f"{population.name}.u" in shown
         outputs = network(steps)
-        features = {**outputs.rates, **outputs.taps}
+        voltages = {f"{name}.u": u.transpose(0, 1) for name, u in outputs.voltages.items()}
+        features = {**outputs.rates, **outputs.taps, **voltages}
         return Lesson(outputs.logits, {name: features[name] for name in (features if shown is None else shown)})
 
 

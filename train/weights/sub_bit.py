@@ -104,7 +104,7 @@ class SubBit(Binary):
     is at least 1, without which small outliers would grow. Measured on random kernels with one weight of 50 standard
     deviations: OS-Quant finds the codeword of the kernel without it more often than plain distance with 16 codewords of
     3 x 3 (1497 against 639 of 18,000, where only one of the two does), less often with 128.
-    Its membrane distillation is not part of it.
+    Its membrane distillation is a term of the objective of its own, mpfd.
 
     Convolutions with kernels of 2 x 2 to 4 x 4 get a codebook if it has fewer codewords than there are patterns; other
     layers become plain binary ones. Stored are index_bits per kernel and a codebook per layer; the chip itself gets
