@@ -8,7 +8,6 @@ import torch
 from pydantic import Field
 
 from lavatube.train.plugin import Plugin
-from lavatube.train.recipe_model import Strict
 
 
 class Encoder(Plugin):
@@ -123,6 +122,3 @@ class Delta(Encoder):
             reference = reference + self.threshold * (on.to(torch.int16) - off.to(torch.int16))
             events.append(torch.cat([on, off], 1))
         return torch.stack(events).to(torch.uint8)
-
-
-ENCODERS: tuple[type[Strict], ...] = (Direct, Binary, Rate, Latency, Delta)

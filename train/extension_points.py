@@ -1,10 +1,14 @@
-"""Every method that a recipe can choose, by extension point. A new method is one small file and one row here."""
+"""Every method that a recipe can choose, by extension point. A new method is one small file and one row here.
+
+The rows of surrogates are in `lavatube.train.surrogate_table`: neurons, which networks are made of, have one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lavatube.train.encoders import ENCODERS
+from lavatube.train.encoders import Binary as BinaryEncoder
+from lavatube.train.encoders import Delta, Direct, Latency, Rate
 from lavatube.train.gradients.bptt import Bptt
 from lavatube.train.gradients.dsr import Dsr
 from lavatube.train.gradients.local_tandem import LocalTandem
@@ -15,7 +19,7 @@ from lavatube.train.networks.chain import Chain
 from lavatube.train.networks.recurrent import Recurrent
 from lavatube.train.networks.resnet import BiRealResNet, PreActResNet, ResNet, SewResNet
 from lavatube.train.networks.vgg import Vgg
-from lavatube.train.norms.estimators import ESTIMATORS
+from lavatube.train.norms.estimators import Causal, PerStep, Pooled, Running, TimeBasedStatistics
 from lavatube.train.objectives.bias_limit import BiasLimit
 from lavatube.train.objectives.bkdsnn import Bkdsnn
 from lavatube.train.objectives.cross_entropy import CrossEntropy
@@ -37,8 +41,10 @@ Rows = tuple[type[Strict], ...]
 
 GRADIENTS: Rows = (Bptt, RateBased, Online, Dsr, Qcfs, LocalTandem)
 TERMS: Rows = (CrossEntropy, SelfDistillation, SelfEnsemble, BiasLimit, Shortcut, Kdsnn, Lasnn, Bkdsnn, Tandem, Mpfd)
+ESTIMATORS: Rows = (Pooled, Causal, PerStep, Running, TimeBasedStatistics)
 WEIGHTS: Rows = (Binary, SubBit)
 ARCHITECTURES: Rows = (Chain, Vgg, ResNet, SewResNet, PreActResNet, BiRealResNet, Recurrent)
+ENCODERS: Rows = (Direct, BinaryEncoder, Rate, Latency, Delta)
 SPARSITY: Rows = (StructureEvolution, ChannelActivity)
 
 EXTENSION_POINTS: Mapping[str, Rows] = {

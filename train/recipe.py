@@ -11,14 +11,23 @@ from pydantic_core import PydanticCustomError
 
 from lavatube.train.augment import Augment
 from lavatube.train.composition import refusal
-from lavatube.train.encoders import ENCODERS, Direct, Encoder
-from lavatube.train.extension_points import ARCHITECTURES, EXTENSION_POINTS, GRADIENTS, SPARSITY, TERMS, WEIGHTS
+from lavatube.train.encoders import Direct, Encoder
+from lavatube.train.extension_points import (
+    ARCHITECTURES,
+    ENCODERS,
+    ESTIMATORS,
+    EXTENSION_POINTS,
+    GRADIENTS,
+    SPARSITY,
+    TERMS,
+    WEIGHTS,
+)
 from lavatube.train.gradients.rate import RateBased
 from lavatube.train.gradients.rule import GradientRule
 from lavatube.train.networks.chain import LAYER_KINDS
 from lavatube.train.networks.network import Architecture
 from lavatube.train.neuron import NeuronSpec
-from lavatube.train.norms.estimators import ESTIMATORS, Estimator, Pooled
+from lavatube.train.norms.estimators import Estimator, Pooled
 from lavatube.train.objectives.cross_entropy import CrossEntropy
 from lavatube.train.objectives.term import Term
 from lavatube.train.plugin import Plugin

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lavatube.train.encoders import ENCODERS, Binary, Delta, Direct, Encoder, Latency, Rate
+from lavatube.train.encoders import Binary, Delta, Direct, Encoder, Latency, Rate
+from lavatube.train.extension_points import ENCODERS
 
 ROWS: list[type[Encoder]] = list(ENCODERS)  # type: ignore[arg-type]
 images = hnp.arrays(np.uint8, (3, 2, 4, 4)).map(torch.from_numpy)

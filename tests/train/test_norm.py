@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from lavatube.train.extension_points import ESTIMATORS
 from lavatube.train.gradients.bptt import Bptt
 from lavatube.train.networks.network import SpikingNetwork
-from lavatube.train.norms.estimators import ESTIMATORS, Causal, Estimator, Pooled, Running, TimeBasedStatistics
+from lavatube.train.norms.estimators import Causal, Estimator, Pooled, Running, TimeBasedStatistics
 from lavatube.train.norms.rate import RateNorm, normalize_with_rate
 from lavatube.train.norms.time_stat import SequenceRows, TimeStatNorm
 

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 
 from lavatube.train.plugin import Plugin
-from lavatube.train.recipe_model import Number, Strict
+from lavatube.train.recipe_model import Number
 
 if TYPE_CHECKING:
     from lavatube.train.networks.network import SpikingNetwork
@@ -150,6 +150,3 @@ class TimeBasedStatistics(Estimator):
         return pooled(
             torch.cat([mean[: t + 1], known.recent[0][later]]), torch.cat([var[: t + 1], known.recent[1][later]])
         )
-
-
-ESTIMATORS: tuple[type[Strict], ...] = (Pooled, Causal, PerStep, Running, TimeBasedStatistics)

@@ -77,9 +77,9 @@ class Teacher:
 
 
 class SpikingTeacher(Teacher):
-    """A network of ours. Features: mean spikes (or currents) of stages and populations; NAME.u, a population's voltages.
+    """A network of ours. Features: mean spikes (or currents) of stages and populations.
 
-    Those are [B, T, ...].
+    And a population's voltages before the reset, as NAME.u [B, T, ...].
     """
 
     def _look(self, steps: torch.Tensor, shown: Collection[str] | None) -> Lesson:
