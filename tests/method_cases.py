@@ -56,8 +56,8 @@ ANALOG: dict[str, Any] = {  # a rectified linear unit: graded, above next to not
 }
 SETTINGS: dict[str, dict[str, Any]] = {  # of methods whose defaults would do nothing in a few steps, or take long
     "dspike": {"directions": 2},
-    "esl": {"density": 0.3, "exchange": 0.5, "update_every": 1},
-    "sca": {"keep": 0.5, "regrow": 0.3, "update_every": 1},
+    "esl": {"density": 0.3, "exchange": 0.5},
+    "sca": {"keep": 0.5, "regrow": 0.3},
 }
 SAME_LAYERS = {"tandem", "local_tandem", "mpfd"}  # as the teacher's
 BESIDE: dict[str, dict[str, Any]] = {  # what a recipe with a method needs besides it
@@ -144,7 +144,8 @@ def changes_for(point: str, row: type[Strict]) -> dict[str, Any]:
         changes[point] = {"kind": kind, **NETWORKS[kind]}
         changes["gradient"] = "bptt"
     else:
-        changes[point] = {"kind": kind, **SETTINGS.get(kind, {})}
+        soon = {"update_every": 1} if point == "sparsity" else {}
+        changes[point] = {"kind": kind, **soon, **SETTINGS.get(kind, {})}
         if issubclass(row, Encoder) and not row.for_static:
             changes["data"] = {"name": "tiny-sequence"}
     if kind == "online":

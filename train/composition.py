@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from lavatube.train.recipe_model import Strict
+from lavatube.train.extension_points import ESTIMATORS
+from lavatube.train.recipe_model import Strict, kind_of
 
 Chosen = tuple[str, Strict]  # extension point and method, or "neuron" and its settings
 
@@ -44,6 +45,8 @@ NEEDS: tuple[Need, ...] = (
     ),
 )  # fmt: skip
 
+WAITING = [kind_of(row) for row in ESTIMATORS if not row.online]
+VARYING = [kind_of(row) for row in ESTIMATORS if not row.constant]
 AVERAGES = "a recurrent network cannot be trained on time averages; use gradient bptt, or online"
 RULES: tuple[Rule, ...] = (
     Rule("objective/*", "objective/*", True, "one forward feeds every term; heads are outside the network"),
@@ -122,26 +125,22 @@ RULES: tuple[Rule, ...] = (
         "sparsity/sca", "network/bireal_resnet", False,
         "shortcuts around every convolution tie all channels; use a chain, vgg or resnet",
     ),
-    Rule(
-        "gradient/online", "normalization/pooled", False,
-        "pooled needs all timesteps at once, online has one; use tse, causal, per_step or running",
-    ),
-    Rule(
-        "gradient/rate form=single_step", "normalization/pooled", False,
-        "pooled needs all timesteps at once, form single_step has one; use tse, causal, per_step or running",
+    *(
+        Rule(
+            f"gradient/{rule}", f"normalization/{waits}", False,
+            f"{waits} needs all timesteps at once, and this rule has one; use tse, causal, per_step or running",
+        )
+        for rule in ("online", "rate form=single_step", "local_tandem form=online")
+        for waits in WAITING
     ),
     Rule("gradient/rate", "network/recurrent", False, AVERAGES),
     *(
         Rule(
-            f"gradient/{rule}", f"normalization/{estimator}", False,
+            f"gradient/{rule}", f"normalization/{varying}", False,
             "a clamp of means needs one mean and variance for all timesteps; use pooled or running",
         )
         for rule in ("dsr", "qcfs")
-        for estimator in ("causal", "per_step", "tse")
-    ),
-    Rule(
-        "gradient/local_tandem form=online", "normalization/pooled", False,
-        "pooled needs all timesteps at once, form online has one; use tse, causal, per_step or running",
+        for varying in VARYING
     ),
     Rule(
         "objective/lasnn", "network/recurrent", False,

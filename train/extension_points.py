@@ -19,7 +19,7 @@ from lavatube.train.networks.chain import Chain
 from lavatube.train.networks.recurrent import Recurrent
 from lavatube.train.networks.resnet import BiRealResNet, PreActResNet, ResNet, SewResNet
 from lavatube.train.networks.vgg import Vgg
-from lavatube.train.norms.estimators import Causal, PerStep, Pooled, Running, TimeBasedStatistics
+from lavatube.train.norms.estimators import Causal, Estimator, PerStep, Pooled, Running, TimeBasedStatistics
 from lavatube.train.objectives.bias_limit import BiasLimit
 from lavatube.train.objectives.bkdsnn import Bkdsnn
 from lavatube.train.objectives.cross_entropy import CrossEntropy
@@ -41,7 +41,7 @@ Rows = tuple[type[Strict], ...]
 
 GRADIENTS: Rows = (Bptt, RateBased, Online, Dsr, Qcfs, LocalTandem)
 TERMS: Rows = (CrossEntropy, SelfDistillation, SelfEnsemble, BiasLimit, Shortcut, Kdsnn, Lasnn, Bkdsnn, Tandem, Mpfd)
-ESTIMATORS: Rows = (Pooled, Causal, PerStep, Running, TimeBasedStatistics)
+ESTIMATORS: tuple[type[Estimator], ...] = (Pooled, Causal, PerStep, Running, TimeBasedStatistics)
 WEIGHTS: Rows = (Binary, SubBit)
 ARCHITECTURES: Rows = (Chain, Vgg, ResNet, SewResNet, PreActResNet, BiRealResNet, Recurrent)
 ENCODERS: Rows = (Direct, BinaryEncoder, Rate, Latency, Delta)

@@ -15,7 +15,12 @@ Above0 = Annotated[Number, Field(gt=0)]
 
 
 class Surrogate(Plugin):
-    """A family of derivatives; each has integral 1 unless it says otherwise."""
+    """A family of derivatives, symmetric and largest at 0."""
+
+    @property
+    def integral(self) -> float:
+        """Of the derivative over all distances."""
+        return 1.0
 
     def derivative(self, distance: torch.Tensor) -> torch.Tensor:
         """The stand-in for dH/dx. distance: voltage minus threshold, any shape, in units of the current."""
@@ -73,6 +78,10 @@ class SuperSpike(Surrogate):
     kind: Literal["super_spike"] = "super_spike"
     source: ClassVar[str] = "Zenke, Ganguli 2018 (SuperSpike), eq. for sigma'"
     slope: Above0 = 10.0
+
+    @property
+    def integral(self) -> float:
+        return 2 / self.slope
 
     def derivative(self, distance: torch.Tensor) -> torch.Tensor:
         return 1 / (1 + self.slope * distance.abs()) ** 2

@@ -14,7 +14,7 @@ from lavatube.train.norms.estimators import Causal, Estimator, Pooled, Running, 
 from lavatube.train.norms.rate import RateNorm, normalize_with_rate
 from lavatube.train.norms.time_stat import SequenceRows, TimeStatNorm
 
-ALL: list[type[Estimator]] = list(ESTIMATORS)  # type: ignore[arg-type]
+ALL = list(ESTIMATORS)
 ONLINE = [row for row in ALL if row.online]
 
 

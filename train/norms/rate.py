@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lavatube.train.norms.all_reduce import mean_over_processes
-from lavatube.train.norms.estimators import Moments
+from lavatube.train.norms.estimators import Moments, Pooled
 from lavatube.train.norms.time_stat import TimeStatNorm
 
 
@@ -17,19 +17,20 @@ def normalize_with_rate(
 ) -> tuple[torch.Tensor, torch.Tensor, Callable[[], torch.Tensor]]:
     """Normalize the spiking pass, and its time mean with the exact Jacobian in a shift of the mean current.
 
-    steps: [T or 1, B, C, ...], without gradient; rate: [B, C, ...], their mean, with gradient. Statistics that are the
-    same at every timestep need one saved tensor. Others (estimators per_step, causal, tse) need one per timestep, so
-    there the graph grows with T.
+    steps: [T or 1, B, C, ...], without gradient; rate: [B, C, ...], their mean, with gradient. Statistics over all
+    timesteps, and those that are constants to the gradient, need one saved tensor (estimators pooled, running). Others
+    need one per timestep, so there the graph grows with T.
     returns: (steps, rate, function that gives the bias [C] that folding these statistics would add).
     source: values as in arXiv 2410.11488's code; the Jacobian is that of the time mean of the norm.
     """
-    if norm.training and not norm.estimator.constant and (len(steps) > 1 or norm.estimator.by_time):
+    share = norm.estimator.own_share(0, torch.zeros(norm.num_steps, dtype=torch.bool))
+    over_all = isinstance(norm.estimator, Pooled) or share == 0  # of all timesteps, or constants
+    if norm.training and not over_all and (len(steps) > 1 or norm.estimator.by_time):
         normal = norm.observe_and_normalize(steps + (rate - rate.detach()))
         return normal.steps.detach(), normal.steps.mean(0), normal.bias
     with torch.no_grad():
         normal = norm.observe_and_normalize(steps)
     mean, var = normal.statistics
-    share = norm.estimator.own_share(0, torch.zeros(norm.num_steps, dtype=torch.bool))
     return normal.steps, *rate_of_normalized(norm, rate, (mean[0], var[0]), share)
 
 
