@@ -13,7 +13,7 @@ from lavatube.train.recipe import Recipe, list_recipes, load_recipe
 
 def print_recipes(*, as_json: bool) -> None:
     """On stdout."""
-    rows = [_row(load_recipe(name)) for name in list_recipes()]
+    rows = [row_of(load_recipe(name)) for name in list_recipes()]
     if as_json:
         print_json(rows)
         return
@@ -28,7 +28,8 @@ def print_recipes(*, as_json: bool) -> None:
     console().print(table)
 
 
-def _row(recipe: Recipe) -> dict[str, Any]:
+def row_of(recipe: Recipe) -> dict[str, Any]:
+    """What the table says of a recipe, JSON values."""
     gradient = recipe.gradient.model_dump()
     return {
         "name": recipe.name,

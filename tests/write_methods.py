@@ -14,8 +14,10 @@ from typing import Any
 import annotated_types
 from pydantic.fields import FieldInfo
 
+from lavatube.cli.recipe_table import row_of
 from lavatube.train.extension_points import EXTENSION_POINTS
 from lavatube.train.plugin import Plugin
+from lavatube.train.recipe import load_recipe
 from lavatube.train.recipe_file import list_recipes, read_recipe_file
 from lavatube.train.recipe_model import kind_of
 
@@ -25,7 +27,8 @@ HEAD = """# Methods
 Every method that a recipe can choose, by extension point, made by `uv run tests/write_methods.py` from the table
 that recipes are read with; a test holds this page to it. What every method promises (nothing of it is left after
 training, weight 0 changes no bit, seeds reproduce, what it needs is what lowering finds, every spike of its program is
-equal) is tested for each row.
+equal) is tested for each row. What each does to accuracy, spikes, bits, energy and time is measured in
+[Training](training.md#what-each-method-adds).
 """
 BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
@@ -73,10 +76,14 @@ def entry(point: str, row: type[Plugin]) -> Iterator[str]:
     if row.source:
         yield from ("", f"Source: {row.source}.")
     if row.needs_teacher:
-        yield "Needs a `teacher` in the recipe."
-    if used := recipes_with(point, kind):
-        yield "Recipes: " + ", ".join(f"`{name}`" for name in used) + "."
+        yield from ("", "Needs a `teacher` in the recipe.")
+    if needs := sorted(row.model_construct().needs):
+        yield from ("", f"Needs of the target: {', '.join(needs)}.")
     yield from settings(row)
+    if used := recipes_with(point, kind):
+        yield from ("", "| recipe | data | should reach | deploys on |", "|---|---|---|---|")
+        for facts in (row_of(load_recipe(name)) for name in used):
+            yield f"| `{facts['name']}` | {facts['data']} | {facts['expected']} | {facts['deploys']} |"
 
 
 def page() -> str:

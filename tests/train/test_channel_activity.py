@@ -19,6 +19,7 @@ from lavatube.deploy.mapping.map_program import map_program
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.inputs import make_inputs
 from lavatube.sim.counts import count
+from lavatube.sim.energy import energy
 from lavatube.sim.reference import run_reference
 from lavatube.train.loop import Trainee, train_epoch
 from lavatube.train.networks.build import build_network, load_network
@@ -239,20 +240,25 @@ def test_the_program_of_the_pruned_network_is_smaller_in_neurons_synapses_and_ev
         quantize(folder, epochs=1)
         export(folder)
         programs[name] = lower(folder / "model.nir", out=folder / "program.safetensors")
-    whole, pruned = programs["whole"], programs["pruned"]
     neurons = {name: [node.shape for node in program.targets] for name, program in programs.items()}
     assert neurons == {
         "whole": [(8, 8, 8), (12, 4, 4), (9,), (10,)],
         "pruned": [(2, 8, 8), (3, 4, 4), (2,), (10,)],
     }
     events = np.random.default_rng(0).integers(0, 256, (3, 4, 1, 8, 8))
-    counts = {
-        name: count(program, run_reference(program, make_inputs(events, program.inputs, default_steps=3))).total
+    counted = {
+        name: count(program, run_reference(program, make_inputs(events, program.inputs, default_steps=3)))
         for name, program in programs.items()
     }
+    counts = {name: each.total for name, each in counted.items()}
+    before, after = (energy(counted[name]) for name in ("whole", "pruned"))
+    assert 0 < after.low * 2 < before.low  # type: ignore[operator]
+    assert 0 < after.high * 2 < before.high  # type: ignore[operator]
     assert counts["pruned"].synops_dense * 4 < counts["whole"].synops_dense
     assert counts["pruned"].neuron_accesses * 3 < counts["whole"].neuron_accesses
-    words = [sum(core.loads["synapse_words"] for core in map_program(p).cores) for p in (pruned, whole)]
+    cores = {name: map_program(program).cores for name, program in programs.items()}
+    assert len(cores["pruned"]) <= len(cores["whole"])
+    words = [sum(core.loads["synapse_words"] for core in cores[name]) for name in ("pruned", "whole")]
     assert words[0] * 3 < words[1]
 
 
