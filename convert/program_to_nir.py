@@ -22,7 +22,7 @@ from lavatube.convert.to_nir import add_flatten, write_checked
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.files import whole_file
 from lavatube.fixed_point import ACTIVATION_SHIFT, CURRENT_DECAY_OFFSET, DECAY_MAX, DECAY_ONE, weight_range
-from lavatube.program import Conv2dNode, LoihiProgram, NeuronNode, ReadoutNode, SparseNode, Synapse, Target
+from lavatube.program import Conv2dNode, LoihiProgram, NeuronNode, ReadoutNode, SparseNode, Synapse, Target, floors_sums
 from lavatube.program_file import program_sha256
 
 Edge = tuple[str, str]
@@ -177,7 +177,7 @@ class _Writer:
         source = self.program.source_of(node)
         shape, made = self.shapes[source.name], self.shapes[target.name]
         image = _is_drawn(node, shape)
-        if node.weight_exp < 0 and (node.weight % (1 << -node.weight_exp)).any():
+        if floors_sums(node):
             self.lacks("a weight exponent that drops bits of single weights", node.name)
         way = [source.name]
         if node.delay:

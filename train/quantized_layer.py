@@ -49,7 +49,7 @@ class QuantizedLayer(nn.Module):
     def activation_scale(self) -> float:
         """Of one activation unit, in the unit of the master weights."""
         first = self.layout["synapses"][0]
-        return float(first["scale"] / (1 << first["headroom"]))
+        return float(first["scale"] / 2.0 ** first["headroom"])
 
     @property
     def theta(self) -> float:

@@ -128,7 +128,8 @@ class QuantizedSynapse(nn.Module):
             total = flat * weight.reshape(-1, *(1,) * (flat.ndim - 2))
         else:
             total = exact_conv2d(flat, weight, self.stride, self.padding, max_event)
-        steps: torch.Tensor = (total << self.layout["headroom"]).unflatten(0, seen.shape[:2])
+        k = self.layout["headroom"]
+        steps: torch.Tensor = (total << k if k >= 0 else total >> -k).unflatten(0, seen.shape[:2])
         return steps.expand(len(events), -1, *total.shape[1:])
 
     def rate_current(self, rate: torch.Tensor) -> torch.Tensor:
