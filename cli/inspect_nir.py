@@ -26,11 +26,15 @@ def summarize_nir(file: Path, contract: str | None = None, dt: float | None = No
     from lavatube.convert.to_nir import METADATA_KEY
     from lavatube.deploy.lower import lower
     from lavatube.deploy.program_picture import program_memory
-    from lavatube.errors import LavatubeError
+    from lavatube.errors import LavatubeError, UnsupportedError
 
     graph, raw = read_float_graph(file), raw_from_file(file)
     metadata = raw.metadata if isinstance(raw, RawGraph) else {}
-    stated = stated_contract(metadata, where=str(file))
+    try:
+        stated = stated_contract(metadata, where=str(file))
+        states = stated.name if stated else "none"
+    except UnsupportedError as error:
+        states = f"one for its integers alone: {error.what}"
     rows = {name: _node(node, graph.shapes[name]) for name, node in graph.nodes.items()}
     count = sum(row.get("parameters", 0) for row in rows.values())
     summary: dict[str, Any] = {
@@ -42,7 +46,7 @@ def summarize_nir(file: Path, contract: str | None = None, dt: float | None = No
         "edges": [[a, b, *(["a timestep late"] if (a, b) in graph.feedback else [])] for a, b in graph.edges],
         "assumptions": [dict(record) for record in graph.assumptions],
         "memory": {"parameters": count, "float64_mib": round(count * 8 / 2**20, 3)},
-        "states contract": stated.name if stated else "none",
+        "states contract": states,
         "contracts": contracts(graph, dt),
     }
     settings: dict[str, Any] = {

@@ -21,6 +21,7 @@ from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.neuron_node import NeuronNode, Output, Reset
 from lavatube.train.layout import INPUT
 
+NEGLIGIBLE = 1 / 256  # of a threshold: so far a sum may be wrong in a timestep before weights become finer than a unit
 Events = Mapping[str, tuple[int, int]]  # by source: the lowest and the highest
 
 
@@ -185,7 +186,7 @@ def _choose(
 def _shifts(layer: FoldedLayer, events: Events, vth: int, bits: int, fractions: bool) -> list[int]:
     """By synapse, the power of two at which its largest weight is the largest integer.
 
-    Below 0 only where that errs less than a larger one.
+    Below 0 only where that errs less than a larger one, and 0 errs by more than NEGLIGIBLE.
     """
     limit, found = 2 ** (bits - 1) - 1, []
     for synapse in layer.synapses:
@@ -194,7 +195,8 @@ def _shifts(layer: FoldedLayer, events: Events, vth: int, bits: int, fractions: 
         if shift < 0:
             shifts = range(shift, 1) if fractions else [0]
             errors = [squared_error(np.rint(exact / 2.0**each) * 2.0**each, exact, each, power) for each in shifts]
-            shift = shifts[int(np.argmin(errors))]
+            enough = errors[-1] <= len(exact) * (NEGLIGIBLE * vth) ** 2
+            shift = 0 if enough else shifts[int(np.argmin(errors))]
         found.append(shift)
     return found
 

@@ -19,6 +19,7 @@ from lavatube.errors import LavatubeError
 OCTAVE = 8  # candidates in each factor of 2 below the largest unit that fits
 OCTAVES = 2
 TRIED = 8  # candidates whose spikes are counted
+WORTH_FRACTIONS = 0.9  # of the squared error that is left by weights of whole units, at most
 WORTH_MORE_SYNAPSES = 0.9  # of the squared error of the weights that several powers of two must leave, at most
 Ends = tuple[int, int]
 
@@ -70,7 +71,9 @@ def choose(driven: Driven, settings: Settings, calibration: Calibration | None) 
         fractions = (False, True) if settings.fractions and driven.population is not None else (False,)
         ways = [Way(unit, clip, by_channel, each) for unit in units for clip in clips for each in fractions]
         found = [one for way in ways if fits(one := made(way)) and one.floors == way.fractions]
-        return sorted(found, key=lambda one: (one.error(power), -one.unit))
+        found.sort(key=lambda one: (one.error(power), -one.unit))
+        whole = min((one.error(power) for one in found if not one.floors), default=math.inf)
+        return [one for one in found if not one.floors or one.error(power) < WORTH_FRACTIONS * whole]
 
     found = of(_candidates(driven, settings, top), by_channel=False)
     best = found[0].error(power) * WORTH_MORE_SYNAPSES
