@@ -65,8 +65,8 @@ def quantize(
                  "input_bits": input_bits, "target": target, "overflow": overflow, "strict": strict}  # fmt: skip
         return quantize_nir(source, out, overwrite, json, weight_bits=weight_bits, **given)
     is_onnx = source.suffix == ".onnx" and not source.is_dir()
-    given = [value is not None for value in (contract, dt, steps, input_bits)]
-    if any(given) or strict or overflow != "strict" or (num_steps and not is_onnx):
+    of_nir = any(value is not None for value in (contract, dt, steps, input_bits))
+    if of_nir or strict or overflow != "strict" or (num_steps and not is_onnx):
         what = "--contract, --dt, --steps, --num-steps, --input-bits, --overflow, --strict: for a .nir file"
         raise LavatubeError(what, where=str(source), remedy="leave it out")
     from lavatube.convert.quantize import quantize as quantize_run

@@ -86,4 +86,4 @@ def _sums(weights: Weights, calibration: Calibration, steps: int, batch: int) ->
     late[weights.lag :] = seen[: steps - weights.lag] if weights.lag else seen
     operator = replace(weights.operator, weight=weights.integers.astype(np.float64))
     sums = operator(late.reshape(steps * batch, *late.shape[2:]))
-    return np.rint(sums).astype(np.int64).reshape(steps, batch, -1)
+    return np.asarray(np.rint(sums), np.int64).reshape(steps, batch, -1)

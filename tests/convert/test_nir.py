@@ -170,7 +170,10 @@ def test_an_unsupported_node_is_named_with_what_is_supported(model):
 
 
 def edit_metadata(model, change):
+    """Also without what each node says again: it would be found first."""
     with h5py.File(model, "r+") as opened:
+        for node in opened["node/nodes"].values():
+            node.pop("metadata", None)
         text = json.loads(opened["node/metadata/lavatube"][()])
         change(text)
         del opened["node/metadata/lavatube"]
@@ -190,6 +193,30 @@ def test_integer_metadata_that_contradicts_the_floats_is_refused(model, node, fi
     edit_metadata(model, lambda text: text["nodes"][node].update({field: value}))
     with pytest.raises(LavatubeError):
         lower(model)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("quant_weight_scale", 2.0**-6, "quant_weight_scale contradicts the integers in the metadata, expected"),
+        ("quant_weight_bit_width", 4, "quant_weight_bit_width contradicts"),
+        ("quant_weight_rounding", "floor", "quant_weight_rounding contradicts .* expected half to even, got floor"),
+        ("quant_weight_signed", False, "quant_weight_signed contradicts"),
+        ("quant_bias_zero_point", 3, "quant_bias_zero_point contradicts"),
+        ("lavatube", '{"bits": 8}', "the integers in the node's metadata contradict those in the graph's"),
+        ("lavatube", "{", "malformed quantization metadata"),
+    ],
+)
+def test_what_a_node_says_for_others_must_be_what_its_integers_are(model, key, value, words):
+    with h5py.File(model, "r+") as opened:
+        stated = opened["node/nodes/layer1_conv2d/metadata"]
+        del stated[key]
+        stated[key] = value
+    with pytest.raises(LavatubeError, match=words):
+        lower(model)
+    with h5py.File(model, "r+") as opened:
+        del opened["node/nodes/layer1_conv2d/metadata"]  # says nothing, and so nothing wrong
+    lower(model)
 
 
 def test_another_readout_another_version_and_a_wrong_order_are_refused(model):
