@@ -13,7 +13,7 @@ from torch import nn
 from lavatube import fixed_point as fp
 from lavatube.integer_layer import IntegerLayer, IntegerNeuron
 from lavatube.train import neuron_run
-from lavatube.train.integer_step import IntegerState, IntegerStep, NeuronRun, at_rest, run_neurons, step_neurons
+from lavatube.train.integer_step import IntegerState, IntegerStep, NeuronRun, at_rest, int32, run_neurons, step_neurons
 from lavatube.train.neuron import NeuronSpec
 from lavatube.train.quantized_synapse import QuantizedSynapse
 
@@ -88,7 +88,7 @@ class QuantizedLayer(nn.Module):
     def activation(self, events: Events, largest: Mapping[str, int]) -> torch.Tensor:
         """The sum over the synapses, [T, B, ...] int64. largest: |event| by source."""
         parts = [synapse.activation(events[synapse.source], largest[synapse.source]) for synapse in self.inbound()]
-        return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+        return int32(torch.stack(parts).sum(0)) if len(parts) > 1 else parts[0]
 
     def rate_current(self, rates: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Mean current of mean events [B, ...] by source, with straight-through gradients, in master units."""

@@ -13,9 +13,11 @@ from brevitas.inject.enum import RestrictValueType, ScalingImplType
 from brevitas.quant import Int8WeightPerTensorFloat
 from torch import nn
 
+from lavatube import fixed_point as fp
 from lavatube.errors import LavatubeError
 from lavatube.integer_layer import IntegerSynapse
 from lavatube.train.exact_sums import exact_conv2d, exact_linear
+from lavatube.train.integer_step import int32
 
 WINDOW = {"kernel": (1, 1), "stride": (1, 1), "padding": (0, 0)}  # of what has none
 
@@ -128,9 +130,19 @@ class QuantizedSynapse(nn.Module):
             total = flat * weight.reshape(-1, *(1,) * (flat.ndim - 2))
         else:
             total = exact_conv2d(flat, weight, self.stride, self.padding, max_event)
-        k = self.layout["headroom"]
-        steps: torch.Tensor = (total << k if k >= 0 else total >> -k).unflatten(0, seen.shape[:2])
+        steps = self._shifted(total, int(weight.abs().flatten(1).sum(1).max()) * max_event)
+        steps = steps.unflatten(0, seen.shape[:2])
         return steps.expand(len(events), -1, *total.shape[1:])
+
+    def _shifted(self, total: torch.Tensor, bound: int) -> torch.Tensor:
+        """Sums of integers as activations: `fixed_point.activation` of sums of mantissas. bound: of |total|."""
+        k, grid = int(self.layout["headroom"]), fp.WEIGHT_BITS_MAX + 1 - int(self.layout["bits"])
+        if (
+            bound << max(grid, k) > fp.INT32_MAX
+        ):  # only with --overflow hardware, or at a read-out that is refused later
+            total = int32(total << grid)
+            return int32(total << k - grid if k >= grid else total >> grid - k)
+        return total << k if k >= 0 else total >> -k
 
     def rate_current(self, rate: torch.Tensor) -> torch.Tensor:
         """Mean current of mean events [B, ...], with straight-through gradients, in the unit of the master weights."""
