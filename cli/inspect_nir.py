@@ -18,6 +18,7 @@ def summarize_nir(file: Path, contract: str | None = None, dt: float | None = No
 
     raises: LavatubeError for a file that is damaged or makes no sense.
     """
+    from lavatube.bounds import bound_program, never_spiking
     from lavatube.cli.inspect_program import targets
     from lavatube.convert.float_graph.contract_metadata import stated_contract
     from lavatube.convert.float_graph.raw import RawGraph, raw_from_file
@@ -56,6 +57,7 @@ def summarize_nir(file: Path, contract: str | None = None, dt: float | None = No
         program = lower(file, **settings)
         summary["memory"] |= {f"program_{name}": value for name, value in program_memory(program).items()}
         summary["lossy"] = [dict(record) for record in program.lossy]
+        summary["never_spiking"] = never_spiking(program, bound_program(program))
         summary["targets"] = targets(program)
     except LavatubeError as error:
         summary["targets"] = f"refused: {error}"

@@ -130,8 +130,8 @@ class QuantizedSynapse(nn.Module):
             total = flat * weight.reshape(-1, *(1,) * (flat.ndim - 2))
         else:
             total = exact_conv2d(flat, weight, self.stride, self.padding, max_event)
-        steps = self._shifted(total, int(weight.abs().flatten(1).sum(1).max()) * max_event)
-        steps = steps.unflatten(0, seen.shape[:2])
+        shifted: Any = self._shifted(total, int(weight.abs().flatten(1).sum(1).max()) * max_event)
+        steps: torch.Tensor = shifted.unflatten(0, seen.shape[:2])
         return steps.expand(len(events), -1, *total.shape[1:])
 
     def _shifted(self, total: torch.Tensor, bound: int) -> torch.Tensor:
