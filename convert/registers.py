@@ -21,7 +21,7 @@ from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.neuron_node import NeuronNode, Output, Reset
 from lavatube.train.layout import INPUT
 
-NEGLIGIBLE = 1 / 256  # of a threshold: so far a sum may be wrong in a timestep before weights become finer than a unit
+NEGLIGIBLE = 1 / 32  # of a threshold: so far a sum may be wrong in a timestep before weights become finer than a unit
 Events = Mapping[str, tuple[int, int]]  # by source: the lowest and the highest
 
 
