@@ -11,6 +11,7 @@ from lavatube.convert.registers import FoldedLayer, FoldedNeuron, FoldedSynapse
 from lavatube.errors import UnsupportedError
 from lavatube.train.layout import INPUT
 from lavatube.train.networks.network import SpikingNetwork
+from lavatube.train.networks.pooling import SpikePool
 from lavatube.train.networks.spiking_layer import SpikingLayer
 from lavatube.train.networks.wiring import Connection, Drive, wiring
 from lavatube.train.neuron import NeuronSpec
@@ -86,25 +87,29 @@ def _fold_connection(
     if isinstance(layer, SpikingLayer):
         weight, bias = (value.double().numpy() for value in layer.folded())
         geometry = {name: value for name, value in layer.geometry.items() if name != "out_shape"}
-        weight, geometry = fuse_pooling(layer.pool, weight, geometry)
+        weight, geometry = pooled(connection.pool, weight, geometry | {"in_shape": shape})
         return weight, bias, geometry
     if layer is not None:
         return layer.weight.detach().double().numpy(), 0.0, {"kind": "dense", "in_shape": shape}
-    return np.ones((shape[0], 1, 1, 1)), 0.0, {"kind": "scale", "in_shape": shape}
+    weight, geometry = pooled(connection.pool, np.ones((shape[0], 1, 1, 1)), {"kind": "scale", "in_shape": shape})
+    return weight, 0.0, geometry
 
 
-def fuse_pooling(pool: int, weight: np.ndarray, geometry: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
-    """The one synapse that does the work of average pooling over pool x pool windows and of the synapse after it.
+def pooled(pool: SpikePool | None, weight: np.ndarray, geometry: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
+    """(weights, geometry) of the synapse behind a pool: weights on sums of events.
 
-    A convolution of window k, stride s, padding p becomes one of window k pool, stride s pool, padding p pool, each
-    weight repeated pool x pool times and divided by pool^2; a dense layer's columns likewise. Exact: both are linear.
+    Windows that overlap would make integers of more bits than a weight has where the program adds them up, so there
+    the synapse is one on events from here on, and fine-tuning trains each of its weights for itself.
     """
-    if pool == 1:
+    if pool is None:
         return weight, geometry
-    spread = np.ones((1, 1, pool, pool)) / pool**2
-    if geometry["kind"] == "conv2d":
-        geometry = geometry | {key: [pool * n for n in geometry[key]] for key in ("kernel", "stride", "padding")}
-        return np.kron(weight, spread), geometry
-    channels, height, width = geometry["in_shape"]
-    maps = weight.reshape(len(weight), channels, height // pool, width // pool)
-    return np.kron(maps, spread).reshape(len(weight), -1), geometry
+    weight = weight if pool.sums else weight / pool.kernel**2
+    if not pool.overlaps:
+        return weight, geometry | {"pool": [pool.kernel, pool.stride]}
+    if geometry["kind"] == "dense":
+        return pool.fused_columns(weight, tuple(geometry["in_shape"])), geometry
+    if geometry["kind"] == "scale":
+        raise UnsupportedError("an identity of spikes pooled by overlapping windows", where=str(geometry["in_shape"]))
+    fused = pool.fused_kernel(weight)
+    stride, padding = ([pool.stride * size for size in geometry[key]] for key in ("stride", "padding"))
+    return fused, geometry | {"kernel": list(fused.shape[2:]), "stride": stride, "padding": padding}

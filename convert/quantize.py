@@ -16,8 +16,8 @@ from lavatube.convert.registers import ChosenLayer, choose_registers
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.files import require_writable, sha256_of_file
 from lavatube.fixed_point import INT32_MAX
-from lavatube.integer_layer import IntegerSynapse, mantissas, scale_node
-from lavatube.program import Conv2dNode, DenseNode, Synapse
+from lavatube.integer_layer import IntegerSynapse, synapse_node
+from lavatube.program import Synapse
 from lavatube.train.datasets.dataset import Split
 from lavatube.train.device import torch_device
 from lavatube.train.layout import INPUT
@@ -28,6 +28,7 @@ from lavatube.train.neuron import NeuronSpec
 from lavatube.train.quantized import QuantizedModule
 from lavatube.train.recipe import Recipe, parse_recipe
 from lavatube.train.samples import EncodedData, epoch_generator, prepare
+from lavatube.train.through_integers import logits_through_time
 from lavatube.trained import QuantizedNetwork, load_trained, save_quantized
 from lavatube.weight_code import weight_code
 
@@ -157,10 +158,12 @@ def _fine_tune(
     progress: Callable[[int, int, str], None] | None,
     teacher: SpikingNetwork | None,
 ) -> None:
-    """Adam on the master weights; leaves the best epoch on the validation split in the module.
+    """Adam on the master weights, by their rates or, if recurrent, through time; keeps the best epoch in the module.
 
-    teacher: the float network whose rates each layer learns; None: all layers learn the labels.
+    Best on the validation split. teacher: the float network whose rates each layer learns; None: all layers learn the
+    labels.
     """
+    recurrent = module.is_recurrent  # so there is no rate path
     optimizer = torch.optim.Adam(_groups(module))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(epochs, 1))
     kept = {name: value.clone() for name, value in module.state_dict().items()}
@@ -185,7 +188,8 @@ def _fine_tune(
         generator = epoch_generator(recipe.seed, FIRST_EPOCH + epoch)
         for events, labels in data.training_batches(recipe.data, recipe.optimizer.batch_size, generator, device):
             if teacher is None:
-                logits = module.rate_logits(data.as_integers(events), spec)
+                inputs = data.as_integers(events)
+                logits = (logits_through_time if recurrent else QuantizedModule.rate_logits)(module, inputs, spec)
                 loss = F.cross_entropy(logits * logit_scale, labels)
             else:
                 loss = distance(module, teacher, data, events, spec)
@@ -234,13 +238,19 @@ def distance(
 
 
 def _groups(module: QuantizedModule) -> list[dict[str, Any]]:
-    """Parameter groups with a learning rate in proportion to the largest weight that the integers can hold."""
+    """Parameter groups with a learning rate in proportion to the largest weight that the integers can hold.
+
+    Of a recurrent network: to the largest that there is. Where weights fill a tenth of their integers, the first epochs
+    would otherwise undo what was trained (measured on spoken-digits: docs/training.md).
+    """
     groups: list[dict[str, Any]] = []
     for layer in module.in_order():
         for synapse in layer.inbound():
-            largest = synapse.layout["scale"] * 2 ** (synapse.layout["bits"] - 1)
+            holds = synapse.layout["scale"] * 2 ** (synapse.layout["bits"] - 1)
+            largest = float(synapse.master.abs().max()) if module.is_recurrent else holds
             groups.append({"params": list(synapse.parameters()), "lr": FINE_TUNING_LR * largest})
-        groups.append({"params": [layer.bias], "lr": FINE_TUNING_LR})
+        largest = float(layer.bias.detach().abs().max()) if module.is_recurrent else 1.0
+        groups.append({"params": [layer.bias], "lr": FINE_TUNING_LR * largest})
     return groups
 
 
@@ -277,9 +287,7 @@ def overflow(module: QuantizedModule, num_steps: int | None = None) -> str:
 
 def program_synapse(synapse: IntegerSynapse) -> Synapse:
     """The node that a synapse will be in the program."""
-    weight = mantissas(synapse.weight, synapse.num_weight_bits, synapse.headroom)
-    if synapse.kind == "dense":
-        return DenseNode(synapse.name, synapse.in_shape, *weight)
-    if synapse.kind == "scale":
-        return scale_node(synapse.name, synapse.in_shape, *weight)
-    return Conv2dNode(synapse.name, synapse.in_shape, *weight, stride=synapse.stride, padding=synapse.padding)
+    return synapse_node(
+        synapse.name, synapse.kind, synapse.in_shape, synapse.weight, synapse.num_weight_bits, synapse.headroom,
+        (synapse.stride, synapse.padding), synapse.pool,
+    )  # fmt: skip

@@ -29,13 +29,18 @@ Events = Mapping[str, tuple[int, int]]  # by source: the lowest and the highest
 class FoldedSynapse:
     """weight: [O, I, h, w] (conv2d), [O, I] (dense) or [C, 1, 1, 1] (scale) float64. source: a layer, or "input".
 
-    geometry: kind, in_shape and for conv2d kernel, stride, padding.
+    geometry: kind, in_shape, for conv2d kernel, stride, padding, and pool as in `SynapseLayout`.
     """
 
     name: str
     source: str
     geometry: Mapping[str, Any]
     weight: np.ndarray
+
+    @property
+    def window(self) -> int:
+        """Events that each weight sees: places of a pooling window."""
+        return int(self.geometry["pool"][0] ** 2) if self.geometry.get("pool") else 1
 
 
 @dataclass(frozen=True)
@@ -190,7 +195,7 @@ def _shifts(layer: FoldedLayer, events: Events, vth: int, bits: int, fractions: 
     """
     limit, found = 2 ** (bits - 1) - 1, []
     for synapse in layer.synapses:
-        exact, power = synapse.weight * vth, mean_square(events[synapse.source])
+        exact, power = synapse.weight * vth, mean_square(events[synapse.source]) * synapse.window**2
         shift = max(1 - bits, math.ceil(math.log2(float(np.abs(exact).max()) / limit)))
         if shift < 0:
             shifts = range(shift, 1) if fractions else [0]
@@ -228,7 +233,7 @@ def largest_threshold(layer: FoldedLayer, events: Events, num_steps: int) -> int
     high, low = np.zeros(len(layer.bias)), np.zeros(len(layer.bias))
     for synapse in layer.synapses:
         rows = synapse.weight.reshape(len(synapse.weight), -1)
-        least, most = events[synapse.source]
+        least, most = (synapse.window * event for event in events[synapse.source])
         high = high + np.maximum(rows * most, rows * least).sum(1)
         low = low - np.minimum(rows * most, rows * least).sum(1)
     if neuron.is_plain:

@@ -20,6 +20,7 @@ from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.files import sha256_of_arrays, whole_file
 from lavatube.fixed_point import DECAY_MAX
 from lavatube.integer_layer import IntegerLayer, IntegerSynapse, population_name, special
+from lavatube.pooling import Pool
 from lavatube.program import InputNode, Shape
 
 METADATA_KEY = "lavatube"
@@ -51,8 +52,11 @@ def export_nir(
         carrier = next(synapse for synapse in layer.synapses if synapse.kind != "scale")  # of the population's bias
         for synapse in layer.synapses:
             source = "input" if synapse.source == "input" else population_name(synapse.source)
-            if synapse.kind == "dense" and len(synapse.in_shape) > 1:
-                source = add_flatten(nodes, edges, source, synapse.in_shape)
+            shape = synapse.in_shape
+            if synapse.pool is not None:
+                source, shape = add_sums(nodes, edges, source, synapse.pool), synapse.pool.out_shape(shape)
+            if synapse.kind == "dense" and len(shape) > 1:
+                source = add_flatten(nodes, edges, source, shape)
             name = synapse.node_name
             nodes[name], rows[name] = _synapse(synapse, layer, layer.bias if synapse is carrier else layer.bias * 0)
             edges += [(source, name), (name, target)]
@@ -70,6 +74,16 @@ def add_flatten(nodes: dict[str, nir.NIRNode], edges: list[tuple[str, str]], sou
     name = f"{source}_flatten"
     if name not in nodes:
         nodes[name] = flatten(shape)
+        edges.append((source, name))
+    return name
+
+
+def add_sums(nodes: dict[str, nir.NIRNode], edges: list[tuple[str, str]], source: str, pool: Pool) -> str:
+    """Name of the SumPool2d behind a node, put there if there is none yet."""
+    name = f"{source}_sum{pool.kernel}" + (f"_{pool.stride}" if pool.stride != pool.kernel else "")
+    if name not in nodes:
+        kernel, stride, padding = (np.array([size, size]) for size in (pool.kernel, pool.stride, 0))
+        nodes[name] = nir.SumPool2d(kernel_size=kernel, stride=stride, padding=padding)
         edges.append((source, name))
     return name
 
@@ -141,6 +155,7 @@ def digest_of_floats(nodes: Mapping[str, nir.NIRNode]) -> str:
 def _synapse(synapse: IntegerSynapse, layer: IntegerLayer, integers: np.ndarray) -> tuple[nir.NIRNode, dict[str, Any]]:
     """integers: [O] int64, bias in steps of the layer's `bias_scale`."""
     weight = synapse.weight.astype(np.float64) * synapse.scale
+    shape = synapse.in_shape if synapse.pool is None else synapse.pool.out_shape(synapse.in_shape)
     bias = integers.astype(np.float64) * layer.bias_scale
     row = {
         "scale": synapse.scale,
@@ -156,8 +171,8 @@ def _synapse(synapse: IntegerSynapse, layer: IntegerLayer, integers: np.ndarray)
     if synapse.kind == "dense":
         return nir.Affine(weight=weight, bias=bias), row
     if synapse.kind == "scale":
-        return per_channel(weight.reshape(-1), synapse.in_shape), {**row, "stands_for": "scale"}
-    return conv2d(synapse.in_shape, weight, bias, synapse.stride, synapse.padding, where=synapse.name), row
+        return per_channel(weight.reshape(-1), shape), {**row, "stands_for": "scale"}
+    return conv2d(shape, weight, bias, synapse.stride, synapse.padding, where=synapse.name), row
 
 
 def _neuron(layer: IntegerLayer) -> tuple[nir.NIRNode, dict[str, Any]]:

@@ -8,7 +8,10 @@ import numpy as np
 
 from lavatube.fixed_point import ACTIVATION_SHIFT, WEIGHT_BITS_MAX
 from lavatube.neuron_node import Output, Reset
-from lavatube.program import Conv2dNode, NeuronNode, Shape
+from lavatube.pooling import Pool
+from lavatube.program import Conv2dNode, DenseNode, NeuronNode, Shape, Synapse
+
+Window = tuple[tuple[int, int], tuple[int, int]]  # stride and padding of a convolution
 
 
 def mantissas(integers: np.ndarray, bits: int, headroom: int) -> tuple[np.ndarray, int, int]:
@@ -26,10 +29,26 @@ def population_name(layer: str) -> str:
     return f"{layer}_lif"
 
 
-def scale_node(name: str, shape: Shape, weight: np.ndarray, bits: int, exponent: int) -> Conv2dNode:
-    """One factor per channel, as a convolution of one group a channel. weight: [C] int16 mantissas."""
-    image = (*shape, 1, 1)[:3]
-    return Conv2dNode(name, image, weight.reshape(-1, 1, 1, 1), bits, exponent, groups=shape[0])
+def synapse_node(
+    name: str, kind: str, in_shape: Shape, integers: np.ndarray, bits: int, headroom: int,
+    window: Window = ((1, 1), (0, 0)), pool: Pool | None = None,
+) -> Synapse:  # fmt: skip
+    """The node of a program for b-bit signed integers, as `IntegerSynapse` has them; pooling becomes part of it.
+
+    One factor per channel is a convolution of one group a channel.
+    """
+    if kind == "dense":
+        integers = integers if pool is None else pool.fused_columns(integers, in_shape)
+        return DenseNode(name, in_shape, *mantissas(integers, bits, headroom))
+    groups = in_shape[0] if kind == "scale" else 1
+    image, integers = (*in_shape, 1, 1)[:3], integers.reshape(-1, 1, 1, 1) if kind == "scale" else integers
+    stride, padding = window
+    if pool is not None:
+        integers = pool.fused_kernel(integers)
+        stride, padding = (stride[0] * pool.stride, stride[1] * pool.stride), (
+            padding[0] * pool.stride, padding[1] * pool.stride,
+        )  # fmt: skip
+    return Conv2dNode(name, image, *mantissas(integers, bits, headroom), stride=stride, padding=padding, groups=groups)
 
 
 @dataclass(frozen=True)
@@ -72,6 +91,7 @@ class IntegerSynapse:
     headroom: k of a = (sum of weight * s) << k, so that thresholds keep their resolution at few bits; below 0 it is
               floor(sum / 2^-k), so that weights are finer than what the neurons count in.
     scale:    float value of one integer weight; exact power of two.
+    pool:     what it sees are sums over these windows of the events of `in_shape`; they do not overlap.
     """
 
     name: str
@@ -85,6 +105,7 @@ class IntegerSynapse:
     scale: float
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
+    pool: Pool | None = None
 
     @property
     def node_name(self) -> str:

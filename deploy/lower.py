@@ -17,7 +17,7 @@ from lavatube.convert.program_metadata import PROGRAM_KEY, source_of, stated_pro
 from lavatube.convert.program_to_nir import refuse_contradictions
 from lavatube.deploy.accept import accept
 from lavatube.deploy.lower_float import is_float_nir, lower_float
-from lavatube.deploy.lower_nodes import lower_affine, lower_conv2d, lower_neurons, lower_scale
+from lavatube.deploy.lower_nodes import lower_affine, lower_conv2d, lower_neurons, lower_scale, pool_of
 from lavatube.deploy.net_file.read import lower_net
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.files import sha256_of_file
@@ -29,8 +29,8 @@ SYNAPSES: Mapping[type, Callable[..., Synapse]] = {
     nir.Scale: lower_scale,
 }
 NEURONS: Mapping[type, Callable[..., NeuronNode]] = {nir.CubaLIF: lower_neurons, nir.IF: lower_neurons}
-IDENTITY = (nir.Flatten, nir.Output)
-SUPPORTED = ", ".join(cls.__name__ for cls in (nir.Input, *SYNAPSES, *NEURONS, *IDENTITY))
+BETWEEN = (nir.Flatten, nir.SumPool2d)  # a population, or the input, and a synapse
+SUPPORTED = ", ".join(cls.__name__ for cls in (nir.Input, *SYNAPSES, *NEURONS, *BETWEEN, nir.Output))
 
 
 def lower(
@@ -120,8 +120,14 @@ def _nodes(quantized: QuantizedGraph) -> tuple[list[Node], list[tuple[str, str]]
         elif type(node) in SYNAPSES:
             (source,) = before[name]
             shape = _shape(quantized, source)
-            nodes.append(SYNAPSES[type(node)](name, node, row, shape))
-            if isinstance(node, nir.Affine) and len(shape) > 1 and (source, name) in quantized.graph.edges:
+            between = _between(quantized, name)
+            pools = [pool_of(other, made, shape) for other, made in between if isinstance(made, nir.SumPool2d)]
+            if len(pools) > 1 or (pools and isinstance(between[-1][1], nir.Flatten)):
+                got = " after ".join(type(made).__name__ for _, made in between)
+                raise UnsupportedError("one SumPool2d of an image can be part of a synapse", where=where, got=got)
+            nodes.append(SYNAPSES[type(node)](name, node, row, shape, pools[0] if pools else None))
+            flat = [made for _, made in between if isinstance(made, nir.Flatten)]
+            if isinstance(node, nir.Affine) and len(shape) > 1 and not flat:
                 raise UnsupportedError("Affine on an image needs a Flatten before it", where=where)
             scales[name] = row["scale"] / 2 ** row["headroom"]
             edges.append((source, name))
@@ -175,14 +181,24 @@ def _shape(quantized: QuantizedGraph, name: str) -> Shape:
     return tuple(int(size) for size in np.shape(node.v_threshold))
 
 
+def _between(quantized: QuantizedGraph, name: str) -> list[tuple[str, nir.NIRNode]]:
+    """What lies between a synapse and its source, backwards; `_wiring` has checked that each has one source."""
+    graph, found = quantized.graph, list[tuple[str, nir.NIRNode]]()
+    while True:
+        [name] = [a for a, b in graph.edges if b == name]
+        if not isinstance(graph.nodes[name], BETWEEN):
+            return found
+        found.append((name, graph.nodes[name]))
+
+
 def _wiring(quantized: QuantizedGraph) -> dict[str, list[str]]:
-    """{synapse: [its source], target: its synapses}, flattening passed over.
+    """{synapse: [its source], target: its synapses}, flattening and pooling passed over.
 
     raises: UnsupportedError for a node or an edge that no program has; LavatubeError for an order that does not fit.
     """
     graph, where = quantized.graph, quantized.path
     for name, node in graph.nodes.items():
-        if type(node) not in (nir.Input, *SYNAPSES, *NEURONS, *IDENTITY):
+        if type(node) not in (nir.Input, *SYNAPSES, *NEURONS, *BETWEEN, nir.Output):
             raise UnsupportedError(
                 f"node type {type(node).__name__}", where=f"{where}:{name}", expected=SUPPORTED, got=type(node).__name__
             )
@@ -192,11 +208,11 @@ def _wiring(quantized: QuantizedGraph) -> dict[str, list[str]]:
     for a, b in graph.edges:
         into[b].append(a)
 
-    def origin(name: str) -> str:
+    def origin(name: str, passed: tuple[type, ...]) -> str:
         seen = {name}
-        while isinstance(graph.nodes[name], nir.Flatten):
+        while isinstance(node := graph.nodes[name], passed):
             if len(into[name]) != 1 or into[name][0] in seen:
-                raise UnsupportedError("a flatten with no single source", where=f"{where}:{name}")
+                raise UnsupportedError(f"a {type(node).__name__} with no single source", where=f"{where}:{name}")
             name = into[name][0]
             seen.add(name)
         return name
@@ -204,9 +220,10 @@ def _wiring(quantized: QuantizedGraph) -> dict[str, list[str]]:
     before = {}
     for name in quantized.order:
         node = graph.nodes[name]
-        if isinstance(node, nir.Flatten | nir.Input):
+        if isinstance(node, (nir.Input, *BETWEEN)):
             continue
-        before[name] = [origin(other) for other in into[name]]
+        passed = BETWEEN if type(node) in SYNAPSES else (nir.Flatten,)
+        before[name] = [origin(other, passed) for other in into[name]]
         sources = {type(graph.nodes[other]) for other in before[name]}
         wanted = {nir.Input, *NEURONS} if type(node) in SYNAPSES else set(SYNAPSES)
         if not sources or not sources <= wanted or (type(node) in SYNAPSES and len(before[name]) != 1):

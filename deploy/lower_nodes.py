@@ -11,21 +11,23 @@ import numpy as np
 from lavatube import fixed_point as fp
 from lavatube.convert.from_nir import integers_of
 from lavatube.errors import LavatubeError, UnsupportedError
-from lavatube.integer_layer import mantissas, scale_node
-from lavatube.program import Conv2dNode, DenseNode, NeuronNode, Shape, SparseNode, as_stored
+from lavatube.integer_layer import Window, synapse_node
+from lavatube.pooling import Pool
+from lavatube.program import DenseNode, NeuronNode, Shape, Synapse, as_stored
 
 Row = Mapping[str, Any]
 
 
-def lower_affine(name: str, node: nir.Affine, row: Row, shape: Shape) -> DenseNode | SparseNode:
+def lower_affine(name: str, node: nir.Affine, row: Row, shape: Shape, pool: Pool | None) -> Synapse:
     """W x + b: b-bit integers q become mantissas q << (9 - b), weight_exp = b - 9 + headroom, so a = (sum q s) << k.
 
     A pruned matrix is stored by its connections: Lava's Sparse, and synops of what exists.
     """
-    return as_stored(DenseNode(name, shape, *_mantissas(name, node.weight, row)))
+    found = _synapse(name, "dense", node.weight, row, shape, pool)
+    return as_stored(found) if isinstance(found, DenseNode) else found
 
 
-def lower_conv2d(name: str, node: nir.Conv2d, row: Row, shape: Shape) -> Conv2dNode:
+def lower_conv2d(name: str, node: nir.Conv2d, row: Row, shape: Shape, pool: Pool | None) -> Synapse:
     """Two-dimensional cross-correlation; integers as in `lower_affine`."""
     if isinstance(node.padding, str) or np.any(np.asarray(node.dilation) != 1) or node.groups != 1:
         raise UnsupportedError(
@@ -34,18 +36,31 @@ def lower_conv2d(name: str, node: nir.Conv2d, row: Row, shape: Shape) -> Conv2dN
             expected="numeric padding, dilation 1, groups 1",
             got=f"padding {node.padding}, dilation {node.dilation}, groups {node.groups}",
         )
-    stride, padding = _pair(node.stride), _pair(node.padding)
-    return Conv2dNode(name, shape, *_mantissas(name, node.weight, row), stride=stride, padding=padding)
+    return _synapse(name, "conv2d", node.weight, row, shape, pool, (_pair(node.stride), _pair(node.padding)))
 
 
-def lower_scale(name: str, node: nir.Scale, row: Row, shape: Shape) -> Conv2dNode:
+def lower_scale(name: str, node: nir.Scale, row: Row, shape: Shape, pool: Pool | None) -> Synapse:
     """One factor per channel; integers as in `lower_affine`. raises: LavatubeError if a channel has several."""
     where = f"{name} (nir.Scale)"
     factors = np.asarray(node.scale)
     per_channel = factors.reshape(len(factors), -1)
-    if factors.shape != shape or not (per_channel == per_channel[:, :1]).all():
-        raise LavatubeError("scale", where=where, expected=f"one factor per channel of {shape}", got=str(factors.shape))
-    return scale_node(name, shape, *_mantissas(name, per_channel[:, 0], row))
+    seen = shape if pool is None else pool.out_shape(shape)
+    if factors.shape != seen or not (per_channel == per_channel[:, :1]).all():
+        raise LavatubeError("scale", where=where, expected=f"one factor per channel of {seen}", got=str(factors.shape))
+    return _synapse(name, "scale", per_channel[:, 0], row, shape, pool)
+
+
+def pool_of(name: str, node: nir.SumPool2d, shape: Shape) -> Pool:
+    """Sums of events of `shape` that become part of the synapse after them, each integer weight repeated."""
+    kernel, stride, padding = _pair(node.kernel_size), _pair(node.stride), _pair(node.padding)
+    pool = Pool(kernel[0], stride[0])
+    square = (kernel[0], stride[0], 0, 0) == (kernel[1], stride[1], *padding)
+    if not square or not 1 <= pool.kernel <= pool.stride or not pool.fits(shape):
+        raise UnsupportedError(
+            "pooling", where=f"{name} (nir.SumPool2d)", expected="square windows side by side, to the edges",
+            got=f"kernel {kernel}, stride {stride}, padding {padding} on {shape}",
+        )  # fmt: skip
+    return pool
 
 
 def lower_neurons(
@@ -83,15 +98,17 @@ def lower_neurons(
     return NeuronNode(name, bias.shape, bias_mant=bias.astype(np.int16), **registers)
 
 
-def _mantissas(name: str, floats: np.ndarray, row: Row) -> tuple[np.ndarray, int, int]:
-    """(weight int16, num_weight_bits, weight_exp)."""
+def _synapse(
+    name: str, kind: str, floats: np.ndarray, row: Row, shape: Shape, pool: Pool | None,
+    window: Window = ((1, 1), (0, 0)),
+) -> Synapse:  # fmt: skip
     bits, headroom = row["bits"], row["headroom"]
     integers = integers_of(floats, row["scale"], where=f"{name}.weight")
     limit = 1 << (bits - 1)
     if integers.min() < -limit or integers.max() >= limit:
         got = f"{integers.min()}..{integers.max()}"
         raise LavatubeError("integer weights", where=name, expected=f"{bits} bits signed", got=got)
-    return mantissas(integers, bits, headroom)
+    return synapse_node(name, kind, shape, integers, bits, headroom, window, pool)
 
 
 def _pair(value: Any) -> tuple[int, int]:

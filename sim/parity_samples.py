@@ -24,7 +24,7 @@ def sampled_words(samples: int, every: int) -> str:
     if every == 1:
         return ""
     few = len(range(0, samples, every))
-    return f"on {few:,} of {samples:,} samples, each {every}th, being above {LAVA_STEPS:g} connection-steps for Lava"
+    return f"on {few:,} of {samples:,} samples, one in {every}: all are above {LAVA_STEPS:g} connection-steps"
 
 
 def is_post_training(folder: Path) -> bool:

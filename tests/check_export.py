@@ -37,7 +37,7 @@ def run_nirtorch(graph: nir.NIRGraph, x: np.ndarray) -> Spikes:
     from nirtorch import nir_to_torch
     from norse.torch.utils.import_nir import _import_norse_module
 
-    mapped = (nir.Affine, nir.Linear, nir.Conv2d, nir.Flatten, *NEURONS)
+    mapped = (nir.Affine, nir.Linear, nir.Conv2d, nir.SumPool2d, nir.Flatten, *NEURONS)
     return through_time(nir_to_torch(graph, dict.fromkeys(mapped, partial(_import_norse_module, dt=DT))), graph, x)
 
 

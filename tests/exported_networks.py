@@ -1,4 +1,4 @@
-"""Quantized networks to export: a chain of convolutions, with shortcuts, recurrent, and one that meets thresholds."""
+"""Quantized networks to export: convolutions, pooled, with shortcuts, recurrent, and one that meets thresholds."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import numpy as np
 
 from lavatube.convert.to_nir import export_nir
 from lavatube.integer_layer import IntegerLayer, IntegerNeuron, IntegerSynapse
+from lavatube.pooling import Pool
 from lavatube.program import InputNode, Shape
 
 BITS, SCALE, STEPS, BATCH = 8, 2.0**-7, 40, 3
-KINDS = ("conv", "residual", "recurrent", "ties")
+KINDS = ("conv", "pooled", "residual", "recurrent", "ties")
 Layers = list[IntegerLayer]
 
 
@@ -58,6 +59,14 @@ def network(kind: str, seed: int = 0) -> tuple[Layers, InputNode]:
             IntegerLayer("layer2", (second,), neuron(6, 400, dv=2048)),
         ]
         return [*hidden, readout("layer3", "layer2", half)], InputNode("input", (1, 6, 6), 2)
+    if kind == "pooled":
+        second = synapse("layer2", "layer1", "conv2d", image, half, 6, 4, 3, 3, pool=Pool(2, 2), **same)
+        last = synapse("layer3", "layer2", "dense", half, (5,), 5, 6, pool=Pool(3, 3))
+        return [
+            IntegerLayer("layer1", (first,), neuron(4, 900)),
+            IntegerLayer("layer2", (second,), neuron(6, 900, dv=2048)),
+            IntegerLayer("layer3", (last,), None, rng.integers(-9, 9, 5)),
+        ], InputNode("input", (1, 6, 6), 2)
     inner = synapse("layer2", "layer1", "conv2d", image, image, 4, 4, 3, 3, **same)
     shortcut = synapse("layer2_shortcut", "layer1", "scale", image, image, 4)
     outer = synapse("layer3", "layer2", "conv2d", image, half, 6, 4, 3, 3, stride=(2, 2), **same)

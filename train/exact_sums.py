@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from lavatube.errors import LavatubeError
+from lavatube.pooling import Pool
 
 FLOAT32_EXACT = 1 << 24
 FLOAT64_EXACT = 1 << 53
@@ -56,6 +57,12 @@ def exact_linear(events: torch.Tensor, weight: torch.Tensor, max_event: int) -> 
     dtype = exact_dtype(weight, max_event)
     with exact_kernels():
         return F.linear(events.to(dtype), weight.to(dtype)).to(torch.int64)
+
+
+def exact_sums(events: torch.Tensor, pool: Pool) -> torch.Tensor:
+    """Sums of integer events [N, C, H, W] over windows, int64 [N, C, h, w]."""
+    windows = events.unfold(-2, pool.kernel, pool.stride).unfold(-2, pool.kernel, pool.stride)
+    return windows.sum((-2, -1), dtype=torch.int64)
 
 
 def exact_dtype(weight: torch.Tensor, max_event: int) -> torch.dtype:

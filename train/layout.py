@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from lavatube import fixed_point as fp
 from lavatube.errors import LavatubeError
 from lavatube.neuron_layout import NeuronLayout
+from lavatube.pooling import Pool
 
 Size = Annotated[int, Field(ge=1, le=1 << 24)]
 Pair = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=2, max_length=2)]
@@ -27,6 +28,7 @@ class SynapseLayout(_Strict):
     """`bits`-bit integers worth `scale` each, a = floor((sum of q * s) * 2^headroom). source: a layer, or
     "input".
 
+    pool: (kernel, stride): the synapse sees sums over these windows of the events of `in_shape`.
     form: "free", or "signs": of each output channel one magnitude, times signs that fine-tuning keeps.
     """
 
@@ -37,6 +39,7 @@ class SynapseLayout(_Strict):
     kernel: Pair | None = None
     stride: Pair | None = None
     padding: Pair | None = None
+    pool: Pair | None = None
     bits: Annotated[int, Field(ge=2, le=fp.WEIGHT_BITS_MAX)]
     headroom: Annotated[int, Field(ge=1 - fp.WEIGHT_BITS_MAX, le=fp.WEIGHT_EXPONENT_MAX + fp.WEIGHT_BITS_MAX)]
     scale: Annotated[float, Field(gt=0, le=1)]
@@ -48,6 +51,12 @@ class SynapseLayout(_Strict):
             raise ValueError(f"scale {self.scale} is not a power of two")
         if self.headroom < 1 - self.bits:
             raise ValueError(f"headroom {self.headroom} of {self.bits} bits, at least {1 - self.bits}")
+        if self.pool is not None:
+            windows = Pool(*self.pool)
+            if not 1 <= windows.kernel <= windows.stride:
+                raise ValueError(f"pool {self.pool}: a kernel of at least 1, a stride of at least the kernel")
+            if not windows.fits(tuple(self.in_shape)):
+                raise ValueError(f"windows of {windows.kernel} x {windows.kernel} do not fit {self.in_shape}")
         if self.kind != "conv2d":
             return self
         if self.kernel is None or self.stride is None or self.padding is None or 0 in self.kernel + self.stride:
@@ -60,12 +69,13 @@ class SynapseLayout(_Strict):
         """Whether the geometry gives this output."""
         if self.kind == "dense":
             return len(out_shape) == 1
+        seen = self.in_shape if self.pool is None else list(Pool(*self.pool).out_shape(tuple(self.in_shape)))
         if self.kind == "scale":
-            return out_shape == self.in_shape
+            return out_shape == seen
         assert self.kernel is not None
         assert self.stride is not None
         assert self.padding is not None
-        rows = zip(self.in_shape[1:], self.padding, self.kernel, self.stride, strict=True)
+        rows = zip(seen[1:], self.padding, self.kernel, self.stride, strict=True)
         return out_shape[1:] == [(n + 2 * p - k) // s + 1 for n, p, k, s in rows]
 
 

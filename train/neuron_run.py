@@ -58,6 +58,15 @@ def step(
     return s, replace(counted(spec, state, s), v=v), u
 
 
+@dataclass(frozen=True)
+class Slopes:
+    """Of a timestep, u the voltage before the reset. gain: d(event)/du; carry: dv/du; awake: 0 where it rests."""
+
+    gain: torch.Tensor
+    carry: torch.Tensor | float
+    awake: torch.Tensor | None
+
+
 @dataclass
 class Trace:
     """What the rate rules need of a spiking pass without autograd: running sums of the spikes and of ds/dc.

@@ -100,11 +100,11 @@ class QuantizedModule(nn.Module):
         raises: UnsupportedError for a recurrent network, which has no rate path.
         """
         if self.is_recurrent:
-            what, remedy = "fine-tuning of a recurrent network by its rates", "give --epochs 0: rounding only"
+            what, remedy = "rates of a recurrent network", "give --teach labels: it is fine-tuned through time"
             raise UnsupportedError(what, where="quantize", remedy=remedy)
         rates, made = {INPUT: events.to(torch.float32).mean(0)}, dict[str, torch.Tensor]()
         for layer, run in zip(self.in_order(), self.run(events, keep=("membrane",)), strict=True):
-            current = made[layer.name] = layer.rate_current(rates)
+            current = made[layer.name] = layer.straight_through()(rates)
             if run.neurons is not None:
                 in_units_of_spec = current * (spec.v_threshold / layer.theta)
                 rate = made[layer.name] = RateStraightThrough.apply(in_units_of_spec, *layer.rates(run.neurons, spec))

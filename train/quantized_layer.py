@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from lavatube import fixed_point as fp
 from lavatube.integer_layer import IntegerLayer, IntegerNeuron
 from lavatube.train import neuron_run
 from lavatube.train.integer_step import IntegerState, IntegerStep, NeuronRun, at_rest, int32, run_neurons, step_neurons
-from lavatube.train.neuron import NeuronSpec
+from lavatube.train.neuron import NeuronSpec, partials
 from lavatube.train.quantized_synapse import QuantizedSynapse
 
 Events = dict[str, torch.Tensor]  # by source, [T, B, ...] int64
@@ -90,12 +90,20 @@ class QuantizedLayer(nn.Module):
         parts = [synapse.activation(events[synapse.source], largest[synapse.source]) for synapse in self.inbound()]
         return int32(torch.stack(parts).sum(0)) if len(parts) > 1 else parts[0]
 
-    def rate_current(self, rates: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Mean current of mean events [B, ...] by source, with straight-through gradients, in master units."""
+    def straight_through(self) -> Callable[[Mapping[str, torch.Tensor]], torch.Tensor]:
+        """The map from (mean) events [B, ...] by source to the current, in master units.
+
+        Its weights and bias are those on the grid, now, with straight-through gradients.
+        """
         exact_bias = self.integer_bias() * self._bias_step()
         bias = self.bias + (exact_bias.to(self.bias.dtype) - self.bias).detach()
-        parts = [synapse.rate_current(rates[synapse.source]) for synapse in self.inbound()]
-        return torch.stack(parts).sum(0) + bias.reshape(-1, *(1,) * (parts[0].ndim - 2))
+        synapses = [(synapse, synapse.straight_through()) for synapse in self.inbound()]
+
+        def current(events: Mapping[str, torch.Tensor]) -> torch.Tensor:
+            parts = [synapse.current(events[synapse.source], weight) for synapse, weight in synapses]
+            return torch.stack(parts).sum(0) + bias.reshape(-1, *(1,) * (parts[0].ndim - 2))
+
+        return current
 
     def _bias_step(self) -> float:
         neuron = self.layout["neuron"]
@@ -118,6 +126,17 @@ class QuantizedLayer(nn.Module):
             state = neuron_run.counted(spec, state, s)
         rate, eligibility = running.means()
         return rate / event, eligibility / event
+
+    def slopes(self, run: NeuronRun, spec: NeuronSpec) -> Iterator[neuron_run.Slopes]:
+        """Of each timestep of the integer neurons, in units where their threshold is that of `spec`."""
+        unit, event = self._unit(spec), self.event(spec)
+        state = neuron_run.at_rest(spec, run.states["membrane"][0].to(torch.float32))
+        for voltage, events in zip(run.states["membrane"], run.events, strict=True):
+            s = events.to(torch.float32) * event
+            gain, carry = partials(spec, voltage.to(torch.float32) * unit, s, state.gate)
+            awake = None if state.resting is None else (state.resting <= 0).to(gain.dtype)
+            yield neuron_run.Slopes(gain / event, carry, awake)
+            state = neuron_run.counted(spec, state, s)
 
     def _unit(self, spec: NeuronSpec) -> float:
         """What 1 of the integer voltage is in that of `spec`."""

@@ -16,7 +16,8 @@ from torch import nn
 from lavatube import fixed_point as fp
 from lavatube.errors import LavatubeError
 from lavatube.integer_layer import IntegerSynapse
-from lavatube.train.exact_sums import exact_conv2d, exact_linear
+from lavatube.pooling import Pool
+from lavatube.train.exact_sums import exact_conv2d, exact_linear, exact_sums
 from lavatube.train.integer_step import int32
 
 WINDOW = {"kernel": (1, 1), "stride": (1, 1), "padding": (0, 0)}  # of what has none
@@ -58,6 +59,9 @@ class QuantizedSynapse(nn.Module):
     def __init__(self, layout: Mapping[str, Any], out_shape: list[int]) -> None:
         super().__init__()
         self.layout, self.name, self.source = layout, str(layout["name"]), str(layout["source"])
+        self.pool = Pool(*layout["pool"]) if layout.get("pool") else None
+        in_shape = tuple(layout["in_shape"])
+        seen = in_shape if self.pool is None else self.pool.out_shape(in_shape)
         bits, scale = layout["bits"], layout["scale"]
         quant = {
             "weight_quant": PopulationWeightQuant,
@@ -69,11 +73,11 @@ class QuantizedSynapse(nn.Module):
         self.stride, self.padding = window["stride"], window["padding"]
         self.weights: Any
         if layout["form"] == "signs":
-            dense = out_shape[0], math.prod(layout["in_shape"])
+            dense = out_shape[0], math.prod(seen)
             shape = dense if self.kind == "dense" else (*channels[::-1], *window["kernel"])
             self.weights = SignedMagnitudes(shape, bits, scale)
         elif self.kind == "dense":
-            self.weights = qnn.QuantLinear(math.prod(layout["in_shape"]), out_shape[0], bias=False, **quant)
+            self.weights = qnn.QuantLinear(math.prod(seen), out_shape[0], bias=False, **quant)
         elif self.kind == "scale":  # one by one, each channel for itself
             self.weights = qnn.QuantConv2d(*channels, 1, groups=channels[0], bias=False, **quant)
         else:
@@ -124,6 +128,8 @@ class QuantizedSynapse(nn.Module):
         static = events.stride(0) == 0
         seen = events[:1] if static else events
         weight, flat = self.integer_weight(), seen.flatten(0, 1)
+        if self.pool is not None:
+            flat, max_event = exact_sums(flat, self.pool), max_event * self.pool.kernel**2
         if self.kind == "dense":
             total = exact_linear(flat.flatten(1), weight, max_event)
         elif self.kind == "scale":
@@ -137,21 +143,21 @@ class QuantizedSynapse(nn.Module):
     def _shifted(self, total: torch.Tensor, bound: int) -> torch.Tensor:
         """Sums of integers as activations: `fixed_point.activation` of sums of mantissas. bound: of |total|."""
         k, grid = int(self.layout["headroom"]), fp.WEIGHT_BITS_MAX + 1 - int(self.layout["bits"])
-        if (
-            bound << max(grid, k) > fp.INT32_MAX
-        ):  # only with --overflow hardware, or at a read-out that is refused later
+        if bound << max(grid, k) > fp.INT32_MAX:  # with --overflow hardware, or at a read-out that is refused later
             total = int32(total << grid)
             return int32(total << k - grid if k >= grid else total >> grid - k)
         return total << k if k >= 0 else total >> -k
 
-    def rate_current(self, rate: torch.Tensor) -> torch.Tensor:
-        """Mean current of mean events [B, ...], with straight-through gradients, in the unit of the master weights."""
-        weight = self.straight_through()
+    def current(self, events: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Current of (mean) events [B, ...] float32. weight: `straight_through`, whose unit the current has."""
+        if self.pool is not None:
+            windows = self.pool.kernel, self.pool.stride
+            events = nn.functional.avg_pool2d(events, *windows) * self.pool.kernel**2
         if self.kind == "dense":
-            return nn.functional.linear(rate.flatten(1), weight)
+            return nn.functional.linear(events.flatten(1), weight)
         if self.kind == "scale":
-            return rate * weight.reshape(-1, *(1,) * (rate.ndim - 2))
-        return nn.functional.conv2d(rate, weight, None, self.stride, self.padding)
+            return events * weight.reshape(-1, *(1,) * (events.ndim - 2))
+        return nn.functional.conv2d(events, weight, None, self.stride, self.padding)
 
     def integers(self, out_shape: list[int]) -> IntegerSynapse:
         """What the exports need."""
@@ -168,4 +174,5 @@ class QuantizedSynapse(nn.Module):
             scale=layout["scale"],
             stride=self.stride,
             padding=self.padding,
+            pool=self.pool,
         )

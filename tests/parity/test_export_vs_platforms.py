@@ -56,7 +56,7 @@ def test_the_file_keeps_the_conventions(kind, tmp_path):
     graph, _ = exported(kind, tmp_path / "m.nir")
     layers, _ = network(kind)
     assert {type(node).__name__ for node in graph.nodes.values()} <= {
-        "Input", "Output", "Affine", "Conv2d", "Flatten", "CubaLIF",
+        "Input", "Output", "Affine", "Conv2d", "SumPool2d", "Flatten", "CubaLIF",
     }  # fmt: skip
     back = [(a, b) for a, b in graph.edges if a >= b]
     assert len(back) == (kind == "recurrent")
@@ -71,7 +71,8 @@ def test_the_file_keeps_the_conventions(kind, tmp_path):
                 assert (value.dtype, value.shape, np.unique(value).size) == (np.float64, shape, 1)
             np.testing.assert_array_equal(node.r, node.tau_mem / 1e-4)
         if isinstance(node, nir.Conv2d):
-            assert (int(node.groups), tuple(node.input_shape)) == (1, (6, 6))
+            half = kind == "pooled" and name == "layer2_conv2d"
+            assert (int(node.groups), tuple(node.input_shape)) == (1, (3, 3) if half else (6, 6))
         if isinstance(node, (nir.Conv2d, nir.Affine)):
             assert node.bias.dtype == np.float64
             assert bool(node.metadata["quant_weight"])
@@ -89,5 +90,11 @@ def test_what_is_spelled_for_others_comes_back_as_it_was(kind, tmp_path):
     made = [synapse for layer in layers for synapse in layer.synapses]
     assert [node.name for node in program.synapses] == [synapse.node_name for synapse in made]
     for node, synapse in zip(program.synapses, made, strict=True):
-        np.testing.assert_array_equal(node.weight.ravel(), (synapse.weight.astype(np.int16) << 1).ravel())
+        integers = synapse.weight.astype(np.int16) << 1
+        if synapse.pool is not None and synapse.kind == "conv2d":
+            integers = np.kron(integers, np.ones((1, 1, 2, 2), np.int16))
+            assert (node.stride, node.padding) == ((2, 2), (2, 2))
+        elif synapse.pool is not None:
+            integers = np.kron(integers, np.ones((1, 9), np.int16))
+        np.testing.assert_array_equal(node.weight.ravel(), integers.ravel())
         assert getattr(node, "groups", 1) == (synapse.in_shape[0] if synapse.kind == "scale" else 1)

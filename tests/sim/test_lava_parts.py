@@ -114,7 +114,7 @@ def test_above_its_size_parity_samples_for_lava_and_says_so(many, monkeypatch, t
     fast, lava = report.engines
     assert report.equal
     assert (fast.sampled, sum(started)) == ("", 3)
-    assert lava.sampled.startswith("on 3 of 11 samples, each 4th, being above ")
+    assert lava.sampled.startswith("on 3 of 11 samples, one in 4: all are above ")
     lengths = inputs.length[[0, 4, 8]].sum(), inputs.length.sum()
     assert lava.comparison.neuron_steps * lengths[1] == fast.comparison.neuron_steps * lengths[0]
     assert report.to_json()["engines"][1]["sampled"] == lava.sampled

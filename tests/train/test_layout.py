@@ -30,8 +30,8 @@ LAYOUT = {
             "name": "layer2", "out_shape": [10], "neuron": None, "logit_scale": 0.5,
             "synapses": [
                 {
-                    "name": "layer2", "source": "layer1", "kind": "dense", "in_shape": [4, 4, 4], "bits": 8,
-                    "headroom": 0, "scale": 2.0**-7,
+                    "name": "layer2", "source": "layer1", "kind": "dense", "in_shape": [4, 4, 4], "pool": [2, 2],
+                    "bits": 8, "headroom": 0, "scale": 2.0**-7,
                 },
             ],
         },

@@ -9,6 +9,7 @@ import pytest
 
 from lavatube.errors import UnsupportedError
 from lavatube.train.networks.build import build_network
+from lavatube.train.networks.pooling import SpikePool
 from lavatube.train.networks.wiring import Drive, wiring
 from lavatube.train.recipe import Recipe
 
@@ -47,6 +48,8 @@ def test_a_sum_of_spikes_is_refused_by_the_names_of_its_populations(make_recipe:
         wired(make_recipe, kind="sew_resnet", width=2)
 
 
-def test_pooling_between_layers_is_refused_by_name(make_recipe: MakeRecipe) -> None:
-    with pytest.raises(UnsupportedError, match="stem_pool: AvgPool2d between layers cannot be a synapse"):
-        wired(make_recipe, (1, 32, 32), kind="resnet", width=2, stem="imagenet")
+def test_every_synapse_behind_a_pool_has_it(make_recipe: MakeRecipe) -> None:
+    drives = wired(make_recipe, (1, 32, 32), kind="resnet", width=2, stem="imagenet")
+    found = {each.name: each.pool for drive in drives for each in drive.connections if each.pool}
+    pooled = dict.fromkeys(["stages_0_0_first", "stages_0_0_identity"], SpikePool(2, 2))
+    assert found == pooled  # 1 x 1 is left at the end

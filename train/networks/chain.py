@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag, field_validator
 from pydantic_core import PydanticCustomError
 
 from lavatube.train.networks.network import Architecture, Parts, SpikingNetwork, fits_classes
+from lavatube.train.networks.pooling import SpikePool
 from lavatube.train.networks.spiking_layer import Conv, SpikingLayer, conv_layer, dense_layer
 from lavatube.train.passes.base import Pass
 from lavatube.train.recipe_model import Positive, Strict
@@ -26,10 +27,11 @@ class Dense(Strict):
     units: Positive
 
 
-class AvgPool2d(Strict):
-    """Average of the next layer's inputs over windows that do not overlap; becomes part of that layer's synapse."""
+class Pool2d(Strict):
+    """Of the next layer's inputs; becomes part of that layer's synapse. stride: null for the kernel."""
 
     kernel: Positive
+    stride: Positive | None = None
 
 
 class Conv2dLayer(Strict):
@@ -41,10 +43,21 @@ class DenseLayer(Strict):
 
 
 class AvgPool2dLayer(Strict):
-    avg_pool2d: AvgPool2d
+    avg_pool2d: Pool2d
+
+    def pool(self) -> SpikePool:
+        return SpikePool(self.avg_pool2d.kernel, self.avg_pool2d.stride or self.avg_pool2d.kernel)
 
 
-LAYER_KINDS = ("conv2d", "dense", "avg_pool2d")
+class SumPool2dLayer(Strict):
+    sum_pool2d: Pool2d
+
+    def pool(self) -> SpikePool:
+        return SpikePool(self.sum_pool2d.kernel, self.sum_pool2d.stride or self.sum_pool2d.kernel, sums=True)
+
+
+POOLS = ("avg_pool2d", "sum_pool2d")
+LAYER_KINDS = ("conv2d", "dense", *POOLS)
 
 
 def layer_kind(value: Any) -> str | None:
@@ -57,7 +70,8 @@ def layer_kind(value: Any) -> str | None:
 Layer = Annotated[
     Annotated[Conv2dLayer, Tag("conv2d")]
     | Annotated[DenseLayer, Tag("dense")]
-    | Annotated[AvgPool2dLayer, Tag("avg_pool2d")],
+    | Annotated[AvgPool2dLayer, Tag("avg_pool2d")]
+    | Annotated[SumPool2dLayer, Tag("sum_pool2d")],
     Discriminator(
         layer_kind,
         custom_error_type="layer_kind",
@@ -78,25 +92,24 @@ class Chain(Architecture):
         kinds = [layer_kind(layer) for layer in layers]
         if kinds[-1] != "dense" or "conv2d" in kinds[kinds.index("dense") :]:
             raise PydanticCustomError("layer_order", "convolutions first, and a dense layer last (the read-out)")
-        if ("avg_pool2d", "avg_pool2d") in pairwise(kinds):
-            raise PydanticCustomError("layer_order", "one avg_pool2d before a layer: multiply their kernels")
+        if any(a in POOLS and b in POOLS for a, b in pairwise(kinds)):
+            raise PydanticCustomError("layer_order", "one pool before a layer: multiply their kernels")
         return layers
 
     def build(self, parts: Parts, where: str) -> SpikingNetwork:
-        synapses = [layer for layer in self.layers if not isinstance(layer, AvgPool2dLayer)]
-        shape, pool, built = parts.shape, 1, list[SpikingLayer]()
+        readout, shape, built = self.layers[-1], parts.shape, list[SpikingLayer]()
+        pool: SpikePool | None = None
         for layer in self.layers:
-            if isinstance(layer, AvgPool2dLayer):
-                pool = layer.avg_pool2d.kernel
+            if isinstance(layer, AvgPool2dLayer | SumPool2dLayer):
+                pool = layer.pool()
                 continue
-            is_readout = layer is synapses[-1]
-            cell = parts.readout if is_readout else parts.hidden
+            cell = parts.readout if layer is readout else parts.hidden
             name = f"{where}: layer{len(built) + 1}"
             if isinstance(layer, Conv2dLayer):
                 built.append(conv_layer(shape, Conv(**layer.conv2d.model_dump()), cell, pool=pool, where=name))
             else:
                 built.append(dense_layer(shape, layer.dense.units, cell, pool=pool, where=name))
-            shape, pool = built[-1].out_shape, 1
+            shape, pool = built[-1].out_shape, None
         fits_classes(shape[0], parts.classes, where)
         return ChainNetwork(parts, built)
 

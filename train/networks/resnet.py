@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from torch import nn
 
 from lavatube.train.networks.network import Architecture, Parts, SpikingNetwork
+from lavatube.train.networks.pooling import square
 from lavatube.train.networks.spiking_layer import Conv, SpikingLayer, conv_layer, dense_layer
 from lavatube.train.passes.base import Neurons, Pass
 from lavatube.train.recipe_model import Positive
@@ -118,9 +119,9 @@ class ResidualNetwork(SpikingNetwork):
         stem = Conv(stages[0][0] * settings.width, *((3, 1, 1) if settings.stem == "small" else (7, 2, 3)))
         cell = parts.current if block is PreActBlock else parts.hidden
         self.stem = conv_layer(parts.shape, stem, cell, where="stem")
-        shape, pool = self.stem.out_shape, 1 if settings.stem == "small" else 2
-        self.stem_pool = nn.AvgPool2d(pool) if pool > 1 else None
-        shape = (shape[0], shape[1] // pool, shape[2] // pool)
+        shape, self.stem_pool = self.stem.out_shape, None if settings.stem == "small" else square(2)
+        if self.stem_pool is not None:
+            shape = self.stem_pool.checked(shape, "stem_pool", padding=1)
         self.stages = nn.ModuleList()
         for index, (channels, blocks) in enumerate(stages):
             stage = nn.ModuleList()
@@ -132,9 +133,9 @@ class ResidualNetwork(SpikingNetwork):
             self.stages.append(stage)
         self.hidden = None
         if settings.depth == 19:
-            self.hidden = dense_layer(shape, 4 * settings.width, parts.hidden, pool=shape[1])
+            self.hidden = dense_layer(shape, 4 * settings.width, parts.hidden, pool=square(shape[1]))
             shape = self.hidden.out_shape
-        pool = shape[1] if len(shape) == 3 else 1
+        pool = square(shape[1]) if len(shape) == 3 else None
         self.readout = dense_layer(shape, parts.classes, parts.readout, pool=pool)
 
     def body(self, x: Seq, run: Pass) -> Seq:
@@ -156,7 +157,7 @@ class ResNet(Architecture):
 
     depth: 6 (ours, for small images), 18, 19 (three stages and a hidden dense layer) or 34.
     width: channels of a 1-wide stage (19 starts 2 wide).
-    stem:  "small" (3x3, stride 1) or "imagenet" (7x7, stride 2, average pooling by 2: a maximum is not exact on rates).
+    stem:  "small" (3x3, stride 1) or "imagenet" (7x7, stride 2, average pooling by 2: a maximum is not linear).
     """
 
     kind: Literal["resnet"] = "resnet"
@@ -168,8 +169,7 @@ class ResNet(Architecture):
 
     @property
     def needs(self) -> frozenset[str]:
-        pooled = ("pooling between populations",) if self.stem == "imagenet" else ()
-        return frozenset((*self.own_needs, *pooled))
+        return frozenset(self.own_needs)
 
     def build(self, parts: Parts, where: str) -> SpikingNetwork:
         return ResidualNetwork(parts, self, CurrentBlock)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from lavatube.errors import LavatubeError
+from lavatube.train.networks.pooling import SpikePool
 from lavatube.train.neuron import NeuronSpec
 from lavatube.train.norms.estimators import Estimator
 from lavatube.train.norms.time_stat import TimeStatNorm
@@ -39,11 +40,13 @@ class Cell:
 class SpikingLayer(nn.Module):
     """Events in; spikes out, or currents if it has no neurons. Inputs of a dense layer flatten in C order.
 
-    pool:     side of the average pooling window that the events pass first (1: none).
+    pool:     what the events pass first.
     geometry: "kind", "in_shape", "out_shape" and, of a conv2d, "kernel", "stride", "padding", all as lists.
     """
 
-    def __init__(self, synapse: nn.Conv2d | nn.Linear, geometry: dict[str, Any], cell: Cell, *, pool: int) -> None:
+    def __init__(
+        self, synapse: nn.Conv2d | nn.Linear, geometry: dict[str, Any], cell: Cell, pool: SpikePool | None
+    ) -> None:
         super().__init__()
         self.synapse, self.geometry, self.pool = synapse, geometry, pool
         units = len(synapse.weight)
@@ -61,8 +64,8 @@ class SpikingLayer(nn.Module):
 
     def current(self, events: torch.Tensor) -> torch.Tensor:
         """Synaptic current of events [N, ...] (spikes, graded inputs or rates; it is linear)."""
-        if self.pool > 1:
-            events = nn.functional.avg_pool2d(events, self.pool)
+        if self.pool is not None:
+            events = self.pool(events)
         result: torch.Tensor = self.synapse(events.flatten(1) if isinstance(self.synapse, nn.Linear) else events)
         return result
 
@@ -78,12 +81,12 @@ class SpikingLayer(nn.Module):
 
 
 def conv_layer(
-    shape: tuple[int, ...], conv: Conv, cell: Cell, *, pool: int = 1, where: str = "network"
+    shape: tuple[int, ...], conv: Conv, cell: Cell, *, pool: SpikePool | None = None, where: str = "network"
 ) -> SpikingLayer:
     """A convolutional layer on events of `shape` (C, H, W). raises: LavatubeError if the window does not fit."""
     if len(shape) != 3:
         raise LavatubeError("a convolution needs images", where=where, expected="(C, H, W)", got=str(shape))
-    pooled = _pooled(shape, pool, where)
+    pooled = shape if pool is None else pool.checked(shape, where, conv.padding)
     height, width = ((size + 2 * conv.padding - conv.kernel) // conv.stride + 1 for size in pooled[1:])
     if height < 1 or width < 1:
         raise LavatubeError(
@@ -97,23 +100,14 @@ def conv_layer(
         "out_shape": [conv.channels, height, width],
         **{key: [value] * 2 for key, value in zip(("kernel", "stride", "padding"), window, strict=True)},
     }
-    return SpikingLayer(synapse, geometry, cell, pool=pool)
+    return SpikingLayer(synapse, geometry, cell, pool)
 
 
 def dense_layer(
-    shape: tuple[int, ...], units: int, cell: Cell, *, pool: int = 1, where: str = "network"
+    shape: tuple[int, ...], units: int, cell: Cell, *, pool: SpikePool | None = None, where: str = "network"
 ) -> SpikingLayer:
     """A dense layer on events of any shape. raises: LavatubeError if pooling does not fit."""
-    inputs = math.prod(_pooled(shape, pool, where))
+    inputs = math.prod(shape if pool is None else pool.checked(shape, where))
     geometry = {"kind": "dense", "in_shape": list(shape), "out_shape": [units]}
     synapse = nn.Linear(inputs, units, bias=cell.estimator is None)
-    return SpikingLayer(synapse, geometry, cell, pool=pool)
-
-
-def _pooled(shape: tuple[int, ...], pool: int, where: str) -> tuple[int, ...]:
-    if pool == 1:
-        return shape
-    if len(shape) != 3 or any(size % pool for size in shape[1:]):
-        got = str(shape)
-        raise LavatubeError("average pooling", where=where, expected=f"(C, H, W) divisible by {pool}", got=got)
-    return (shape[0], shape[1] // pool, shape[2] // pool)
+    return SpikingLayer(synapse, geometry, cell, pool)

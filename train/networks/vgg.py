@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from lavatube.errors import LavatubeError
 from lavatube.train.networks.chain import ChainNetwork
 from lavatube.train.networks.network import Architecture, Parts, SpikingNetwork
+from lavatube.train.networks.pooling import square
 from lavatube.train.networks.spiking_layer import Conv, SpikingLayer, conv_layer, dense_layer
 from lavatube.train.recipe_model import Positive
 
@@ -30,15 +31,15 @@ class Vgg(Architecture):
     width: Positive = 64
 
     def build(self, parts: Parts, where: str) -> SpikingNetwork:
-        shape, pool, layers = parts.shape, 1, list[SpikingLayer]()
+        shape, pool, layers = parts.shape, None, list[SpikingLayer]()
         for entry in PLANS[self.depth]:
             if isinstance(entry, str):
-                pool = 2
+                pool = square(2)
                 continue
             conv, name = Conv(entry * self.width, 3, padding=1), f"{where}: layer{len(layers) + 1}"
             layers.append(conv_layer(shape, conv, parts.hidden, pool=pool, where=name))
-            shape, pool = layers[-1].out_shape, 1
+            shape, pool = layers[-1].out_shape, None
         if shape[1] != shape[2]:
             raise LavatubeError("vgg needs square images", where=where, got=str(parts.shape))
-        layers.append(dense_layer(shape, parts.classes, parts.readout, pool=shape[1]))
+        layers.append(dense_layer(shape, parts.classes, parts.readout, pool=square(shape[1])))
         return ChainNetwork(parts, layers)

@@ -10,6 +10,7 @@ from torch import nn
 from lavatube.errors import UnsupportedError
 from lavatube.train.layout import INPUT
 from lavatube.train.networks.network import SpikingNetwork
+from lavatube.train.networks.pooling import SpikePool
 from lavatube.train.networks.spiking_layer import SpikingLayer
 from lavatube.train.neuron import NeuronSpec
 from lavatube.train.norms.time_stat import TimeStatNorm
@@ -19,7 +20,7 @@ from lavatube.train.seq import Seq
 
 @dataclass(frozen=True)
 class Connection:
-    """A synapse. source: name of the population whose spikes it carries, or "input".
+    """A synapse. source: name of the population whose spikes it carries, or "input"; pool: what they pass first.
 
     layer: what computes its current: a layer (with its norm), the weights of a feedback, or None: the spike itself.
     """
@@ -27,6 +28,7 @@ class Connection:
     name: str
     source: str
     layer: SpikingLayer | nn.Linear | None
+    pool: SpikePool | None = None
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,11 @@ class Drive:
 
 @dataclass(frozen=True)
 class Wire(Seq):
-    """In place of a Seq: the spikes of a population, or a sum of currents."""
+    """In place of a Seq: the spikes of a population, pooled perhaps, or a sum of currents."""
 
     steps: torch.Tensor = field(default_factory=lambda: torch.empty(0))
     events: str = ""
+    pool: SpikePool | None = None
     currents: tuple[Connection, ...] = ()
 
     def full_precision(self) -> Seq:
@@ -51,7 +54,7 @@ class Wire(Seq):
 
     def as_currents(self) -> tuple[Connection, ...]:
         """Spikes that are added to a current count as a current of 1."""
-        return (Connection("", self.events, None),) if self.events else self.currents
+        return (Connection("", self.events, None, self.pool),) if self.events else self.currents
 
 
 class Wiring(Pass):
@@ -67,10 +70,12 @@ class Wiring(Pass):
     def linear(self, module: Linear, x: Seq) -> Seq:
         owner = getattr(module, "__self__", module)
         assert isinstance(x, Wire)
-        if not isinstance(owner, SpikingLayer) or not x.events:
+        if isinstance(owner, SpikePool) and x.events and x.pool is None:
+            return Wire(events=x.events, pool=owner)
+        if not isinstance(owner, SpikingLayer) or not x.events or (x.pool is not None and owner.pool is not None):
             what = f"{type(owner).__name__} between layers" if not isinstance(owner, SpikingLayer) else "no spikes"
             raise UnsupportedError(f"{what} cannot be a synapse", where=self.names.get(id(owner), "network"))
-        return Wire(currents=(Connection(self.names[id(owner)], x.events, owner),))
+        return Wire(currents=(Connection(self.names[id(owner)], x.events, owner, x.pool or owner.pool),))
 
     def norm(self, norm: TimeStatNorm, x: Seq) -> Seq:
         assert isinstance(x, Wire)
