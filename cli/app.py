@@ -12,6 +12,7 @@ import typer
 from lavatube.cli.demo import demo
 from lavatube.cli.diff import diff
 from lavatube.cli.doctor import doctor
+from lavatube.cli.encode import encode
 from lavatube.cli.energy import energy
 from lavatube.cli.export import export
 from lavatube.cli.inspect import inspect
@@ -24,7 +25,7 @@ from lavatube.cli.run import run
 from lavatube.cli.train import train
 from lavatube.errors import LavatubeError
 
-COMMANDS = (demo, doctor, train, quantize, export, inspect, lower, run, parity, energy, map_cores, report, diff)
+COMMANDS = (demo, doctor, train, quantize, export, inspect, lower, encode, run, parity, energy, map_cores, report, diff)
 INTERRUPTED = 130
 UNREAD = 141  # as a shell says of one that SIGPIPE ended: the gate may have failed, which 0 would hide
 

@@ -77,6 +77,7 @@ def inspect(
 
 
 def _print_topic(key: str, value: Any) -> None:
+    key = {"never_spiking": "never spikes"}.get(key, key)
     if not isinstance(value, (list, dict)):
         print(f"{key}: {value}")
         return
@@ -146,7 +147,8 @@ def _totals(parts: Any) -> dict[str, Any]:
             for name, value in getattr(part, kind).items():
                 shape = shapes[kind].setdefault(name, [*value.shape[:axis], 0, *value.shape[axis + 1 :]])
                 shape[axis] += value.shape[axis]
-    return {**shapes, "spikes": spikes, "recorded": sorted(recorded)}
+    silent = [name for name, count in spikes.items() if not count]
+    return {**shapes, "spikes": spikes, "never_spiking": silent, "recorded": sorted(recorded)}
 
 
 def _float_trace(file: Path) -> dict[str, Any]:
@@ -160,5 +162,6 @@ def _float_trace(file: Path) -> dict[str, Any]:
         "inputs": {name: list(value.shape) for name, value in trace.input.items()},
         "outputs": {name: list(value.shape) for name, value in trace.output.items()},
         "spikes": {name: int(value.sum()) for name, value in trace.spikes.items()},
+        "never_spiking": [name for name, value in trace.spikes.items() if not value.any()],
         "recorded": ["v"] if trace.v else [],
     }

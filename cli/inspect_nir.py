@@ -18,6 +18,7 @@ def summarize_nir(file: Path, contract: str | None = None, dt: float | None = No
 
     raises: LavatubeError for a file that is damaged or makes no sense.
     """
+    from lavatube.bounds import bound_program, never_spiking
     from lavatube.cli.inspect_program import targets
     from lavatube.convert.float_graph.contract_metadata import stated_contract
     from lavatube.convert.float_graph.raw import RawGraph, raw_from_file
@@ -26,11 +27,15 @@ def summarize_nir(file: Path, contract: str | None = None, dt: float | None = No
     from lavatube.convert.to_nir import METADATA_KEY
     from lavatube.deploy.lower import lower
     from lavatube.deploy.program_picture import program_memory
-    from lavatube.errors import LavatubeError
+    from lavatube.errors import LavatubeError, UnsupportedError
 
     graph, raw = read_float_graph(file), raw_from_file(file)
     metadata = raw.metadata if isinstance(raw, RawGraph) else {}
-    stated = stated_contract(metadata, where=str(file))
+    try:
+        stated = stated_contract(metadata, where=str(file))
+        states = stated.name if stated else "none"
+    except UnsupportedError as error:
+        states = f"one for its integers alone: {error.what}"
     rows = {name: _node(node, graph.shapes[name]) for name, node in graph.nodes.items()}
     count = sum(row.get("parameters", 0) for row in rows.values())
     summary: dict[str, Any] = {
@@ -42,7 +47,7 @@ def summarize_nir(file: Path, contract: str | None = None, dt: float | None = No
         "edges": [[a, b, *(["a timestep late"] if (a, b) in graph.feedback else [])] for a, b in graph.edges],
         "assumptions": [dict(record) for record in graph.assumptions],
         "memory": {"parameters": count, "float64_mib": round(count * 8 / 2**20, 3)},
-        "states contract": stated.name if stated else "none",
+        "states contract": states,
         "contracts": contracts(graph, dt),
     }
     settings: dict[str, Any] = {
@@ -52,6 +57,7 @@ def summarize_nir(file: Path, contract: str | None = None, dt: float | None = No
         program = lower(file, **settings)
         summary["memory"] |= {f"program_{name}": value for name, value in program_memory(program).items()}
         summary["lossy"] = [dict(record) for record in program.lossy]
+        summary["never_spiking"] = never_spiking(program, bound_program(program))
         summary["targets"] = targets(program)
     except LavatubeError as error:
         summary["targets"] = f"refused: {error}"

@@ -7,6 +7,7 @@ from typing import Any
 
 
 def summarize_program(program: Any) -> dict[str, Any]:
+    from lavatube.bounds import bound_program, never_spiking
     from lavatube.deploy.program_picture import program_memory
     from lavatube.program_file import program_sha256
 
@@ -16,6 +17,7 @@ def summarize_program(program: Any) -> dict[str, Any]:
         "overflow": program.overflow,
         "source": dict(program.source),
         "lossy": [dict(record) for record in program.lossy],
+        "never_spiking": never_spiking(program, bound_program(program)),
         "memory": program_memory(program),
         "targets": targets(program),
     }

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from lavatube.bounds import LayerBound, never_spiking
+from lavatube.cli.output import console
 from lavatube.fixed_point import VOLTAGE_MAX
 from lavatube.program import Conv2dNode, InputNode, LoihiProgram, NeuronNode, Synapse
 from lavatube.weight_code import weight_code
@@ -15,13 +16,23 @@ SHARE_LOST = 0.2  # of the weights of a synapse
 
 
 def bounds_table(bounds: Sequence[LayerBound]) -> Table:
-    """How far each register can go; the last column is the real chip's accumulator, which Lava does not have."""
+    """How far each register can go; the last column is the real chip's accumulator, which Lava does not have.
+
+    Where a range has no room in one line, its lower end stands above its upper end.
+    """
+    table, to = _bounds_table(bounds, " .. "), console()
+    wide = to.measure(table, options=to.options.update(max_width=1000)).maximum > to.width
+    return _bounds_table(bounds, "\n") if wide else table
+
+
+def _bounds_table(bounds: Sequence[LayerBound], between: str) -> Table:
     table = Table(title="register bounds (any input within the encoding)", title_justify="left")
-    for column in ("synapse", "activation", "u (24 bits)", "v (24 bits)", "fits", "fits 21 bits"):
-        table.add_column(column)
+    table.add_column("synapse", overflow="fold")
+    for column in ("activation", "u (24 bits)", "v (24 bits)", "fits", "fits 21 bits"):
+        table.add_column(column, no_wrap="bits)" in column or column == "activation")
     for bound in bounds:
         cells = [
-            f"{low:,} .. {high:,}" if pair else "-"
+            f"{low:,}{between}{high:,}" if pair else "-"
             for pair in (bound.activation, bound.u, bound.v)
             for low, high in [pair or (0, 0)]
         ]

@@ -44,7 +44,7 @@ def quantize(
         int | None, typer.Option("--num-steps", min=1, help="Timesteps that the program of a file is made for.")
     ] = None,
     input_bits: Annotated[int | None, typer.Option("--input-bits", min=1, help="Of FILE.nir's input.")] = None,
-    target: Annotated[str, typer.Option("--target", help="Of FILE.nir: loihi1 or loihi2.")] = "loihi2",
+    target: Annotated[str, typer.Option("--target", help="loihi1 or loihi2.")] = "loihi2",
     overflow: Annotated[str, typer.Option("--overflow", help="Of FILE.nir: strict or hardware.")] = "strict",
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse a FILE.nir whose contract the program does not compute.")
@@ -65,8 +65,9 @@ def quantize(
                  "input_bits": input_bits, "target": target, "overflow": overflow, "strict": strict}  # fmt: skip
         return quantize_nir(source, out, overwrite, json, weight_bits=weight_bits, **given)
     is_onnx = source.suffix == ".onnx" and not source.is_dir()
-    if any(value is not None for value in (contract, dt, steps, input_bits)) or strict or (num_steps and not is_onnx):
-        what = "--contract, --dt, --steps, --num-steps, --input-bits, --strict: for a .nir file"
+    of_nir = any(value is not None for value in (contract, dt, steps, input_bits))
+    if of_nir or strict or overflow != "strict" or (num_steps and not is_onnx):
+        what = "--contract, --dt, --steps, --num-steps, --input-bits, --overflow, --strict: for a .nir file"
         raise LavatubeError(what, where=str(source), remedy="leave it out")
     from lavatube.convert.quantize import quantize as quantize_run
 
@@ -82,7 +83,7 @@ def quantize(
     with progress_bar("fine-tuning") as update:
         network = quantize_run(
             source, out=folder, weight_bits=weight_bits, headroom=headroom, epochs=epochs, teach=teach, data=data,
-            device=device, data_dir=data_dir, overwrite=overwrite, progress=update,
+            target=target, device=device, data_dir=data_dir, overwrite=overwrite, progress=update,
         )  # fmt: skip
     say(f"wrote {folder / 'quantized.safetensors'}")
     if json:

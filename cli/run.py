@@ -105,7 +105,7 @@ def run(
 
 ENGINES = ("reference", "fast", "lava", "onnx", "torch", "float")
 USED_BY = {  # options that not every engine has a use for
-    "--overflow": ("reference", "fast", "lava", "onnx"),
+    "--overflow": ("reference", "fast", "lava", "onnx", "torch"),
     "--packed": ("reference", "fast", "lava", "onnx", "torch"),
     "--device": ("fast", "torch"),
     "--conv": ("lava",),

@@ -14,7 +14,7 @@ import numpy as np
 from lavatube.contract import ExecutionContract
 from lavatube.convert.float_graph.read import read_nested_graph
 from lavatube.convert.nir_rows import checked_rows
-from lavatube.convert.nir_spelling import back_to_scale
+from lavatube.convert.nir_spelling import back_to_scale, known_keys, refuse_other_keys
 from lavatube.convert.to_nir import METADATA_KEY, METADATA_VERSION, READOUT, digest_of_floats
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.files import sha256_of_file
@@ -79,8 +79,16 @@ def read_quantized_nir(path: Path) -> QuantizedGraph:
                 remedy="export again from the quantized network",
             )
         rows = checked_rows(description["nodes"], where=str(path))
+        restored = _restored(graph, description["names"], rows, where=str(path))
+        for name, row in rows.items():
+            stated = graph.nodes[description["names"][name]].metadata or {}
+            own = json.loads(str(stated.get(METADATA_KEY, "null")))
+            if own is not None and own != description["nodes"][name]:
+                what = "the integers in the node's metadata contradict those in the graph's"
+                raise LavatubeError(what, where=f"{path}:{name}", remedy="export again")
+            refuse_other_keys(stated, known_keys(row), where=f"{path}:{name}")
         return QuantizedGraph(
-            graph=_restored(graph, description["names"], rows, where=str(path)),
+            graph=restored,
             rows=rows,
             order=tuple(str(name) for name in description["order"]),
             contract=ExecutionContract.from_json(description["contract"], where=str(path)),

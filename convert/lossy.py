@@ -60,6 +60,12 @@ def rounding(chosen: Sequence[ChosenLayer], module: QuantizedModule) -> list[dic
             ):
                 found = _difference("weight", weight, integers, row.scale)
                 records.append(_record(row.node_name, when, what) | found)
+            if row.headroom < 0:
+                records.append({
+                    "stage": "quantize", "layer": row.node_name,
+                    "what": "sums rounded down to the unit of their population", "lost_at_most": 1 - 2.0**row.headroom,
+                    "threshold": made.neuron.vth if made.neuron else None,
+                })  # fmt: skip
         for when, bias, integers in (
             ("before", values.bias, _nearest(values.bias, made.bias_scale, bias_range)),
             ("after", layer.bias.detach().cpu().numpy(), made.bias),

@@ -19,7 +19,7 @@ class _Row(BaseModel):
 
 
 class SynapseRow(_Row):
-    """float weight = integer * scale, a = (sum of integer * s) << headroom; float bias = integer * bias_scale.
+    """float weight = integer * scale, a = floor((sum of integer * s) * 2^headroom); float bias = integer * bias_scale.
 
     stands_for: what the node is for us, where others would not read that: "scale", one factor per channel.
     """
@@ -30,7 +30,7 @@ class SynapseRow(_Row):
     zero_point: Literal[0]
     axis: None
     rounding: Literal["half to even"]
-    headroom: Annotated[int, Field(ge=0, le=fp.WEIGHT_EXPONENT_MAX + fp.WEIGHT_BITS_MAX)]
+    headroom: Annotated[int, Field(ge=1 - fp.WEIGHT_BITS_MAX, le=fp.WEIGHT_EXPONENT_MAX + fp.WEIGHT_BITS_MAX)]
     bias_scale: Scale
     stands_for: Literal["scale"] | None
 

@@ -10,7 +10,7 @@ import nir
 import numpy as np
 
 from lavatube.contract import LOIHI
-from lavatube.errors import UnsupportedError
+from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.fixed_point import CURRENT_DECAY_OFFSET, DECAY_ONE
 from lavatube.program import Shape
 
@@ -136,3 +136,20 @@ def known_keys(row: Mapping[str, object]) -> dict[str, object]:
         "quant_bias_scale": row["bias_scale"],
         "quant_bias_zero_point": 0,
     }
+
+
+def refuse_other_keys(stated: Mapping[str, object], wanted: Mapping[str, object], *, where: str) -> None:
+    """Compare what others read of a node's quantization with the integers that a program is made of.
+
+    stated: the node's metadata; wanted: `known_keys` of its integers. A key that is not there says nothing wrong.
+    raises: LavatubeError naming the key.
+    """
+    for key, want in wanted.items():
+        got = stated.get(key, want)
+        value = got.item() if isinstance(got, (np.generic, np.ndarray)) and got.size == 1 else got
+        value = value.decode(errors="replace") if isinstance(value, bytes) else value
+        if not isinstance(value, (bool, int, float, str)) or value != want:
+            raise LavatubeError(
+                f"{key} contradicts the integers in the metadata", where=where, expected=str(want), got=str(value)[:60],
+                remedy="export again, or remove the key",
+            )  # fmt: skip

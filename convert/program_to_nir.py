@@ -15,14 +15,22 @@ from lavatube.bounds import prove_no_overflow
 from lavatube.contract import LOIHI, ExecutionContract
 from lavatube.convert.float_graph.contract_metadata import CONTRACT_KEY
 from lavatube.convert.float_graph.read import flat_graph, read_nested_graph
-from lavatube.convert.nir_spelling import conv2d, cuba_lif, known_keys, per_channel, portable_names, ungrouped
+from lavatube.convert.nir_spelling import (
+    conv2d,
+    cuba_lif,
+    known_keys,
+    per_channel,
+    portable_names,
+    refuse_other_keys,
+    ungrouped,
+)
 from lavatube.convert.post_training.operators import Operator
 from lavatube.convert.program_metadata import PROGRAM_KEY, program_text, stated_program
 from lavatube.convert.to_nir import add_flatten, write_checked
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.files import whole_file
 from lavatube.fixed_point import ACTIVATION_SHIFT, CURRENT_DECAY_OFFSET, DECAY_MAX, DECAY_ONE, weight_range
-from lavatube.program import Conv2dNode, LoihiProgram, NeuronNode, ReadoutNode, SparseNode, Synapse, Target
+from lavatube.program import Conv2dNode, LoihiProgram, NeuronNode, ReadoutNode, SparseNode, Synapse, Target, floors_sums
 from lavatube.program_file import program_sha256
 
 Edge = tuple[str, str]
@@ -48,13 +56,8 @@ def program_to_nir(program: LoihiProgram, path: Path | str, *, partly: bool = Fa
             `unsaid` what only its integers have.
     raises: UnsupportedError naming the node, for what NIR cannot say; with `partly` only where no graph could be drawn.
     """
-    path, writer = Path(path), _Writer(program, partly)
-    for target in program.targets:
-        writer.add(target)
-    nodes, edges = writer.finished()
-    names = portable_names(list(nodes), edges, ends=(len(program.inputs), len(program.readouts)) == (1, 1))
-    spelled = {names[name]: node for name, node in nodes.items()}
-    renamed = [(names[a], names[b]) for a, b in edges]
+    path = Path(path)
+    spelled, renamed, writer = _spelled(program, partly)
     metadata = {PROGRAM_KEY: program_text(program, spelled, renamed, writer.unsaid)}
     if not writer.unsaid:
         metadata[CONTRACT_KEY] = json.dumps(writer.contract().to_json(), sort_keys=True)
@@ -64,6 +67,23 @@ def program_to_nir(program: LoihiProgram, path: Path | str, *, partly: bool = Fa
         if program_sha256(back) != program_sha256(program):
             raise LavatubeError("the program does not read back as it was written", where=str(path))
     return Written(graph, tuple(writer.unsaid))
+
+
+def refuse_contradictions(program: LoihiProgram, graph: nir.NIRGraph, *, where: str) -> None:
+    """raises: LavatubeError where what a file says of a node for others is not so of the program that it carries."""
+    for name, node in _spelled(program, True)[0].items():
+        stated = graph.nodes[name].metadata if name in graph.nodes else None
+        refuse_other_keys(stated or {}, node.metadata or {}, where=f"{where}:{name}")
+
+
+def _spelled(program: LoihiProgram, partly: bool) -> tuple[dict[str, nir.NIRNode], list[Edge], _Writer]:
+    """Nodes and edges as they are called in a file."""
+    writer = _Writer(program, partly)
+    for target in program.targets:
+        writer.add(target)
+    nodes, edges = writer.finished()
+    names = portable_names(list(nodes), edges, ends=(len(program.inputs), len(program.readouts)) == (1, 1))
+    return {names[name]: node for name, node in nodes.items()}, [(names[a], names[b]) for a, b in edges], writer
 
 
 class _Writer:
@@ -177,7 +197,7 @@ class _Writer:
         source = self.program.source_of(node)
         shape, made = self.shapes[source.name], self.shapes[target.name]
         image = _is_drawn(node, shape)
-        if node.weight_exp < 0 and (node.weight % (1 << -node.weight_exp)).any():
+        if floors_sums(node):
             self.lacks("a weight exponent that drops bits of single weights", node.name)
         way = [source.name]
         if node.delay:

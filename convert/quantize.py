@@ -45,6 +45,7 @@ def quantize(
     epochs: int = 8,
     teach: str = "labels",
     data: str | None = None,
+    target: str = "loihi2",
     device: str = "cpu",
     data_dir: Path | None = None,
     overwrite: bool = False,
@@ -58,6 +59,8 @@ def quantize(
     teach:       what fine-tuning learns: "labels", through all layers; or "float": each layer, for itself, the float
                  network's rates, the read-out its logits (local tandem learning, a calibration without labels; the best
                  epoch is the one that comes nearest on the validation samples).
+    target:      "loihi1" keeps to weights of whole units of their population: of that chip it is not known whether it
+                 rounds sums, as Lava does, or single weights, as Brian2Loihi says.
     raises:      LavatubeError for a folder that is not a finished run, or a finished `out` without overwrite;
                  UnsupportedError for a network that does not deploy, or registers that rounding made overflow.
     """
@@ -69,11 +72,13 @@ def quantize(
             remedy="`lavatube quantize FILE.nir --contract NAME`, in Python `lavatube.quantize_float`",
         )
     folder = Path(out) if out is not None else Path(source)
-    target = folder / "quantized.safetensors"
-    if target.exists() and not overwrite:
-        raise LavatubeError("already quantized", where=str(target), remedy="choose another folder, or give --overwrite")
+    path = folder / "quantized.safetensors"
+    if path.exists() and not overwrite:
+        raise LavatubeError("already quantized", where=str(path), remedy="choose another folder, or give --overwrite")
     if epochs < 0:
         raise LavatubeError("epochs", where="quantize", expected="0 or more", got=str(epochs))
+    if target not in ("loihi1", "loihi2"):
+        raise LavatubeError("unknown target", where="quantize", expected="loihi1 or loihi2", got=target)
     if teach not in ("labels", "float"):
         raise LavatubeError("teach", where="quantize", expected="labels or float", got=teach)
     require_writable(folder)
@@ -90,6 +95,7 @@ def quantize(
         weight_bits=weight_bits,
         headroom=headroom,
         num_steps=recipe.num_steps,
+        fractions=target != "loihi1",
     )
     module = _module(chosen, recipe, dataset).to(torch_device(device))
     rounded = accuracy(module, dataset, dataset.dataset.validation)
@@ -115,7 +121,7 @@ def quantize(
             "teach": teach,
         },
     )
-    save_quantized(quantized, target)
+    save_quantized(quantized, path)
     return quantized
 
 

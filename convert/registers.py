@@ -16,10 +16,12 @@ import numpy as np
 
 from lavatube import fixed_point as fp
 from lavatube.bounds import UNBOUNDED, voltage_bounds
+from lavatube.convert.rounding_error import mean_square, squared_error
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.neuron_node import NeuronNode, Output, Reset
 from lavatube.train.layout import INPUT
 
+NEGLIGIBLE = 1 / 32  # of a threshold: so far a sum may be wrong in a timestep before weights become finer than a unit
 Events = Mapping[str, tuple[int, int]]  # by source: the lowest and the highest
 
 
@@ -114,11 +116,13 @@ class ChosenLayer:
 
 
 def choose_registers(
-    layers: Sequence[FoldedLayer], *, message_bits: int, weight_bits: int, headroom: float, num_steps: int
-) -> list[ChosenLayer]:
+    layers: Sequence[FoldedLayer], *, message_bits: int, weight_bits: int, headroom: float, num_steps: int,
+    fractions: bool = True,
+) -> list[ChosenLayer]:  # fmt: skip
     """Registers for every layer. headroom: share of the proven range to use, 0..1; the rest is for fine-tuning.
 
-    num_steps: without leak, a voltage has a bound for so many timesteps only.
+    num_steps: without leak, a voltage has a bound for so many timesteps only. fractions: whether sums of weights that
+    are finer than the population's unit may be rounded down, where that errs less than weights of whole units.
 
     raises: LavatubeError if weight_bits or headroom are out of range, or a synapse has no weights but zero.
     """
@@ -144,13 +148,16 @@ def choose_registers(
             if synapse.source in graded - set(worth):
                 raise UnsupportedError("graded spikes of the timestep before", where=synapse.name)
         synapses = tuple(replace(each, weight=each.weight * worth.get(each.source, 1.0)) for each in layer.synapses)
-        chosen.append(_choose(replace(layer, synapses=synapses), events, weight_bits, headroom, num_steps))
+        folded = replace(layer, synapses=synapses)
+        chosen.append(_choose(folded, events, weight_bits, headroom, num_steps, fractions))
         if layer.neuron is not None:
             worth[layer.name] = layer.neuron.event(chosen[-1].layout["neuron"]["vth"])
     return chosen
 
 
-def _choose(layer: FoldedLayer, events: Events, bits: int, headroom: float, num_steps: int) -> ChosenLayer:
+def _choose(
+    layer: FoldedLayer, events: Events, bits: int, headroom: float, num_steps: int, fractions: bool
+) -> ChosenLayer:
     largest = [float(np.abs(synapse.weight).max()) for synapse in layer.synapses]
     vth = 0 if layer.neuron is None else int(headroom * largest_threshold(layer, events, num_steps))
     one_size = len(largest) == 1 and is_signs(layer.synapses[0].weight, per_layer=True)
@@ -168,17 +175,35 @@ def _choose(layer: FoldedLayer, events: Events, bits: int, headroom: float, num_
         raise UnsupportedError(
             "no threshold keeps this layer inside Loihi's registers", where=layer.name, got=f"vth {vth}"
         )
-    shifts = [max(0, math.ceil(math.log2(value * vth / limit))) for value in largest]
+    shifts = _shifts(layer, events, vth, bits, fractions)
     if one_size:  # the largest threshold at which a weight is just below a power of two
         shifts = [math.floor(math.log2(largest[0] * vth))]
         vth = math.floor(2.0 ** shifts[0] / largest[0])
     elif layer.neuron.output == "graded":
         vth = layer.neuron.threshold_of_payload(vth)
-        shifts = [max(0, math.ceil(math.log2(value * vth / limit))) for value in largest]
+        shifts = _shifts(layer, events, vth, bits, fractions)
     bias_units = float(np.abs(layer.bias).max()) * vth * (1 << fp.ACTIVATION_SHIFT)
     bias_exp = max(0, math.ceil(math.log2(max(bias_units, 1) / headroom / fp.BIAS_MANTISSA_MAX)))
     layout["neuron"] = layer.neuron.registers(vth) | {"bias_exp": min(bias_exp, fp.BIAS_EXPONENT_MAX)}
     return _chosen(layer, layout, vth * scale / 2 ** max(shifts), shifts, bits)
+
+
+def _shifts(layer: FoldedLayer, events: Events, vth: int, bits: int, fractions: bool) -> list[int]:
+    """By synapse, the power of two at which its largest weight is the largest integer.
+
+    Below 0 only where that errs less than a larger one, and 0 errs by more than NEGLIGIBLE.
+    """
+    limit, found = 2 ** (bits - 1) - 1, []
+    for synapse in layer.synapses:
+        exact, power = synapse.weight * vth, mean_square(events[synapse.source]) * synapse.window**2
+        shift = max(1 - bits, math.ceil(math.log2(float(np.abs(exact).max()) / limit)))
+        if shift < 0:
+            shifts = range(shift, 1) if fractions else [0]
+            errors = [squared_error(np.rint(exact / 2.0**each) * 2.0**each, exact, each, power) for each in shifts]
+            enough = errors[-1] <= len(exact) * (NEGLIGIBLE * vth) ** 2
+            shift = 0 if enough else shifts[int(np.argmin(errors))]
+        found.append(shift)
+    return found
 
 
 def _chosen(layer: FoldedLayer, layout: dict[str, Any], factor: float, shifts: Sequence[int], bits: int) -> ChosenLayer:

@@ -20,6 +20,7 @@ _CALLS = {  # name: (module, attribute)
     "export": ("lavatube.convert.export", "export"),
     "lower": ("lavatube.deploy.lower", "lower"),
     "map_program": ("lavatube.deploy.mapping.map_program", "map_program"),
+    "encode": ("lavatube.sim.encode", "encode"),
     "run": ("lavatube.sim.run", "run"),
     "run_float": ("lavatube.sim.float_run", "run_float"),
     "quantize_float": ("lavatube.deploy.lower_float", "quantize_float"),

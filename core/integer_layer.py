@@ -17,7 +17,8 @@ Window = tuple[tuple[int, int], tuple[int, int]]  # stride and padding of a conv
 def mantissas(integers: np.ndarray, bits: int, headroom: int) -> tuple[np.ndarray, int, int]:
     """(weight int16, num_weight_bits, weight_exp) of b-bit signed integers q, so that a = (sum of q * s) << headroom.
 
-    q becomes q << (9 - b), which is on Loihi's grid, and weight_exp = b - 9 + headroom.
+    q becomes q << (9 - b), which is on Loihi's grid, and weight_exp = b - 9 + headroom. With a headroom below 0 the
+    sums are rounded down.
     """
     shift = WEIGHT_BITS_MAX + 1 - bits
     return (integers.astype(np.int16) << shift).astype(np.int16), bits, headroom - shift
@@ -87,7 +88,8 @@ class IntegerSynapse:
 
     weight:   [O, I, h, w] (conv2d), [O, I] (dense) or [C] (scale: one factor per channel of events that pass as they
               are) int8, in -2^(bits-1)..2^(bits-1)-1.
-    headroom: k of a = (sum of weight * s) << k, so that thresholds keep their resolution at few bits.
+    headroom: k of a = (sum of weight * s) << k, so that thresholds keep their resolution at few bits; below 0 it is
+              floor(sum / 2^-k), so that weights are finer than what the neurons count in.
     scale:    float value of one integer weight; exact power of two.
     pool:     what it sees are sums over these windows of the events of `in_shape`; they do not overlap.
     """
@@ -113,7 +115,7 @@ class IntegerSynapse:
     @property
     def activation_scale(self) -> float:
         """Float value of one activation unit: the same for all synapses of a layer."""
-        return self.scale / (1 << self.headroom)
+        return self.scale / 2.0**self.headroom
 
 
 @dataclass(frozen=True)

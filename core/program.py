@@ -14,7 +14,7 @@ from lavatube.end_nodes import InputNode, ReadoutNode
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.neuron_node import NeuronNode
 from lavatube.node_checks import Shape, is_int, require
-from lavatube.synapse_nodes import Conv2dNode, DenseNode, SparseNode, Synapse, as_stored
+from lavatube.synapse_nodes import Conv2dNode, DenseNode, SparseNode, Synapse, as_stored, floors_sums
 
 Node = InputNode | Synapse | NeuronNode | ReadoutNode
 Source = InputNode | NeuronNode
@@ -132,6 +132,7 @@ class LoihiProgram:
         """Capabilities that a target must offer."""
         needs = set().union(*(node.needs() for node in self.neurons)) if self.neurons else set()
         needs |= {"graded input"} if any(node.message_bits > 1 for node in self.inputs) else set()
+        needs |= {"sums with fractions"} if any(floors_sums(synapse) for synapse in self.synapses) else set()
         needs |= {"delays"} if any(synapse.delay for synapse in self.synapses) else set()
         needs |= {"recurrence"} if self.is_recurrent else set()
         return frozenset(needs)
@@ -217,5 +218,6 @@ __all__ = [
     "Synapse",
     "Target",
     "as_stored",
+    "floors_sums",
     "only",
 ]

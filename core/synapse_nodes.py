@@ -159,6 +159,11 @@ class Conv2dNode:
 Synapse = DenseNode | SparseNode | Conv2dNode
 
 
+def floors_sums(node: Synapse) -> bool:
+    """Whether the weight exponent drops bits: then a sum is rounded down once, which no sum of rounded weights is."""
+    return node.weight_exp < 0 and bool((node.weight % (1 << -node.weight_exp)).any())
+
+
 def _check_weight(node: Synapse) -> None:
     require_int(node.name, "num_weight_bits", node.num_weight_bits, 1, fp.WEIGHT_BITS_MAX)
     require_int(node.name, "weight_exp", node.weight_exp, fp.WEIGHT_EXPONENT_MIN, fp.WEIGHT_EXPONENT_MAX)

@@ -201,6 +201,9 @@ NPZ_ERRORS = (  # what zipfile, zlib and NumPy's header parser raise on damaged 
 def read_npz(path: Path, *, kind: str) -> dict[str, np.ndarray]:
     """All arrays of an .npz file, never unpickling."""
     require_file(path, kind=kind)
+    if Path(path).suffix == ".npy":
+        remedy = 'numpy.savez("x.npz", input=array) makes one of it'
+        raise LavatubeError("one array, not a file of named arrays", where=str(path), expected=kind, remedy=remedy)
     try:
         with Path(path).open("rb") as handle, np.load(handle, allow_pickle=False) as opened:
             arrays = {name: opened[name] for name in opened.files}

@@ -17,7 +17,7 @@ from lavatube.files import read_json, read_tensors, sha256_of_arrays, sha256_of_
 
 TRAINED = "trained-network"
 QUANTIZED = "quantized-network"
-QUANTIZED_VERSION = 2  # of its layout: 2 has a graph of populations with several synapses
+QUANTIZED_VERSION = 3  # 2 had only its layout and its tensors under the checksum; such files are read still
 
 
 @dataclass(frozen=True)
@@ -115,21 +115,22 @@ def save_quantized(network: QuantizedNetwork, path: Path) -> None:
         "layout": dict(network.layout),
         "lossy": [dict(record) for record in network.lossy],
         "metrics": dict(network.metrics),
-        "sha256": _digest(network.layout, network.tensors),
     }
-    write_tensors(path, network.tensors, header)
+    write_tensors(path, network.tensors, header | {"sha256": _digest(header, network.tensors)})
 
 
 def load_quantized(path: Path) -> QuantizedNetwork:
     """Read quantized.safetensors. raises: LavatubeError."""
     tensors, header = read_tensors(path, kind=QUANTIZED)
-    if (version := header.get("version")) != QUANTIZED_VERSION:
+    if (version := header.get("version")) not in (2, QUANTIZED_VERSION):
         what, remedy = "a quantized network of another version of lavatube", "lavatube quantize --overwrite"
         expected = f"version {QUANTIZED_VERSION}"
         raise LavatubeError(what, where=str(path), expected=expected, got=str(version), remedy=remedy)
     try:
-        if header["sha256"] != _digest(header["layout"], tensors):
-            raise LavatubeError("layout or tensors do not match their checksum", where=str(path))
+        said = {key: value for key, value in header.items() if key != "sha256"} if version > 2 else header["layout"]
+        if header["sha256"] != _digest(said, tensors):
+            remedy = "damaged or changed by hand: lavatube quantize --overwrite"
+            raise LavatubeError("header or tensors do not match their checksum", where=str(path), remedy=remedy)
         return QuantizedNetwork(header["recipe"], header["layout"], tensors, tuple(header["lossy"]), header["metrics"])
     except (KeyError, TypeError) as error:
         raise LavatubeError("malformed header", where=str(path), expected=QUANTIZED, got=str(error)) from error
@@ -139,5 +140,5 @@ def _recipe_sha256(recipe: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
 
-def _digest(layout: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
-    return hashlib.sha256(f"{json.dumps(layout, sort_keys=True)}|{sha256_of_arrays(tensors)}".encode()).hexdigest()
+def _digest(said: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
+    return hashlib.sha256(f"{json.dumps(said, sort_keys=True)}|{sha256_of_arrays(tensors)}".encode()).hexdigest()

@@ -14,6 +14,7 @@ from lavatube.contract import ExecutionContract
 from lavatube.convert.float_graph.read import read_nested_graph
 from lavatube.convert.from_nir import QuantizedGraph, integers_of, read_quantized_nir
 from lavatube.convert.program_metadata import PROGRAM_KEY, source_of, stated_program
+from lavatube.convert.program_to_nir import refuse_contradictions
 from lavatube.deploy.accept import accept
 from lavatube.deploy.lower_float import is_float_nir, lower_float
 from lavatube.deploy.lower_nodes import lower_affine, lower_conv2d, lower_neurons, lower_scale, pool_of
@@ -96,6 +97,7 @@ def _lower_program(
         what = f"{', '.join(sorted(net))}: for .net files only"
         raise LavatubeError(what, where=str(path), remedy="leave it out: a NIR file says it itself")
     program = stated_program(graph, where=str(path)).program
+    refuse_contradictions(program, graph, where=str(path))
     program = replace(program, target=target, overflow=overflow, source=source_of(program, sha256_of_file(path)))
     return accept(program, where=str(path), strict=strict, out=out)
 

@@ -22,7 +22,7 @@ from lavatube.convert.to_nir import METADATA_KEY
 from lavatube.deploy.accept import accept
 from lavatube.errors import LavatubeError
 from lavatube.files import require_writable, sha256_of_file, whole_file, write_json
-from lavatube.inputs import InputBatch, save_inputs
+from lavatube.inputs import InputBatch, labels_of, save_inputs
 from lavatube.program import LoihiProgram, Overflow
 from lavatube.program_file import save_program
 from lavatube.trace import read_npz, within_length
@@ -100,9 +100,7 @@ def quantize_float(
         (folder / "model.nir").unlink(missing_ok=True)  # of another program
         said["no_model_nir"] = str(error)
     if data is not None:
-        values, length = float_inputs(read_float_graph(path), data, steps)
-        label = read_npz(Path(data), kind="X.npz").get("label") if isinstance(data, (str, Path)) else None
-        save_inputs(replace(encoded(program, values, length), label=label), folder / EVENTS)
+        save_inputs(encoded_samples(program, path, data, steps), folder / EVENTS)
     write_json(folder / REPORT, report(program) | said)
     save_program(program, folder / "program.safetensors")
     return program
@@ -129,6 +127,24 @@ def is_float_nir(path: Path | str) -> bool:
     """Whether a .nir file carries no integers of ours. raises: LavatubeError if it is unsafe or no NIR."""
     raw = raw_from_file(Path(path))
     return not isinstance(raw, RawGraph) or not {METADATA_KEY, PROGRAM_KEY} & set(raw.metadata)
+
+
+def encoded_samples(
+    program: LoihiProgram,
+    path: Path | str,
+    data: Mapping[str, np.ndarray] | np.ndarray | Path | str,
+    steps: int | None,
+    *,
+    default: int | None = None,
+) -> InputBatch:
+    """Samples in the units of the float file at `path` as events of its program, with their labels.
+
+    raises: as `float_inputs` and `encoded`.
+    """
+    values, length = float_inputs(read_float_graph(path), data, steps, default=default)
+    label = read_npz(Path(data), kind="X.npz").get("label") if isinstance(data, (str, Path)) else None
+    batch = encoded(program, values, length)
+    return replace(batch, label=labels_of(label, batch.batch, str(data)))
 
 
 def encoded(program: LoihiProgram, values: Mapping[str, np.ndarray], length: np.ndarray | None) -> InputBatch:

@@ -11,6 +11,7 @@ OFFERS: Mapping[str, frozenset[str]] = {
     "loihi1": frozenset({"delays", "recurrence", "refractory period"}),
     # its neurons are programs: our Lava Process computes the last four
     "loihi2": frozenset({"delays", "recurrence", "graded input", "voltage read-out", "refractory period"})
+    | frozenset({"sums with fractions"})
     | frozenset({"soft reset", "initial potential", "signed spikes", "graded spikes"}),
 }
 REMEDIES: Mapping[str, str] = {
@@ -19,6 +20,7 @@ REMEDIES: Mapping[str, str] = {
     "graded spikes": "train with output: binary, or use --target loihi2",
     "signed spikes": "train with output: binary, or use --target loihi2",
     "initial potential": "start at 0, or use --target loihi2",
+    "sums with fractions": "quantize with --target loihi1, or use --target loihi2",
 }
 
 

@@ -76,7 +76,7 @@ def open_parts(
     if path.suffix == ".npy":
         if len(nodes) > 1:
             raise LavatubeError(".npy holds one input", where=str(path), expected=f"{len(nodes)} inputs: .npz or .h5")
-        yield _parts({nodes[0].name: _mapped(path)}, nodes, None, None, default_steps, steps, str(path))
+        yield _parts({nodes[0].name: mapped(path)}, nodes, None, None, default_steps, steps, str(path))
     elif path.suffix in HDF5:
         with opened_hdf5(path, kind="X.h5") as opened:
             with reading(str(path)):
@@ -151,7 +151,8 @@ def dataset(opened: h5py.File, key: str) -> h5py.Dataset:
     return held
 
 
-def _mapped(path: Path) -> np.ndarray:
+def mapped(path: Path) -> np.ndarray:
+    """X.npy, mapped into memory, never unpickled."""
     require_file(path, kind="X.npy")
     try:
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))

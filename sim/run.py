@@ -191,13 +191,15 @@ def _run_checkpoint(
             where=getattr(source, "name", None) or str(source)[:80],
             expected="a run folder with quantized.safetensors",
         )
-    path = Path(source) / "quantized.safetensors"
+    path, program = Path(source) / "quantized.safetensors", Path(source) / "program.safetensors"
     network = load_quantized(path)
+    if overflow is None and program.is_file():
+        overflow = load_program(program).overflow
     module = QuantizedModule(network.layout, network.tensors)
     layout = module.layout
     node = InputNode("input", tuple(layout["input"]["shape"]), layout["input"]["message_bits"])
     batch = as_batch(inputs, node, layout["num_steps"], steps)
     if overflow != "hardware" and (found := overflow_of(module, batch.num_steps)):
-        remedy = "fewer timesteps, or train and quantize for more (num_steps)"
+        remedy = "fewer timesteps, train and quantize for more (num_steps), or --overflow hardware"
         raise LavatubeError(found, where=str(path), remedy=remedy)
     return run_torch(path, batch, record=record, device=device, progress=progress)

@@ -39,6 +39,8 @@ def run_torch(
     chunk = max(1, ELEMENTS_AT_ONCE // (widest * inputs.num_steps))
     spikes: dict[str, list[np.ndarray]] = {}
     states: dict[str, dict[str, list[np.ndarray]]] = {kind: {} for kind in keep}
+    populations = [population_name(layer["name"]) for layer in layout["layers"] if layer["neuron"]]
+    overflow = {kind: dict.fromkeys(populations, 0) for kind in ("wraps", "saturations")}
     readout = np.zeros((inputs.batch, layout["layers"][-1]["out_shape"][0]), np.int64)
     for start in range(0, inputs.batch, chunk):
         rows = slice(start, start + chunk)
@@ -49,6 +51,8 @@ def run_torch(
                 total = run.activation.cpu().numpy()
                 readout[rows] = within_length(total, inputs.length[rows]).sum(0)
                 continue
+            for kind, where in (("wraps", run.neurons.wrapped), ("saturations", run.neurons.saturated)):
+                overflow[kind][name] += int(within_length(where.cpu().numpy(), inputs.length[rows]).sum())
             made = run.neurons.events.cpu().numpy()
             neuron = next(row for row in layout["layers"] if row["name"] == run.name)["neuron"]
             if neuron["output"] != "signed" and neuron["payload_bits"] <= 8:
@@ -66,6 +70,7 @@ def run_torch(
         "engine": "torch",
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
         "versions": {**versions(), "torch": torch.__version__},
+        "overflow": overflow,
     }
     if isinstance(checkpoint, Path):
         meta["checkpoint_sha256"] = sha256_of_file(checkpoint)

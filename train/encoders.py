@@ -32,6 +32,10 @@ class Encoder(Plugin):
         """Of the events of one sample at one timestep."""
         return sample_shape
 
+    def in_shape(self, out_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The sample shape that `out_shape` belongs to."""
+        return out_shape
+
     def __call__(
         self, samples: torch.Tensor, num_steps: int, generator: torch.Generator, *, is_sequence: bool
     ) -> torch.Tensor:
@@ -110,6 +114,9 @@ class Delta(Encoder):
 
     def out_shape(self, sample_shape: tuple[int, ...]) -> tuple[int, ...]:
         return (2 * sample_shape[0], *sample_shape[1:])
+
+    def in_shape(self, out_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (out_shape[0] // 2, *out_shape[1:])
 
     def __call__(
         self, samples: torch.Tensor, num_steps: int, generator: torch.Generator, *, is_sequence: bool

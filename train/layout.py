@@ -25,7 +25,8 @@ class _Strict(BaseModel):
 
 
 class SynapseLayout(_Strict):
-    """`bits`-bit integers worth `scale` each, a = (sum of q * s) << headroom. source: a layer, or "input".
+    """`bits`-bit integers worth `scale` each, a = floor((sum of q * s) * 2^headroom). source: a layer, or
+    "input".
 
     pool: (kernel, stride): the synapse sees sums over these windows of the events of `in_shape`.
     form: "free", or "signs": of each output channel one magnitude, times signs that fine-tuning keeps.
@@ -40,7 +41,7 @@ class SynapseLayout(_Strict):
     padding: Pair | None = None
     pool: Pair | None = None
     bits: Annotated[int, Field(ge=2, le=fp.WEIGHT_BITS_MAX)]
-    headroom: Annotated[int, Field(ge=0, le=fp.WEIGHT_EXPONENT_MAX + fp.WEIGHT_BITS_MAX)]
+    headroom: Annotated[int, Field(ge=1 - fp.WEIGHT_BITS_MAX, le=fp.WEIGHT_EXPONENT_MAX + fp.WEIGHT_BITS_MAX)]
     scale: Annotated[float, Field(gt=0, le=1)]
     form: Literal["free", "signs"] = "free"
 
@@ -48,6 +49,8 @@ class SynapseLayout(_Strict):
     def _consistent(self) -> SynapseLayout:
         if math.frexp(self.scale)[0] != 0.5:
             raise ValueError(f"scale {self.scale} is not a power of two")
+        if self.headroom < 1 - self.bits:
+            raise ValueError(f"headroom {self.headroom} of {self.bits} bits, at least {1 - self.bits}")
         if self.pool is not None:
             windows = Pool(*self.pool)
             if not 1 <= windows.kernel <= windows.stride:
@@ -92,7 +95,7 @@ class LayerLayout(_Strict):
                 raise ValueError(f"output {self.out_shape} does not follow from the geometry of {synapse.name}")
         if all(synapse.kind == "scale" for synapse in self.synapses):
             raise ValueError(f"{self.name}: a conv2d or dense synapse has to carry the bias")
-        units = {synapse.scale / 2**synapse.headroom for synapse in self.synapses}
+        units = {synapse.scale / 2.0**synapse.headroom for synapse in self.synapses}
         if len(units) > 1:
             raise ValueError(f"synapses of one population have the activation units {sorted(units)}")
         return self

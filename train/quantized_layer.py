@@ -13,7 +13,7 @@ from torch import nn
 from lavatube import fixed_point as fp
 from lavatube.integer_layer import IntegerLayer, IntegerNeuron
 from lavatube.train import neuron_run
-from lavatube.train.integer_step import IntegerState, IntegerStep, NeuronRun, at_rest, run_neurons, step_neurons
+from lavatube.train.integer_step import IntegerState, IntegerStep, NeuronRun, at_rest, int32, run_neurons, step_neurons
 from lavatube.train.neuron import NeuronSpec, partials
 from lavatube.train.quantized_synapse import QuantizedSynapse
 
@@ -49,7 +49,7 @@ class QuantizedLayer(nn.Module):
     def activation_scale(self) -> float:
         """Of one activation unit, in the unit of the master weights."""
         first = self.layout["synapses"][0]
-        return float(first["scale"] / (1 << first["headroom"]))
+        return float(first["scale"] / 2.0 ** first["headroom"])
 
     @property
     def theta(self) -> float:
@@ -88,7 +88,7 @@ class QuantizedLayer(nn.Module):
     def activation(self, events: Events, largest: Mapping[str, int]) -> torch.Tensor:
         """The sum over the synapses, [T, B, ...] int64. largest: |event| by source."""
         parts = [synapse.activation(events[synapse.source], largest[synapse.source]) for synapse in self.inbound()]
-        return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+        return int32(torch.stack(parts).sum(0)) if len(parts) > 1 else parts[0]
 
     def straight_through(self) -> Callable[[Mapping[str, torch.Tensor]], torch.Tensor]:
         """The map from (mean) events [B, ...] by source to the current, in master units.

@@ -13,10 +13,12 @@ from brevitas.inject.enum import RestrictValueType, ScalingImplType
 from brevitas.quant import Int8WeightPerTensorFloat
 from torch import nn
 
+from lavatube import fixed_point as fp
 from lavatube.errors import LavatubeError
 from lavatube.integer_layer import IntegerSynapse
 from lavatube.pooling import Pool
 from lavatube.train.exact_sums import exact_conv2d, exact_linear, exact_sums
+from lavatube.train.integer_step import int32
 
 WINDOW = {"kernel": (1, 1), "stride": (1, 1), "padding": (0, 0)}  # of what has none
 
@@ -134,8 +136,17 @@ class QuantizedSynapse(nn.Module):
             total = flat * weight.reshape(-1, *(1,) * (flat.ndim - 2))
         else:
             total = exact_conv2d(flat, weight, self.stride, self.padding, max_event)
-        steps: torch.Tensor = (total << self.layout["headroom"]).unflatten(0, seen.shape[:2])
+        shifted: Any = self._shifted(total, int(weight.abs().flatten(1).sum(1).max()) * max_event)
+        steps: torch.Tensor = shifted.unflatten(0, seen.shape[:2])
         return steps.expand(len(events), -1, *total.shape[1:])
+
+    def _shifted(self, total: torch.Tensor, bound: int) -> torch.Tensor:
+        """Sums of integers as activations: `fixed_point.activation` of sums of mantissas. bound: of |total|."""
+        k, grid = int(self.layout["headroom"]), fp.WEIGHT_BITS_MAX + 1 - int(self.layout["bits"])
+        if bound << max(grid, k) > fp.INT32_MAX:  # with --overflow hardware, or at a read-out that is refused later
+            total = int32(total << grid)
+            return int32(total << k - grid if k >= grid else total >> grid - k)
+        return total << k if k >= 0 else total >> -k
 
     def current(self, events: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Current of (mean) events [B, ...] float32. weight: `straight_through`, whose unit the current has."""

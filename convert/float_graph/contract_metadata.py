@@ -40,9 +40,16 @@ def stated_contract(metadata: Mapping[str, Any], *, where: str) -> ExecutionCont
 
 
 def _refuse_what_no_contract_says(rows: Mapping[str, Mapping[str, Any]], where: str) -> None:
-    """raises: UnsupportedError for registers of a quantized population that a float neuron has no field for."""
+    """raises: UnsupportedError for registers of a quantized population that a float neuron has no field for, and for
+    weights whose sums are rounded down.
+    """
     usual = {name: field.default for name, field in NeuronRow.model_fields.items() if not field.is_required()}
     for node, row in rows.items():
+        if row.get("headroom", 0) < 0:
+            raise UnsupportedError(
+                f"the sums of {node} are rounded down to whole units: floats of NIR do not say it", where=where,
+                remedy="lower the file: its integers do say it",
+            )  # fmt: skip
         if odd := [f"{name} {row[name]}" for name in usual if row.get(name, usual[name]) != usual[name]]:
             raise UnsupportedError(
                 f"{', '.join(odd)} of {node}: floats of NIR do not say it", where=where,

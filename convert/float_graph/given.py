@@ -44,15 +44,16 @@ FloatInputs = Mapping[str, np.ndarray] | np.ndarray | Path | str
 
 
 def float_inputs(
-    graph: FloatGraph, inputs: FloatInputs, steps: int | None
+    graph: FloatGraph, inputs: FloatInputs, steps: int | None, *, default: int | None = None
 ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-    """({input node: [T, B, ...]}, length [B] or None). inputs: X.npz or arrays; steps: see `_shaped`.
+    """({input node: [T, B, ...]}, length [B] or None). inputs: X.npz or arrays; steps: see `_shaped`;
+    default: of a static input where `steps` is None.
 
     raises: LavatubeError for a file without the graph's inputs or with a key that would not be used, for an input that
             is too short or of another rank, and for a length beyond the timesteps that the input has.
     """
     arrays, length = _read(graph, inputs)
-    given = {name: _shaped(graph, name, value, steps) for name, value in arrays.items()}
+    given = {name: _shaped(graph, name, value, steps, default) for name, value in arrays.items()}
     if length is None or not given:
         return given, None
     name, value = next(iter(arrays.items()))
@@ -88,7 +89,7 @@ def _read(graph: FloatGraph, inputs: FloatInputs) -> tuple[dict[str, np.ndarray]
     return named, length
 
 
-def _shaped(graph: FloatGraph, name: str, value: np.ndarray, steps: int | None) -> np.ndarray:
+def _shaped(graph: FloatGraph, name: str, value: np.ndarray, steps: int | None, default: int | None) -> np.ndarray:
     """[T, B, ...]: a static input at every timestep, a long one cut.
 
     raises: LavatubeError if it is too short, not of the graph, or of another rank.
@@ -103,7 +104,7 @@ def _shaped(graph: FloatGraph, name: str, value: np.ndarray, steps: int | None) 
         expected = f"numbers [T, B, {sizes}] or [B, {sizes}]"
         raise LavatubeError(f"input {name}", where=graph.path, expected=expected, got=f"{value.dtype} {value.shape}")
     if value.ndim == rank + 1:
-        if steps is None:
+        if (steps := steps or default) is None:
             raise LavatubeError(
                 f"input {name} is static", expected="--steps, how long it is presented", got=str(value.shape)
             )

@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lavatube import fixed_point as fp
 from lavatube.contract import ExecutionContract
-from lavatube.convert.post_training.integers import Made, make
+from lavatube.convert.post_training.integers import Made, Way, make
 from lavatube.convert.post_training.network import Driven
+from lavatube.convert.post_training.score import Calibration, lost_of, score
+from lavatube.convert.rounding_error import mean_square
 from lavatube.errors import LavatubeError
-from lavatube.neuron_step import at_rest, step
-from lavatube.program import NeuronNode
-from lavatube.trace import within_length
 
 OCTAVE = 8  # candidates in each factor of 2 below the largest unit that fits
 OCTAVES = 2
 TRIED = 8  # candidates whose spikes are counted
+WORTH_FRACTIONS = 0.9  # of the squared error that is left by weights of whole units, at most
 WORTH_MORE_SYNAPSES = 0.9  # of the squared error of the weights that several powers of two must leave, at most
-VALUES_MAX = 1 << 24  # events x neurons of a population that is stepped for a score
 Ends = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What the float network did. events: [T, B, ...] integers by source; output: spikes, or v of what never spikes.
-
-    length: [B] timesteps that count; beyond it, events and output are 0.
-    """
-
-    events: Mapping[str, np.ndarray]
-    output: Mapping[str, np.ndarray]
-    length: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -49,6 +36,11 @@ class Settings:
     where: str
 
     @property
+    def fractions(self) -> bool:
+        """Whether the target rounds sums, as Lava does: Brian2Loihi says that Loihi 1 rounds single weights."""
+        return self.target != "loihi1"
+
+    @property
     def limits(self) -> tuple[Mapping[str, Ends], int, str, str]:
         return self.ranges, self.num_steps, self.overflow, self.target
 
@@ -59,66 +51,53 @@ def choose(driven: Driven, settings: Settings, calibration: Calibration | None) 
     raises: LavatubeError if no unit keeps it within the registers.
     """
 
-    def made(unit: float, clip: int = 0, by_channel: bool = False) -> Made:
-        given = settings.bits, settings.scales, settings.contract, settings.where
-        return make(driven, unit, *given, clip, by_channel)
+    def made(way: Way, lost: np.ndarray | None = None) -> Made:
+        return make(driven, way, settings.bits, settings.scales, settings.contract, settings.where, lost)
 
     def fits(one: Made) -> bool:
         return not one.problem and not one.violations(*settings.limits)
 
-    top = _largest(driven, settings, made, fits)
+    top = _largest(driven, settings, lambda unit: made(Way(unit)), fits)
     for by_channel in _exact_ways(driven, settings):
         for unit in _dyadic(driven, settings.contract, top):
-            one = made(unit, by_channel=by_channel)
+            one = made(Way(unit, by_channel=by_channel))
             if one.is_exact and fits(one):
                 return one
-    clips = (0, 1) if settings.bits <= 4 else (0,)
-    found = [one for unit in _candidates(driven, settings, top) for clip in clips if fits(one := made(unit, clip))]
-    found.sort(key=lambda one: (one.error, -one.unit))
-    split = [one for each in found[:TRIED] for clip in clips if fits(one := made(each.unit, clip, by_channel=True))]
-    best = found[0].error * WORTH_MORE_SYNAPSES
-    split = [one for one in split if len(one.weights) > len(found[0].weights) and one.error < best]
-    found = found[:TRIED] + sorted(split, key=lambda one: (one.error, -one.unit))[: TRIED // 2]
+    power = _powers(settings, calibration)
+
+    def of(units: Iterable[float], by_channel: bool) -> list[Made]:
+        """The best first."""
+        clips = (0, 1) if settings.bits <= 4 else (0,)
+        fractions = (False, True) if settings.fractions and driven.population is not None else (False,)
+        ways = [Way(unit, clip, by_channel, each) for unit in units for clip in clips for each in fractions]
+        found = [one for way in ways if fits(one := made(way)) and one.floors == way.fractions]
+        found.sort(key=lambda one: (one.error(power), -one.unit))
+        whole = min((one.error(power) for one in found if not one.floors), default=math.inf)
+        return [one for one in found if not one.floors or one.error(power) < WORTH_FRACTIONS * whole]
+
+    found = of(_candidates(driven, settings, top), by_channel=False)
+    best = found[0].error(power) * WORTH_MORE_SYNAPSES
+    split = of(dict.fromkeys(one.unit for one in found[:TRIED]), by_channel=True)
+    split = [one for one in split if len(one.weights) > len(found[0].weights) and one.error(power) < best]
+    found = found[:TRIED] + split[: TRIED // 2]
     if calibration is None:
-        found.sort(key=lambda one: (one.error, -one.unit))
+        found.sort(key=lambda one: (one.error(power), -one.unit))
     if calibration is None or driven.population is None or driven.name not in calibration.output:
         return found[0]
+    for rank, one in enumerate(found[:]):
+        if one.floors:
+            found[rank] = replace(one, lost=lost_of(one, calibration))
+            found += [more for more in [made(one.way, found[rank].lost)] if fits(more)]
     scored = [(score(one, calibration), rank, one) for rank, one in enumerate(found)]
     return min(scored, key=lambda each: each[:2])[2]
 
 
-def score(made: Made, calibration: Calibration) -> tuple[float, float]:
-    """(error of the spike counts, share of spikes that differ) of a population that sees the float network's events.
-
-    Of one that never spikes: (relative error of v, 0).
-    """
-    node = made.node
-    assert isinstance(node, NeuronNode)
-    truth = calibration.output[node.name]
-    steps, batch = truth.shape[:2]
-    size = max(math.prod(node.shape), *(math.prod(each.operator.in_shape) for each in made.weights))
-    batch = max(1, min(batch, VALUES_MAX // (steps * size)))
-    state, events = at_rest(node, batch), np.zeros((steps, batch, *node.shape), np.int64)
-    drive = np.zeros((steps, batch, math.prod(node.shape)), np.int64)
-    for each in made.weights:
-        seen = np.ones((steps, batch, 1)) if each.pulse else calibration.events[each.source][:, :batch]
-        late = np.zeros_like(seen)
-        late[each.lag :] = seen[: steps - each.lag] if each.lag else seen
-        operator = replace(each.operator, weight=each.integers.astype(np.float64))
-        sums = operator(late.reshape(steps * batch, *late.shape[2:]))
-        drive += np.rint(sums).astype(np.int64).reshape(steps, batch, -1) << each.shift
-    voltages = np.zeros_like(events)
-    for t in range(steps):
-        state, done = step(node, state, drive[t].reshape(batch, *node.shape), t)
-        events[t], voltages[t] = done.events, state.v
-    truth = truth[:, :batch].reshape(events.shape)
-    events, voltages = (within_length(each, calibration.length[:batch]) for each in (events, voltages))
-    if node.output == "none":
-        v = voltages / (made.unit * (1 << fp.ACTIVATION_SHIFT))
-        return float(np.abs(v - truth).sum() / max(np.abs(truth).sum(), 1e-12)), 0.0
-    total = max(float(truth.sum()), 1.0)
-    counts = np.abs(events.sum(0) - truth.sum(0, dtype=np.int64)).sum()
-    return float(counts) / total, float(np.abs(events - truth).sum()) / total
+def _powers(settings: Settings, calibration: Calibration | None) -> dict[str, float]:
+    """{source: mean square of its events}: the calibration's, if it has any there, else of its whole range."""
+    found = {name: mean_square(ends) for name, ends in settings.ranges.items()}
+    seen = {} if calibration is None else calibration.events
+    measured = {name: float(np.mean(np.square(seen[name], dtype=np.float64))) for name in set(found) & set(seen)}
+    return found | {name: value for name, value in measured.items() if value}
 
 
 def _largest(driven: Driven, settings: Settings, made: Callable[[float], Made], fits: Callable[[Made], bool]) -> float:

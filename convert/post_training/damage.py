@@ -25,9 +25,27 @@ def records(made: Made, stage: str) -> list[dict[str, Any]]:
                 "weights_to_zero": int(((each.integers == 0) & there).sum()), "weights": int(there.sum()),
                 "weights_clamped": int((wrong > 0.500001 * 2**each.shift).sum()), "unit": made.unit,
             })  # fmt: skip
+    found += _floor_records(made, stage)
     found += _bias_records(made, stage)
     if isinstance(made.node, NeuronNode):
         found += _decay_records(made, made.node, stage)
+    return found
+
+
+def _floor_records(made: Made, stage: str) -> list[dict[str, Any]]:
+    """Sums of weights that are finer than the population's unit, in that unit."""
+    found: list[dict[str, Any]] = []
+    for each in (each for each in made.weights if each.floors):
+        found.append({
+            "stage": stage, "layer": each.name, "what": "sums rounded down to the unit of their population",
+            "lost_at_most": 1 - 2.0**each.shift,
+        })  # fmt: skip
+        if isinstance(made.node, NeuronNode) and made.node.output != "none":
+            found[-1]["threshold"] = made.node.vth
+    if made.lost is not None:
+        what = "sums rounded down lose on average" + (", which the bias gives back" if made.given_back else "")
+        found.append({"stage": stage, "layer": made.node.name, "what": what, "lost": float(made.lost.mean()),
+                      "lost_largest": float(made.lost.max())})  # fmt: skip
     return found
 
 

@@ -14,6 +14,7 @@ from lavatube.contract import ExecutionContract
 from lavatube.convert.post_training.network import Driven
 from lavatube.convert.post_training.operators import Operator
 from lavatube.convert.post_training.population import Deviation
+from lavatube.convert.rounding_error import squared_error
 from lavatube.integer_layer import mantissas
 from lavatube.program import Conv2dNode, DenseNode, NeuronNode, ReadoutNode, Synapse, as_stored
 
@@ -23,8 +24,24 @@ Ends = tuple[int, int]
 
 
 @dataclass(frozen=True)
+class Way:
+    """How the numbers of a population become integers.
+
+    unit:       activation units for one unit of the float drive.
+    clip:       bits by which the largest weights may be clamped.
+    by_channel: a synapse becomes several, each of the output channels that have one power of two.
+    fractions:  weights may be finer than an activation unit; then sums are rounded down.
+    """
+
+    unit: float
+    clip: int = 0
+    by_channel: bool = False
+    fractions: bool = False
+
+
+@dataclass(frozen=True)
 class Weights:
-    """a = (sum of integers * s) << shift; `exact`: what the integers stand for, in activation units.
+    """a = floor((sum of integers * s) * 2^shift); `exact`: what the integers stand for, in activation units.
 
     pulse: a bias that goes through the current; it comes from the clock, a neuron that fires at every timestep.
     """
@@ -42,13 +59,22 @@ class Weights:
     def rounded(self) -> np.ndarray:
         return self.integers * 2.0**self.shift
 
+    @property
+    def floors(self) -> bool:
+        """Whether sums are rounded down."""
+        return self.shift < 0 and bool((self.integers % (1 << -self.shift)).any())
+
 
 @dataclass(frozen=True)
 class Made:
-    """unit: activation units for one unit of the float drive. problem: why these registers cannot be, or ''."""
+    """problem: why these registers cannot be, or ''.
+
+    lost:       what rounding down sums takes from a neuron in a timestep on average, of the population's shape, in
+                activation units; None: not measured. given_back: whether the bias is larger by that.
+    """
 
     driven: Driven
-    unit: float
+    way: Way
     bits: int
     weights: tuple[Weights, ...]
     node: NeuronNode | ReadoutNode
@@ -57,21 +83,33 @@ class Made:
     exact_start: float
     deviations: tuple[Deviation, ...]
     problem: str
+    lost: np.ndarray | None = None
+    given_back: bool = False
+
+    @property
+    def unit(self) -> float:
+        """Activation units for one unit of the float drive."""
+        return self.way.unit
 
     @property
     def is_exact(self) -> bool:
         """Whether weights, biases and the start are what they were, scaled (decays and states are another matter)."""
         same = all(np.array_equal(each.rounded, each.exact) for each in self.weights if not each.pulse)
+        same = same and not self.floors
         same = same and all(np.array_equal(last.rounded, last.exact) for last in self.last_pulses().values())
         start = self.node.v_initial if isinstance(self.node, NeuronNode) else 0
         return same and np.array_equal(self.exact_bias, self.used_bias) and abs(start - self.exact_start) in (0, 1)
 
     @property
-    def error(self) -> float:
-        """Of all weights together: squared error over squared size."""
-        pairs = [(each.rounded, each.exact) for each in self.weights if not each.pulse]
-        size = sum(float((exact**2).sum()) for _, exact in pairs)
-        return sum(float(((got - exact) ** 2).sum()) for got, exact in pairs) / size if size else 0.0
+    def floors(self) -> bool:
+        return any(each.floors for each in self.weights)
+
+    def error(self, power: Mapping[str, float]) -> float:
+        """Of all sums: squared error over squared size, expected. power: mean square of an event, by source."""
+        found = [each for each in self.weights if not each.pulse]
+        size = sum(float((each.exact**2).sum()) * power[each.source] for each in found)
+        errors = [squared_error(each.rounded, each.exact, each.shift, power[each.source]) for each in found]
+        return sum(errors) / size if size else 0.0
 
     def last_pulses(self) -> dict[int, Weights]:
         """{lag: the last of the synapses that carry biases; what it does not hold is lost}"""
@@ -98,22 +136,21 @@ class Made:
 
 
 def make(
-    driven: Driven, unit: float, bits: int, scales: Mapping[str, float], contract: ExecutionContract, where: str,
-    clip: int = 0, by_channel: bool = False,
+    driven: Driven, way: Way, bits: int, scales: Mapping[str, float], contract: ExecutionContract, where: str,
+    lost: np.ndarray | None = None,
 ) -> Made:  # fmt: skip
-    """A population in the given unit.
+    """A population in the given way.
 
-    scales: float value of one event, by source (1 for spikes). clip: bits by which the largest weights may be clamped.
-    by_channel: a synapse becomes several, each of the output channels that have one power of two.
+    scales: float value of one event, by source (1 for spikes). lost: see `Made`; the bias gives it back.
     """
-    limit = (1 << (bits - 1)) - 1
+    limit, least, unit = (1 << (bits - 1)) - 1, 1 - bits if way.fractions else 0, way.unit
     weights = [
         _weights(each.name, each.source, each.lag, each.operator,
-                 each.operator.weight * (unit * scales.get(each.source, 1.0)), limit, clip)
+                 each.operator.weight * (unit * scales.get(each.source, 1.0)), limit, least, way.clip)
         for each in driven.synapses
     ]  # fmt: skip
-    if by_channel:
-        weights = [part for each in weights for part in _by_channel(each, limit, clip)]
+    if way.by_channel:
+        weights = [part for each in weights for part in _by_channel(each, limit, least, way.clip)]
     population = driven.population
     now = [fixed.value for fixed in driven.constants if fixed.lag == 0]
     stored = population is not None and population.stores_current
@@ -129,15 +166,22 @@ def make(
         if np.abs(used).max(initial=0) > fp.INT32_MAX:
             problem, used = problem or "the bias of the read-out", used * 0
         node: NeuronNode | ReadoutNode = ReadoutNode(driven.name, used.astype(np.int64))
-        return Made(driven, unit, bits, tuple(weights), node, exact, used, 0.0, (), problem)
+        return Made(driven, way, bits, tuple(weights), node, exact, used, 0.0, (), problem)
     exact = (bias + population.bias) * (unit * (1 << fp.ACTIVATION_SHIFT))
+    if lost is not None:  # where a current is stored, each loss goes on in it
+        stays = fp.DECAY_ONE / (population.registers()[0, 0] + fp.CURRENT_DECAY_OFFSET)
+        exact = exact + lost * (stays * (1 << fp.ACTIVATION_SHIFT))
     exponent = max(0, math.ceil(math.log2(max(np.abs(exact).max() / fp.BIAS_MANTISSA_MAX, 1))))
     if exponent > fp.BIAS_EXPONENT_MAX:
         problem, exponent = problem or "the bias needs more than its register", fp.BIAS_EXPONENT_MAX
     mantissa = np.clip(np.rint(exact / (1 << exponent)), fp.BIAS_MANTISSA_MIN, fp.BIAS_MANTISSA_MAX)
     neuron, deviations, start, more = _neuron(driven, unit, mantissa.astype(np.int16), exponent, contract, where)
     used = mantissa * (1 << exponent)
-    return Made(driven, unit, bits, tuple(weights), neuron, exact, used, start, deviations, problem or more)
+    given_back = lost is not None
+    problem = problem or more
+    return Made(
+        driven, way, bits, tuple(weights), neuron, exact, used, start, deviations, problem, lost, given_back
+    )  # fmt: skip
 
 
 def _neuron(
@@ -179,37 +223,37 @@ def _neuron(
     return node, tuple(deviations), exact_start, problem
 
 
-def _by_channel(weights: Weights, limit: int, clip: int) -> list[Weights]:
+def _by_channel(weights: Weights, limit: int, least: int, clip: int) -> list[Weights]:
     """The same weights as several synapses: each output channel with the smallest power of two that its own need."""
     rows = np.abs(weights.exact.reshape(len(weights.exact), -1)).max(1)
-    shifts = np.array([max(0, _shift(float(row), limit) - clip) if row else weights.shift for row in rows])
+    shifts = np.array([max(least, _shift(float(row), limit, least) - clip) if row else weights.shift for row in rows])
     shifts = np.maximum(shifts, weights.shift - CHANNEL_SHIFTS + 1)
     found: list[Weights] = []
     for shift in np.unique(shifts)[::-1].tolist():
         mine = (shifts == shift).reshape(-1, *(1,) * (weights.exact.ndim - 1))
         name = weights.name if not found else f"{weights.name[:88]}.by{weights.shift - shift}"
         exact = weights.exact * mine
-        integers = np.clip(np.rint(exact / 2**shift), -limit, limit).astype(np.int64)
+        integers = np.clip(np.rint(exact / 2.0**shift), -limit, limit).astype(np.int64)
         operator = replace(weights.operator, composed=True) if len(np.unique(shifts)) > 1 else weights.operator
         found.append(Weights(name, weights.source, weights.lag, operator, integers, int(shift), exact))
     return found
 
 
-def _shift(largest: float, limit: int) -> int:
-    """The smallest power of two at which a weight rounds into the range."""
-    shift = max(0, math.ceil(math.log2(largest / limit)) if largest else 0)
-    while round(largest / 2**shift) > limit:
+def _shift(largest: float, limit: int, least: int) -> int:
+    """The smallest power of two, at least 2^least, at which a weight rounds into the range."""
+    shift = max(least, math.ceil(math.log2(largest / limit)) if largest else 0)
+    while round(largest / 2.0**shift) > limit:
         shift += 1
-    if shift and round(largest / 2 ** (shift - 1)) <= limit:
+    if shift > least and round(largest / 2.0 ** (shift - 1)) <= limit:
         shift -= 1
     return shift
 
 
 def _weights(
-    name: str, source: str, lag: int, operator: Operator, exact: np.ndarray, limit: int, clip: int = 0
+    name: str, source: str, lag: int, operator: Operator, exact: np.ndarray, limit: int, least: int = 0, clip: int = 0
 ) -> Weights:
-    shift = max(0, _shift(float(np.abs(exact).max()), limit) - clip)
-    integers = np.clip(np.rint(exact / 2**shift), -limit, limit).astype(np.int64)
+    shift = max(least, _shift(float(np.abs(exact).max()), limit, least) - clip)
+    integers = np.clip(np.rint(exact / 2.0**shift), -limit, limit).astype(np.int64)
     return Weights(name, source, lag, operator, integers, shift, exact)
 
 

@@ -15,12 +15,13 @@ from lavatube.convert.float_graph.graph import FloatGraph
 from lavatube.convert.float_graph.inputs import checked_inputs
 from lavatube.convert.float_graph.simulate import simulate
 from lavatube.convert.post_training.assemble import assembled, with_own_names
-from lavatube.convert.post_training.choose import Calibration, Settings, choose
+from lavatube.convert.post_training.choose import Settings, choose
 from lavatube.convert.post_training.damage import records
 from lavatube.convert.post_training.encoding import Encoding, encoding_of, events_of, negative_of
 from lavatube.convert.post_training.integers import Made, units_of
 from lavatube.convert.post_training.network import FloatNetwork, float_network, unique
 from lavatube.convert.post_training.population import Deviation
+from lavatube.convert.post_training.score import Calibration
 from lavatube.convert.post_training.split import Parts, split
 from lavatube.errors import LavatubeError
 from lavatube.fixed_point import ACTIVATION_SHIFT

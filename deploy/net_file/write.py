@@ -12,7 +12,17 @@ from lavatube import fixed_point as fp
 from lavatube.deploy.net_file.integers import exact_mantissas
 from lavatube.errors import UnsupportedError
 from lavatube.files import whole_file
-from lavatube.program import Conv2dNode, DenseNode, LoihiProgram, NeuronNode, ReadoutNode, Source, SparseNode, Synapse
+from lavatube.program import (
+    Conv2dNode,
+    DenseNode,
+    LoihiProgram,
+    NeuronNode,
+    ReadoutNode,
+    Source,
+    SparseNode,
+    Synapse,
+    floors_sums,
+)
 
 Fields = dict[str, Any]
 LOWEST, HIGHEST = -256, 255  # what lava-dl's loader keeps
@@ -143,7 +153,7 @@ def _conv(forward: list[Synapse], back: list[Synapse]) -> Fields:
 def _integers(node: Synapse) -> np.ndarray:
     """Effective integer weights, int64."""
     weight = node.weight.astype(np.int64)
-    if node.weight_exp < 0 and (weight & ((1 << -node.weight_exp) - 1)).any():
+    if floors_sums(node):
         raise _refusal(node.name, "a weight that is no integer after its exponent")
     effective = fp.shift(weight, node.weight_exp)
     _require_fit(effective, node.name)

@@ -43,7 +43,7 @@ CASES = [
     ("run {d}/p.safetensors --input {d}/x.npz --conv own", "--conv would not be used, expected --backend lava"),
     ("run {d}/p.safetensors --input {d}/x.npz --backend onnx --timeout 3", "--timeout would not be used"),
     ("run {d}/step.onnx --input {d}/x.npz --backend onnx --overflow hardware", "--overflow would not be used"),
-    ("run {d} --input {d}/x.npz --backend torch --overflow hardware", "--overflow would not be used"),
+    ("run {d}/text.nir --input {d}/x.npz --backend float --overflow hardware", "--overflow would not be used"),
     ("run {d}/text.nir --input {d}/x.npz --backend float --timeout -1", "--timeout would not be used"),
     ("run {d}/text.nir --input {d}/x.npz --backend float --device cuda", "--device would not be used"),
     ("run {d}/text.nir --input {d}/x.npz --backend float --packed", "--packed would not be used"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,8 +12,11 @@ import numpy as np
 import pytest
 from exported_networks import exported
 from layered_programs import full_weights, layered
+from rich.console import Console
 
+from lavatube.bounds import LayerBound
 from lavatube.cli.app import invoke
+from lavatube.cli.program_tables import bounds_table
 from lavatube.contract_presets import PRESETS
 from lavatube.deploy.onnx_file.write import write_onnx
 from lavatube.program import DenseNode
@@ -80,6 +84,30 @@ def test_each_kind_of_file_is_said_and_drawn(kind, capsys, tmp_path):
     assert ElementTree.parse(tmp_path / "g.svg").getroot().tag.endswith("svg")
     assert invoke(["inspect", str(path)]) == 0
     assert "{" not in capsys.readouterr().out.replace("{}", "")
+
+
+def test_a_population_that_never_fires_is_said_of_programs_and_traces(capsys, tmp_path):
+    program = layered(DenseNode("a", (4,), full_weights(np.random.default_rng(0), (3, 4)), 8, 0))
+    nodes = tuple(replace(n, vth=131071, bias_mant=n.bias_mant * 0) if n.kind == "neuron" else n for n in program.nodes)
+    program = replace(program, nodes=nodes)
+    silent = [node.name for node in program.neurons]
+    save_program(program, tmp_path / "p.safetensors")
+    run(program, np.ones((3, 2, 4), int), backend="reference", out=tmp_path / "t.npz")
+    for name in ("p.safetensors", "t.npz"):
+        assert inspected(capsys, tmp_path / name)["never_spiking"] == silent
+        assert invoke(["inspect", str(tmp_path / name)]) == 0
+        assert f"never spikes:\n  {silent[0]}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("width", [76, 120])
+def test_no_number_of_the_bounds_is_broken_in_a_narrow_terminal(width, monkeypatch, capsys):
+    monkeypatch.setattr("lavatube.cli.program_tables.console", lambda: Console(width=width))
+    row = LayerBound("n", {"conv1": (-9, 9)}, (-130_979, 130_979), (-8_382_656, 8_382_656), (-8_382_656, 64))
+    Console(width=width).print(bounds_table([row]))
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= width
+    assert all(number in said for number in ("-8,382,656", "8,382,656", "-130,979", "conv1"))
+    assert ("-130,979 .. 130,979" in said) is (width == 120)
 
 
 def test_a_trace_of_parts_is_said_as_one_of_one_piece(capsys, tmp_path, monkeypatch):

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 
 import h5py
 import nir
 import numpy as np
 import pytest
 
+from lavatube.cli.app import invoke
 from lavatube.convert.from_nir import read_quantized_nir
 from lavatube.convert.to_nir import export_nir
 from lavatube.deploy.lower import lower
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.integer_layer import IntegerLayer, IntegerNeuron, IntegerSynapse
-from lavatube.program import InputNode
+from lavatube.program import InputNode, floors_sums
 from lavatube.program_file import program_sha256
 
 NODE = InputNode("input", (1, 6, 6), 6)
@@ -170,7 +172,10 @@ def test_an_unsupported_node_is_named_with_what_is_supported(model):
 
 
 def edit_metadata(model, change):
+    """Also without what each node says again: it would be found first."""
     with h5py.File(model, "r+") as opened:
+        for node in opened["node/nodes"].values():
+            node.pop("metadata", None)
         text = json.loads(opened["node/metadata/lavatube"][()])
         change(text)
         del opened["node/metadata/lavatube"]
@@ -192,6 +197,30 @@ def test_integer_metadata_that_contradicts_the_floats_is_refused(model, node, fi
         lower(model)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("quant_weight_scale", 2.0**-6, "quant_weight_scale contradicts the integers in the metadata, expected"),
+        ("quant_weight_bit_width", 4, "quant_weight_bit_width contradicts"),
+        ("quant_weight_rounding", "floor", "quant_weight_rounding contradicts .* expected half to even, got floor"),
+        ("quant_weight_signed", False, "quant_weight_signed contradicts"),
+        ("quant_bias_zero_point", 3, "quant_bias_zero_point contradicts"),
+        ("lavatube", '{"bits": 8}', "the integers in the node's metadata contradict those in the graph's"),
+        ("lavatube", "{", "malformed quantization metadata"),
+    ],
+)
+def test_what_a_node_says_for_others_must_be_what_its_integers_are(model, key, value, words):
+    with h5py.File(model, "r+") as opened:
+        stated = opened["node/nodes/layer1_conv2d/metadata"]
+        del stated[key]
+        stated[key] = value
+    with pytest.raises(LavatubeError, match=words):
+        lower(model)
+    with h5py.File(model, "r+") as opened:
+        del opened["node/nodes/layer1_conv2d/metadata"]  # says nothing, and so nothing wrong
+    lower(model)
+
+
 def test_another_readout_another_version_and_a_wrong_order_are_refused(model):
     for change, words in [
         ({"order": ["input"]}, "order of execution"),
@@ -201,6 +230,23 @@ def test_another_readout_another_version_and_a_wrong_order_are_refused(model):
         edit_metadata(model, lambda text, change=change: text.update(change))
         with pytest.raises(LavatubeError, match=words):
             lower(model)
+
+
+def test_sums_that_are_rounded_down_are_no_float_network(tmp_path, capsys):
+    rows, model = layers(), tmp_path / "m.nir"
+    first = replace(rows[0].synapses[0], headroom=-3)
+    rows[0] = replace(rows[0], synapses=(first,), neuron=replace(rows[0].neuron, vth=3))
+    export_nir(rows, NODE, model, num_steps=4, method="test")
+    program = lower(model)
+    assert program.synapses[0].weight_exp == first.num_weight_bits - 9 - 3
+    assert floors_sums(program.synapses[0])
+    x = np.zeros((1, *first.in_shape), int)
+    np.savez(tmp_path / "x.npz", input=x)
+    command = ["run", str(model), "--backend", "float", "--input", str(tmp_path / "x.npz"), "--steps", "2"]
+    assert invoke(command) == 2
+    assert "the sums of layer1_conv2d are rounded down to whole units" in capsys.readouterr().err
+    assert invoke(["inspect", str(model), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["states contract"].startswith("one for its integers alone: the sums of")
 
 
 def test_another_contract_is_refused(model):

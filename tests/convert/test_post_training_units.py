@@ -9,9 +9,9 @@ from quantized_floats import PLAIN, differences, lif, lossy, one_layer, spikes_o
 
 from lavatube.convert.float_graph.read import flat_graph
 from lavatube.convert.float_graph.simulate import simulate
-from lavatube.convert.post_training.choose import Calibration, score
 from lavatube.convert.post_training.integers import Made
 from lavatube.convert.post_training.quantize_graph import quantize_graph
+from lavatube.convert.post_training.score import Calibration, score
 from lavatube.errors import LavatubeError
 from lavatube.program import LoihiProgram
 from lavatube.program_file import program_sha256

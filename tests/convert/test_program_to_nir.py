@@ -181,6 +181,17 @@ def test_a_changed_graph_makes_its_integers_void(tmp_path):
         lower(tmp_path / "m.nir")
 
 
+@pytest.mark.parametrize("key", ["quant_weight_scale", "quant_weight_bit_width", "quant_bias_scale"])
+def test_a_nodes_quantization_for_others_must_be_the_programs(key, tmp_path):
+    program_to_nir(integrators(np.random.default_rng(0)), tmp_path / "m.nir")
+    lower(tmp_path / "m.nir")
+    with h5py.File(tmp_path / "m.nir", "r+") as opened:
+        name, node = next((n, each) for n, each in opened["node/nodes"].items() if "weight" in each)
+        node[f"metadata/{key}"][()] = node[f"metadata/{key}"][()] * 2
+    with pytest.raises(LavatubeError, match=f"{name}: {key} contradicts the integers in the metadata"):
+        lower(tmp_path / "m.nir")
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_any_other_program_is_written_or_refused(seed, tmp_path):
     try:

@@ -12,7 +12,7 @@ from lavatube.contract import LOIHI
 from lavatube.convert.float_graph.read import flat_graph
 from lavatube.convert.post_training.quantize_graph import quantize_graph
 from lavatube.deploy.lower_float import encoded
-from lavatube.program import LoihiProgram
+from lavatube.program import LoihiProgram, floors_sums
 from lavatube.program_file import load_program
 from lavatube.sim.compare import compare
 from lavatube.sim.lava_run import LavaJob, run_lava_jobs
@@ -60,6 +60,18 @@ def samples(seed: int, *, signed: bool) -> np.ndarray:
     return real if signed else (real > 0).astype(float)
 
 
+def below_a_unit() -> LavaJob:
+    """A convolution and a matrix on 8-bit values, for so many timesteps that whole units would be too coarse."""
+    graph = flat_graph(network(5, parts=False, channels=False))
+    data = {"input": np.floor(np.random.default_rng(5).random((STEPS, 3, 2, 4, 4)) * 256)}
+    for name in ("a", "b", "loop"):
+        graph.nodes[name].weight *= 1 / 16 if name == "a" else 1
+    contract = PLAIN.with_overrides(if_reset="zero")
+    program = quantize_graph(graph, contract, data=data, num_steps=STEPS)
+    assert {type(each).__name__ for each in program.synapses if floors_sums(each)} >= {"Conv2dNode"}
+    return LavaJob(program, encoded(program, data, None), frozenset("uv"))
+
+
 def names(program: LoihiProgram) -> set[str]:
     return {node.name for node in program.nodes}
 
@@ -75,6 +87,7 @@ def test_parts_channels_and_signed_inputs_are_equal_in_lava():
         assert any(".by" in name for name in names(program)) or not channels
         assert ("input.neg" in names(program)) is signed
         jobs.append(LavaJob(program, encoded(program, data, None), frozenset("uv")))
+    jobs.append(below_a_unit())
     for job, trace in zip(jobs, run_lava_jobs(jobs), strict=True):
         reference = run_reference(job.program, job.inputs, record=job.record)
         comparison = compare(reference, trace)

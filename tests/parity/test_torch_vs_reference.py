@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lavatube.cli.app import invoke
 from lavatube.convert.export import export
 from lavatube.convert.registers import FoldedLayer, FoldedNeuron, FoldedSynapse, choose_registers
 from lavatube.deploy.lower import lower
@@ -187,6 +188,29 @@ def test_more_timesteps_than_are_proven_are_refused(tmp_path, engine):
     with pytest.raises(LavatubeError, match="v can reach"):
         run(tmp_path, events, backend=engine, steps=2000)
     assert run(tmp_path, events, backend=engine, steps=2000, overflow="hardware").num_steps == 2000
+
+
+def test_what_overflows_in_hardware_mode_is_equal_and_counted(tmp_path):
+    """Sums that leave int32, currents that wrap, voltages that saturate; also where sums are rounded down."""
+    quantized = network(3, dv=0, message_bits=24, inhibition=1.0, headroom=0.9)
+    assert quantized.layout["layers"][0]["synapses"][0]["headroom"] < 0
+    name = next(name for name in quantized.tensors if name.startswith("layers.0.synapses"))
+    tensors = {**quantized.tensors, name: quantized.tensors[name] * 128}  # the largest integers, on events of 24 bits
+    save_quantized(replace(quantized, tensors=tensors), tmp_path / "quantized.safetensors")
+    export(tmp_path)
+    lower(tmp_path / "model.nir", out=tmp_path / "program.safetensors", overflow="hardware")
+    events = np.random.default_rng(1).integers(0, 2**24, (8, 9, 2, 6, 5))
+    with pytest.raises(LavatubeError, match=r"can reach.*or --overflow hardware"):
+        run(tmp_path, events, backend="torch", overflow="strict")
+    np.savez(tmp_path / "x.npz", input=events)
+    command = f"run {tmp_path} --input {tmp_path}/x.npz --backend torch --out {tmp_path}/t.npz --overflow hardware"
+    assert invoke(command.split()) == 0
+    torch_trace = run(tmp_path, events, backend="torch", record=("u", "v"))  # as the folder's program says
+    for engine in ("reference", "fast"):
+        other = run(tmp_path, events, backend=engine, record=("u", "v"))
+        assert_same(torch_trace, other)
+        assert torch_trace.meta["overflow"] == other.meta["overflow"]
+    assert min(sum(rows.values()) for rows in torch_trace.meta["overflow"].values()) > 0
 
 
 def test_a_changed_master_weight_is_seen(tmp_path):

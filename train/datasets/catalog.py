@@ -43,7 +43,8 @@ def load_data(name: str, data_dir: Path | None = None, *, num_steps: int = 1) ->
     raises: LavatubeError for an unknown name, or files that are absent or damaged.
     """
     if name not in DATASETS:
-        raise LavatubeError("unknown data set", where="data", expected=", ".join(DATASETS), got=name)
+        remedy = "samples of your own are a file X.npz" if "." in name or "/" in name else ""
+        raise LavatubeError("unknown data set", where="data", expected=", ".join(DATASETS), got=name, remedy=remedy)
     if data_dir is None and os.environ.get("LAVATUBE_DATA"):
         data_dir = Path(os.environ["LAVATUBE_DATA"])
     return DATASETS[name](data_dir, num_steps)

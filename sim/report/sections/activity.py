@@ -71,6 +71,8 @@ def _rates(name: str, value: np.ndarray, trace: SpikeTrace) -> Part:
     silent = int((rates == 0).sum())
     title = f"{name}: firing rates"
     says = f"mean {rates.mean():.4f} spikes a timestep; {silent:,} of {rates.size:,} neurons are silent"
+    if silent == rates.size:
+        says = f"no neuron spikes in these {trace.batch} samples"
     plot = Plot(title, says, (0, top), (0, float(numbers.max()) or 1.0), "spikes per timestep", "neurons", 170)
     width = top / BINS
     for number, start in zip(numbers, edges[:-1], strict=True):

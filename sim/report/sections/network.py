@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup, escape
 
+from lavatube.bounds import bound_program, never_spiking
 from lavatube.deploy.lava_backend.choose import choose_processes
 from lavatube.errors import LavatubeError
 from lavatube.program import InputNode, LoihiProgram, NeuronNode, Node, Synapse
@@ -28,6 +29,8 @@ def network(found: Artifacts) -> Section:
     neurons = sum(node.bias_mant.size for node in program.neurons)
     weights = sum(synapse.weight.size for synapse in program.synapses)
     parts: list[Part] = [Words(f"{neurons:,} neurons, {weights:,} stored weights, {len(program.nodes)} nodes.")]
+    for name in never_spiking(program, bound_program(program)):
+        parts.append(Words(f"{name} never spikes within {program.num_steps} timesteps, whatever the input.", "note"))
     if len(program.nodes) <= DRAWN:
         parts.append(Picture("The graph of the program", _graph(program, processes), table))
     else:
