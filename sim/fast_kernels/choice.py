@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import Literal
 
-Kernel = Literal["event", "scatter", "int8", "float"]
-KERNELS: tuple[Kernel, ...] = ("event", "scatter", "int8", "float")
+Kernel = Literal["event", "dot", "int8", "float"]
+KERNELS: tuple[Kernel, ...] = ("event", "dot", "int8", "float")
 
 # (least out channels, share of active inputs below which the event-driven kernel is the faster one).
 # Measured by benchmarks/simulation_switch.py; the table is in docs/simulation.md.
-EVENTS_BELOW_DENSE = ((512, 0.12), (256, 0.08), (128, 0.03), (0, 0.0))
-EVENTS_BELOW_CONV = ((512, 0.14), (256, 0.12), (128, 0.08), (64, 0.04), (0, 0.02))
+ROWS_BELOW_DOTS = ((128, 0.35), (64, 0.3), (33, 0.1), (0, 0.0))
+ROWS_BELOW_INT8 = ((128, 0.4), (64, 0.3), (33, 0.2), (0, 0.1))
+EVENTS_BELOW_INT8 = ((512, 0.06), (256, 0.04), (128, 0.02), (0, 0.0))
+SMALL_WINDOW = 64  # inputs of a neuron: finding its rows is most of the work
 
 
-SCATTER_BELOW = 8.0  # active inputs of a window
-
-
-def choose(usable: frozenset[Kernel], density: float, width: int, window: int) -> Kernel:
+def choose(usable: frozenset[Kernel], density: float, width: int, inputs: int, binary: bool) -> Kernel:
     """usable: kernels that can run this synapse here. density: active inputs, 0..1. width: out channels or neurons;
-    window: inputs that a neuron of a convolution sees, 0 for other synapses."""
-    if "scatter" in usable and density * window < SCATTER_BELOW:
-        return "scatter"
-    table = EVENTS_BELOW_CONV if window else EVENTS_BELOW_DENSE
+    inputs: that a neuron sees; binary: events are 0 or 1."""
+    if "dot" in usable:
+        table = ROWS_BELOW_DOTS if binary and inputs > SMALL_WINDOW else ((0, 0.0),)
+    else:
+        table = ROWS_BELOW_INT8 if binary else EVENTS_BELOW_INT8
     limit = next(below for least, below in table if width >= least)
-    if "event" in usable and ("int8" not in usable or density < limit):
+    if "event" in usable and (not {"dot", "int8"} & usable or density < limit):
         return "event"
-    return "int8" if "int8" in usable else "float"
+    return next(kernel for kernel in ("dot", "int8", "float") if kernel in usable)
