@@ -6,12 +6,14 @@ as many rows are added as certainly fit, then int32. Weights lie as `packed` say
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from lavatube.sim.fast_kernels.compiled import compiled
@@ -20,8 +22,16 @@ LANES = 32  # outputs of a vector
 BYTE, INT16, INT32, INT64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 CHUNK = 32  # inputs that are looked at together
 AT_ONCE = 8  # of which so many are written down without a branch
-ROOM = CHUNK  # beyond the end of the list of active inputs
+PRESSED = 64  # inputs that are looked at together where the processor presses bytes together
+ROOM = PRESSED  # beyond the end of the list of active inputs
 INPUTS_AT_ONCE = 1 << 16  # whose list is made before their rows are added, in dense synapses
+
+
+@lru_cache(maxsize=1)
+def presses_bytes() -> bool:
+    """Whether the processor that numba compiles for has `vpcompressb`."""
+    binding.initialize_native_asmparser()
+    return "+avx512vbmi2" in cpu_target.target_context.codegen().magic_tuple()[2].split(",")
 
 
 def packed(weight: np.ndarray) -> np.ndarray:
@@ -168,13 +178,53 @@ def _finder() -> Any:
     return find
 
 
-_copy, _active = _copier(), _finder()
+def _presser() -> Any:
+    """As `_finder`, of PRESSED bytes: their places are pressed together as bytes, then written sixteen at a time."""
+
+    @intrinsic
+    def find(typing, events, first, found):  # type: ignore[no-untyped-def]
+        def code(context, b, signature, given):  # type: ignore[no-untyped-def]
+            if not presses_bytes():  # never called there
+                return _number(0)
+            events, first, found = given
+            chunk, mask, wide = _vector(BYTE, PRESSED), _vector(ir.IntType(1), PRESSED), _vector(INT32, 16)
+            seen = b.load(_at(b, events, chunk))
+            seen.align = 1
+            active = b.icmp_unsigned("!=", seen, ir.Constant(chunk, [0] * PRESSED))
+            press = ir.InlineAsm(ir.FunctionType(chunk, [chunk, mask]), "vpcompressb $1, $0 {$2} {z}", "=v,v,^Yk")
+            places = b.call(press, [ir.Constant(chunk, list(range(PRESSED))), active])
+            count, base = b.zext(b.ctpop(b.bitcast(active, INT64)), INT64), _splat(b, first, wide)
+            done = b.append_basic_block("found")
+            for start in range(0, PRESSED, 16):
+                some = ir.Constant(_vector(INT32, 16), list(range(start, start + 16)))
+                numbers = b.zext(b.shuffle_vector(places, ir.Constant(chunk, ir.Undefined), some), wide)
+                b.store(b.add(numbers, base), _at(b, b.add(found, _number(4 * start)), wide)).align = 4
+                if start + 16 < PRESSED:
+                    more = b.append_basic_block("more")
+                    b.cbranch(b.icmp_unsigned(">", count, _number(start + 16)), more, done)
+                    b.position_at_end(more)
+            b.branch(done)
+            b.position_at_end(done)
+            return count
+
+        return types.intp(types.intp, types.intp, types.intp), code
+
+    return find
+
+
+_copy, _active, _active_pressed = _copier(), _finder(), _presser()
 
 
 @compiled
-def find_active(flat: np.ndarray, start: int, stop: int, found: np.ndarray, count: int) -> int:
-    """found[count:] = which of flat[start:stop] (bytes) are not 0; returns the new count. found has ROOM to spare."""
+def find_active(flat: np.ndarray, start: int, stop: int, found: np.ndarray, count: int, pressed: bool) -> int:
+    """found[count:] = which of flat[start:stop] (bytes) are not 0; returns the new count. found has ROOM to spare.
+
+    pressed: see `presses_bytes`."""
     i = start
+    if pressed:
+        while i + PRESSED <= stop:
+            count += _active_pressed(flat.ctypes.data + i, i, found.ctypes.data + 4 * count)
+            i += PRESSED
     while i + CHUNK <= stop:
         count += _active(flat.ctypes.data + i, i, found.ctypes.data + 4 * count)
         i += CHUNK
@@ -235,7 +285,14 @@ def move_into(total: np.ndarray, out: np.ndarray) -> None:
 
 @compiled
 def dense_rows(
-    events: np.ndarray, weight: np.ndarray, most: int, left: int, right: int, out: np.ndarray, adds: bool
+    events: np.ndarray,
+    weight: np.ndarray,
+    most: int,
+    pressed: bool,
+    left: int,
+    right: int,
+    out: np.ndarray,
+    adds: bool,
 ) -> None:
     """events: [rows, in] bytes 0 or 1; weight: `packed` [in, out]; out: [rows, out] int32; most: see `add_rows`.
 
@@ -252,7 +309,7 @@ def dense_rows(
         count = 0
         for row in range(some):
             starts[row] = count
-            count = find_active(flat, (first + row) * size, (first + row + 1) * size, found, count)
+            count = find_active(flat, (first + row) * size, (first + row + 1) * size, found, count, pressed)
         starts[some] = count
         begin = 0
         while begin < width:
@@ -280,6 +337,7 @@ def conv_rows(
     padding: tuple[int, int],
     dilation: tuple[int, int],
     most: int,
+    pressed: bool,
     left: int,
     right: int,
     out: np.ndarray,
@@ -305,7 +363,7 @@ def conv_rows(
         count = 0
         for place in range(places):
             starts[place] = count
-            count = find_active(flat, place * per_in, (place + 1) * per_in, found, count)
+            count = find_active(flat, place * per_in, (place + 1) * per_in, found, count, pressed)
         starts[places] = count
         for group in range(groups):
             begin = 0

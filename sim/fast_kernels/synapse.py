@@ -130,16 +130,17 @@ class ReadySynapse:
         from lavatube.sim.fast_kernels import event_sums, row_sums
 
         node, ends = self.node, (self.left, self.right)
+        how = self.rows_at_once, row_sums.presses_bytes()
         if isinstance(node, SparseNode):
             event_sums.sparse_events(events, *self.by_source, *ends, out, adds)
         elif isinstance(node, Conv2dNode):
             image, window, grid = self._window(events, out)
             if self.binary:
-                row_sums.conv_rows(image, self.rows, *window, self.rows_at_once, *ends, grid, adds)
+                row_sums.conv_rows(image, self.rows, *window, *how, *ends, grid, adds)
             else:
                 event_sums.conv_events(image, self.by_window, *window, *ends, grid, adds)
         elif self.binary:
-            row_sums.dense_rows(events, self.rows, self.rows_at_once, *ends, out, adds)
+            row_sums.dense_rows(events, self.rows, *how, *ends, out, adds)
         else:
             event_sums.dense_events(events, self.by_input, *ends, out, adds)
 

@@ -85,7 +85,10 @@ class Walk:
         self.counting = Counting(ready.counts, batch, device) if counted else None
         self.spare: list[torch.Tensor] = []  # room for sums that nobody needs any more
         self.lent: dict[str, torch.Tensor] = {}
-        self.widest = max(int(np.prod(target.shape)) for target in program.targets)
+        self.most_sums = max(
+            (self._part_of(target) if target.name in ready.alone else self.at_once) * batch * int(np.prod(target.shape))
+            for target in program.targets
+        )
         self.made = {
             source.name: torch.zeros(
                 self.past[source.name] + self.at_once, batch, int(np.prod(source.shape)),
@@ -142,11 +145,15 @@ class Walk:
         first = self.past[source.name] - self.ready.program.lag(node)
         return self.made[source.name][first + start : first + stop].flatten(0, 1)
 
+    def _part_of(self, target: Target) -> int:
+        """Timesteps whose sums stay in the cache."""
+        return min(self.at_once, max(1, SUMS_IN_CACHE // max(1, len(self.length) * int(np.prod(target.shape)))))
+
     def _part_by_part(self, node: NeuronNode, count: int) -> Steps:
         """A population that one synapse drives: the sums of a few timesteps, and at once its steps."""
         (synapse,) = self.ready.program.inbound(node)
         room, population = self._room(node, count), self.populations[node.name]
-        at_once = max(1, SUMS_IN_CACHE // room[0].numel())
+        at_once = self._part_of(node)
         parts = []
         for start in range(0, count, at_once):
             stop = min(start + at_once, count)
@@ -161,9 +168,8 @@ class Walk:
 
     def _sums(self, target: Target, count: int) -> torch.Tensor:
         """[T, B, N] int32 with anything in it, where the sums of a node before it were: that is still in the cache."""
-        batch, size = len(self.length), int(np.prod(target.shape))
-        room = self.at_once * batch * self.widest
-        free = self.spare.pop() if self.spare else torch.empty(room, dtype=torch.int32, device=self.length.device)
+        batch, size, device = len(self.length), int(np.prod(target.shape)), self.length.device
+        free = self.spare.pop() if self.spare else torch.empty(self.most_sums, dtype=torch.int32, device=device)
         self.lent[target.name] = free
         return free[: count * batch * size].view(count, batch, size)
 
