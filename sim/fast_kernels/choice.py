@@ -8,11 +8,11 @@ Kernel = Literal["event", "dot", "int8", "float"]
 KERNELS: tuple[Kernel, ...] = ("event", "dot", "int8", "float")
 
 # (least out channels, share of active inputs below which the event-driven kernel is the faster one).
-# Measured by benchmarks/simulation_switch.py; the table is in docs/simulation.md.
-ROWS_BELOW_DOTS = ((128, 0.35), (64, 0.3), (33, 0.1), (0, 0.0))
-ROWS_BELOW_INT8 = ((128, 0.4), (64, 0.3), (33, 0.2), (0, 0.1))
+# Measured by benchmarks/simulation_switch.py; the tables are in docs/simulation.md.
+ROWS_BELOW_DOTS = ((33, 0.3), (17, 0.2), (0, 0.0))
+ROWS_BELOW_INT8 = ((128, 0.35), (0, 0.45))
 EVENTS_BELOW_INT8 = ((512, 0.06), (256, 0.04), (128, 0.02), (0, 0.0))
-SMALL_WINDOW = 64  # inputs of a neuron: finding its rows is most of the work
+SMALL_WINDOW = 64  # inputs of a neuron, up to which its rows take longer to find than to add
 
 
 def choose(usable: frozenset[Kernel], density: float, width: int, inputs: int, binary: bool) -> Kernel:
