@@ -53,7 +53,7 @@ class FastEngine:
     """A program made ready to run many times: weights and kernels are prepared on first use and kept.
 
     device:   "cpu", "cuda", ...: every device gives the same integers.
-    kernel:   "event", "int8" or "float" for every synapse that it can run; by default chosen for each (choice.py).
+    kernel:   "event", "dot", "int8" or "float" for every synapse that it can run; by default chosen for each.
     elements: sums of the widest layer that are worked on at once; bounds memory.
     threads:  blocks of samples side by side, on a CPU with numba; by default torch's number of threads.
     raises:   LavatubeError for an unknown device or kernel.

@@ -73,7 +73,7 @@ def calm_row(
         events[n] = spike
         rest = int32(voltage - lost) if subtracts else int32(0)
         after[n] = rest if spike else voltage
-    return seen_a < CALM_A - 1 and seen_v < CALM_V - 1
+    return bool(seen_a < CALM_A - 1 and seen_v < CALM_V - 1)
 
 
 @compiled

@@ -34,9 +34,9 @@ def expected(node, events, exp):
 
 
 def weights(rng, shape, low, high):
-    """Random, or all at one of the ends."""
-    ends = rng.random() < 0.5
-    return (rng.choice([low, high], shape) if ends else rng.integers(low, high + 1, shape)).astype(np.int16)
+    """Random, or at the ends, or all at one of them."""
+    ends = [low, high] if rng.random() < 0.5 else [low] if rng.random() < 0.5 else [high]
+    return (rng.choice(ends, shape) if rng.random() < 0.7 else rng.integers(low, high + 1, shape)).astype(np.int16)
 
 
 def check(node, kernel, limits, rng, density):
@@ -149,6 +149,16 @@ def test_neurons_that_are_calm_for_some_steps_only_equal_the_definition(seed, dv
         np.testing.assert_array_equal(events[t].numpy(), out.events)
         np.testing.assert_array_equal(made.v[t].numpy(), state.v)
         assert made.overflows[:, t, 0].tolist() == [out.wrapped.sum(), out.saturated.sum()]
+
+
+@pytest.mark.parametrize("weight", [-256, 254, 255])
+def test_more_active_rows_than_fit_16_bits_are_added_exactly(weight):
+    sign = "mixed" if weight % 2 == 0 else "excitatory"
+    node = DenseNode("dense", (2000,), np.full((40, 2000), weight, np.int16), 8, 0, sign=sign)
+    ready = ReadySynapse(node, node.in_shape, node.out_shape, (0, 1), "cpu", "event")
+    out = torch.zeros(1, 40, dtype=torch.int32)
+    ready.add(torch.ones(1, 2000, dtype=torch.uint8), out, False)
+    assert (out == weight * 2000).all()
 
 
 def test_without_the_instruction_other_kernels_take_its_place(monkeypatch):
