@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +18,6 @@ from lavatube.sim.fast_kernels.order import c_order_of, place_of, regrouped
 
 INT8, INT16 = np.iinfo(np.int8), np.iinfo(np.int16)
 Pair = tuple[int, int]
-Window = tuple[Pair, Pair, Pair, Pair]
 INT32_MAX = (1 << 31) - 1
 ROWS_MEASURED = 64  # of a block, for the choice of the kernel
 CALLS_A_MEASUREMENT = 64  # and the first, second, fourth, eighth ... call: activity changes most at the start
@@ -69,6 +69,10 @@ class ReadySynapse:
             if self.compiled and dots_are_exact():
                 usable.add("dot")
         self.usable = frozenset(usable)
+        self.window: tuple[Pair, ...] = ()  # kernel, stride, padding, dilation
+        if isinstance(node, Conv2dNode):
+            self.window = (node.weight.shape[2], node.weight.shape[3]), node.stride, node.padding, node.dilation
+            self.image, self.grid = (shape[1:] + shape[:1] for shape in (node.in_shape, node.out_shape))
         self.width = node.weight.shape[0] if not isinstance(node, SparseNode) else 1 << 30
         self.inputs = node.weight.size // self.width or 1
         self.calls, self.chosen = 0, KERNELS[-1]
@@ -127,46 +131,23 @@ class ReadySynapse:
         return np.count_nonzero(some.view(np.bool_) if self.binary else some) / some.size
 
     def _event(self, events: np.ndarray, out: np.ndarray, adds: bool) -> None:
-        from lavatube.sim.fast_kernels import event_sums, row_sums
-
-        node, ends = self.node, (self.left, self.right)
-        how = self.rows_at_once, row_sums.presses_bytes()
-        if isinstance(node, SparseNode):
-            event_sums.sparse_events(events, *self.by_source, *ends, out, adds)
-        elif isinstance(node, Conv2dNode):
-            image, window, grid = self._window(events, out)
-            if self.binary:
-                row_sums.conv_rows(image, self.rows, *window, *how, *ends, grid, adds)
-            else:
-                event_sums.conv_events(image, self.by_window, *window, *ends, grid, adds)
-        elif self.binary:
-            row_sums.dense_rows(events, self.rows, *how, *ends, out, adds)
-        else:
-            event_sums.dense_events(events, self.by_input, *ends, out, adds)
+        if self.is_conv:
+            events, out = events.reshape(len(events), *self.image), out.reshape(len(events), *self.grid)
+        kernel, given = self._rows if self.binary and not isinstance(self.node, SparseNode) else self._graded
+        kernel(events, *given, self.left, self.right, out, adds)
 
     def _dot(self, events: np.ndarray, out: np.ndarray, adds: bool) -> None:
-        from lavatube.sim.fast_kernels import dot_sums
-
-        flip = dot_sums.FLIP if self.signed else 0
+        kernel, flip, given = self._words
         if events.dtype == np.int32:
             events = events.astype(np.int8 if self.signed else np.uint8)
-        events, ends = events.view(np.uint8), (self.left, self.right)
-        if isinstance(self.node, Conv2dNode):
-            image, window, grid = self._window(events, out)
-            dot_sums.conv_dots(image, self.words, *window, flip, self.dots_begin, *ends, grid, adds)
-            return
-        if short := -events.shape[1] % dot_sums.INPUTS:
-            events = np.pad(events, ((0, 0), (0, short)))
-        dot_sums.dense_dots(events ^ np.uint8(flip) if flip else events, self.words, self.dots_begin, *ends, out, adds)
-
-    def _window(self, events: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, Window, np.ndarray]:
-        """(events [rows, H, W, C], (kernel, stride, padding, dilation), out [rows, H', W', out])."""
-        node = self.node
-        assert isinstance(node, Conv2dNode)
-        channels, height, width = node.in_shape
-        window = (node.weight.shape[2], node.weight.shape[3]), node.stride, node.padding, node.dilation
-        grid = out.reshape(len(out), *node.out_shape[1:], node.out_shape[0])
-        return events.reshape(len(events), height, width, channels), window, grid
+        events = events.view(np.uint8)
+        if self.is_conv:
+            events, out = events.reshape(len(events), *self.image), out.reshape(len(events), *self.grid)
+        else:
+            if short := -events.shape[1] % 4:  # words of four inputs
+                events = np.pad(events, ((0, 0), (0, short)))
+            events = events ^ np.uint8(flip) if flip else events
+        kernel(events, *given, self.left, self.right, out, adds)
 
     def _int8(self, events: torch.Tensor) -> torch.Tensor:
         if self.largest < 128 and events.dtype == torch.uint8:
@@ -202,35 +183,46 @@ class ReadySynapse:
         return np.ascontiguousarray(split).reshape(groups, height * width * into, out // groups)
 
     @cached_property
-    def rows(self) -> np.ndarray:
-        """Weights as `row_sums` wants them."""
+    def _graded(self) -> tuple[Callable[..., None], tuple[Any, ...]]:
+        """The kernel of graded events and of stored connections, and what it is given after the events."""
+        from lavatube.sim.fast_kernels import event_sums
+
+        if isinstance(self.node, SparseNode):
+            return event_sums.sparse_events, self.by_source
+        if self.is_conv:
+            return event_sums.conv_events, (self.by_window, *self.window)
+        return event_sums.dense_events, (self.by_input,)
+
+    @cached_property
+    def _rows(self) -> tuple[Callable[..., None], tuple[Any, ...]]:
+        """The kernel of binary events, and what it is given after the events."""
         from lavatube.sim.fast_kernels import row_sums
 
-        return aligned(row_sums.packed(self.by_window if self.is_conv else self.by_input))
+        most = int(INT16.max) // max(1, int(np.abs(self.small.astype(np.int64)).max()))
+        weight = aligned(row_sums.packed(self.by_window if self.is_conv else self.by_input))
+        kernel = row_sums.conv_rows if self.is_conv else row_sums.dense_rows
+        return kernel, (weight, *self.window, most, row_sums.presses_bytes())
 
     @cached_property
-    def rows_at_once(self) -> int:
-        """Rows of weights that certainly fit int16 together."""
-        return int(INT16.max) // max(1, int(np.abs(self.small.astype(np.int64)).max()))
+    def _words(self) -> tuple[Callable[..., None], int, tuple[Any, ...]]:
+        """The kernel of products of bytes, what signed events are moved by, and what it is given after the events.
 
-    @cached_property
-    def words(self) -> np.ndarray:
-        """Weights as `dot_sums` wants them: lines of the kernel, or where it is dilated, its places."""
+        Its lines are those of a convolution's kernel, or where that is dilated, its places. Sums begin with minus what
+        moving the events adds.
+        """
         from lavatube.sim.fast_kernels import dot_sums
 
-        weight, node = self.by_window[0] if self.is_conv else self.by_input, self.node
+        weight, node, flip = self.by_window[0] if self.is_conv else self.by_input, self.node, 0
         if isinstance(node, Conv2dNode):
             height, width = node.weight.shape[2:]
             weight = weight.reshape(height if node.dilation[1] == 1 else height * width, -1, weight.shape[-1])
-        return aligned(dot_sums.packed(weight))
-
-    @cached_property
-    def dots_begin(self) -> np.ndarray:
-        """What sums begin with, [vectors * lanes] int32: minus what moving signed events adds."""
-        from lavatube.sim.fast_kernels import dot_sums
-
-        sums = self.words.sum((0, 3), dtype=np.int32).reshape(-1)
-        return np.asarray(sums * np.int32(-dot_sums.FLIP if self.signed else 0))
+        if self.signed:
+            flip = dot_sums.FLIP
+        words = aligned(dot_sums.packed(weight))
+        first = np.asarray(words.sum((0, 3), dtype=np.int32).reshape(-1) * np.int32(-flip))
+        if self.is_conv:
+            return dot_sums.conv_dots, flip, (words, *self.window, flip, first)
+        return dot_sums.dense_dots, flip, (words, first)
 
     @cached_property
     def by_source(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from lavatube.sim.fast_kernels.order import place_of
 from lavatube.sim.fast_kernels.populations import CompiledPopulation, Steps, TorchPopulation, bias_of
 from lavatube.sim.fast_kernels.synapse import ReadySynapse
 
-SUMS_IN_CACHE = 1 << 18  # 1 MB of int32
+SUMS_IN_CACHE = 1 << 19  # 2 MB of int32
 DTYPES = {np.uint8: torch.uint8, np.int8: torch.int8, np.int32: torch.int32}
 
 
