@@ -42,13 +42,22 @@ def machine_bound(program: LoihiProgram, activity: Sequence[float], threads: int
 def rows_seconds(weight: np.ndarray, count: int) -> float:
     """Seconds to add up `count` rows; infinite without numba."""
     try:
-        from lavatube.sim.fast_kernels.event_sums import add_rows
+        from lavatube.sim.fast_kernels.row_sums import LANES, add_rows, packed
     except ImportError:
         return float("inf")
     rows = np.sort(np.random.default_rng(0).permutation(len(weight))[:count]).astype(np.int32)
     rows = np.tile(rows, 1 + 20_000 // count)  # so that the call itself does not count
-    total = np.zeros(weight.shape[1], np.int32)
-    return fastest(lambda: add_rows(weight, rows, len(rows), total)) / (len(rows) / count)
+    held, out, width = packed(weight), np.zeros(4 * LANES, np.int32), weight.shape[1]
+
+    def add() -> None:
+        begin = 0
+        while begin < width:
+            vectors = next(n for n in (4, 2, 1) if n * LANES <= width - begin or n == 1)
+            there = rows.ctypes.data, len(rows), held[0], held.ctypes.data + begin * len(weight)
+            add_rows(*there, vectors, 255, out.ctypes.data, vectors * LANES, 0, True, 0, 0)
+            begin += vectors * LANES
+
+    return fastest(add) / (len(rows) / count)
 
 
 def fastest(work: Callable[[], object], repeats: int = 15) -> float:

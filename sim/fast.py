@@ -34,6 +34,7 @@ Done = TypeVar("Done")
 ELEMENTS_AT_ONCE = 1 << 24  # sums of the widest layer in a block of timesteps and samples, in torch
 BYTES_OF_A_SUM = 4  # an event has one
 ELEMENTS_IN_CACHE = 1 << 20  # the same where the kernels are compiled: 4 MB of int32
+ELEMENTS_IN_PARTS = 1 << 23  # where every population takes its sums part by part (walk.py): 8 MB of events
 
 
 def run_fast(
@@ -52,7 +53,7 @@ class FastEngine:
     """A program made ready to run many times: weights and kernels are prepared on first use and kept.
 
     device:   "cpu", "cuda", ...: every device gives the same integers.
-    kernel:   "event", "int8" or "float" for every synapse that it can run; by default chosen for each (choice.py).
+    kernel:   "event", "dot", "int8" or "float" for every synapse that it can run; by default chosen for each.
     elements: sums of the widest layer that are worked on at once; bounds memory.
     threads:  blocks of samples side by side, on a CPU with numba; by default torch's number of threads.
     raises:   LavatubeError for an unknown device or kernel.
@@ -72,7 +73,6 @@ class FastEngine:
             raise LavatubeError("kernel", expected=", ".join(KERNELS), got=str(kernel))
         self.program, self.device = program, device
         compiled = device == "cpu" and HAS_NUMBA
-        self.elements = elements or (ELEMENTS_IN_CACHE if compiled else ELEMENTS_AT_ONCE)
         self.threads = (threads or torch.get_num_threads()) if compiled else 1
         targets = {synapse.name: target for target in program.targets for synapse in program.inbound(target)}
         synapses = {}
@@ -81,6 +81,9 @@ class FastEngine:
             ends = source.shape, target.shape, source.event_range
             synapses[node.name] = ReadySynapse(node, *ends, device, kernel)
         self.ready = Ready(program, device, synapses, targets, CompiledPopulation if compiled else TorchPopulation)
+        alone = len(self.ready.alone) == len(program.neurons)
+        held = ELEMENTS_IN_PARTS if alone else ELEMENTS_IN_CACHE
+        self.elements = elements or (held if compiled else ELEMENTS_AT_ONCE)
         self.sha256 = program_sha256(program)
 
     def run(

@@ -1,4 +1,4 @@
-"""Event-driven synapses: only the weights of active inputs are read.
+"""Graded and signed events, and stored connections: only the weights of active inputs are read.
 
 Accumulators are int32 and wrap. The program keeps its sums in int32 too (docs/program.md), so whatever the weights and
 events, what remains after all additions is the same. Weights are stored by presynaptic neuron, [in, out].
@@ -7,36 +7,9 @@ events, what remains after all additions is the same. Weights are stored by pres
 from __future__ import annotations
 
 import numpy as np
-from numpy import int16, int32
+from numpy import int32
 
 from lavatube.sim.fast_kernels.compiled import compiled
-
-
-@compiled
-def add_rows(weight: np.ndarray, rows: np.ndarray, count: int, total: np.ndarray) -> None:
-    """total[o] += sum of weight[rows[k], o] over k < count. weight: [in, out] int8 or int16; total: [out] int32.
-
-    Eight rows at once are added in int16, which eight mantissas of at most 256 cannot leave, and then into int32: that
-    reads and writes the total once for eight rows. Four and sixteen at once are slower (docs/simulation.md).
-    """
-    size = total.shape[0]
-    k = 0
-    while k + 8 <= count:
-        a, b, c, d = weight[rows[k]], weight[rows[k + 1]], weight[rows[k + 2]], weight[rows[k + 3]]
-        e, f, g, h = weight[rows[k + 4]], weight[rows[k + 5]], weight[rows[k + 6]], weight[rows[k + 7]]
-        for o in range(size):
-            total[o] += int16(a[o] + b[o] + c[o] + d[o] + e[o] + f[o] + g[o] + h[o])
-        k += 8
-    if k + 4 <= count:
-        a, b, c, d = weight[rows[k]], weight[rows[k + 1]], weight[rows[k + 2]], weight[rows[k + 3]]
-        for o in range(size):
-            total[o] += int16(a[o] + b[o] + c[o] + d[o])
-        k += 4
-    while k < count:
-        a = weight[rows[k]]
-        for o in range(size):
-            total[o] += a[o]
-        k += 1
 
 
 @compiled
@@ -58,13 +31,6 @@ def add_scaled_rows(weight: np.ndarray, rows: np.ndarray, values: np.ndarray, co
 
 
 @compiled
-def add_row(weight: np.ndarray, total: np.ndarray) -> None:
-    """total[o] += weight[o], in int32."""
-    for o in range(total.shape[0]):
-        total[o] += weight[o]
-
-
-@compiled
 def deliver(total: np.ndarray, left: int, right: int, out: np.ndarray, adds: bool) -> None:
     """out = or += (total << left) >> right, in int32; total is zero afterwards. total, out: [n] int32."""
     for o in range(total.shape[0]):
@@ -82,27 +48,19 @@ def deliver_all(total: np.ndarray, left: int, right: int, out: np.ndarray, adds:
 
 
 @compiled
-def dense_events(
-    events: np.ndarray, weight: np.ndarray, binary: bool, left: int, right: int, out: np.ndarray, adds: bool
-) -> None:
-    """events: [rows, in] integers; weight: [in, out]; out: [rows, out] int32. binary: events are 0 or 1."""
+def dense_events(events: np.ndarray, weight: np.ndarray, left: int, right: int, out: np.ndarray, adds: bool) -> None:
+    """events: [rows, in] integers; weight: [in, out]; out: [rows, out] int32."""
     size = events.shape[1]
     active, values = np.empty(size + 1, np.int32), np.empty(size + 1, np.int32)
     total = np.zeros(weight.shape[1], np.int32)
     for row in range(events.shape[0]):
         seen = events[row]
         count = 0
-        if binary:
-            for i in range(size):
-                active[count] = i
-                count += seen[i] != 0
-            add_rows(weight, active, count, total)
-        else:
-            for i in range(size):
-                active[count] = i
-                values[count] = seen[i]
-                count += seen[i] != 0
-            add_scaled_rows(weight, active, values, count, total)
+        for i in range(size):
+            active[count] = i
+            values[count] = seen[i]
+            count += seen[i] != 0
+        add_scaled_rows(weight, active, values, count, total)
         deliver(total, left, right, out[row], adds)
 
 
@@ -136,7 +94,6 @@ def conv_events(
     stride: tuple[int, int],
     padding: tuple[int, int],
     dilation: tuple[int, int],
-    binary: bool,
     left: int,
     right: int,
     out: np.ndarray,
@@ -163,8 +120,7 @@ def conv_events(
             starts[place] = n
             for i in range(place * per_in, (place + 1) * per_in):
                 found[n] = i
-                if not binary:
-                    found_values[n] = flat[i]
+                found_values[n] = flat[i]
                 n += flat[i] != 0
         starts[places] = n
         for y in range(out.shape[1]):
@@ -185,61 +141,10 @@ def conv_events(
                                 move = (j * kernel[1] + i - place) * per_in  # from the input's index to the weight's
                                 for k in range(last - first):
                                     active[count + k] = found[first + k] + move
-                                if not binary:
-                                    for k in range(last - first):
-                                        values[count + k] = found_values[first + k]
+                                    values[count + k] = found_values[first + k]
                                 count += last - first
                                 i += together
                             else:
                                 i += 1
-                    if binary:
-                        add_rows(weight[group], active, count, total)
-                    else:
-                        add_scaled_rows(weight[group], active, values, count, total)
+                    add_scaled_rows(weight[group], active, values, count, total)
                     deliver(total, left, right, out[row, y, x, group * per_out : (group + 1) * per_out], adds)
-
-
-@compiled
-def conv_scatter(
-    events: np.ndarray,
-    weight: np.ndarray,
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    left: int,
-    right: int,
-    out: np.ndarray,
-    adds: bool,
-) -> None:
-    """Each active input adds its row to every output place that sees it: for windows in which few inputs are active.
-
-    events: 0 or 1; weight: [C, kernel height, kernel width, out / groups]; else as `conv_events`.
-    """
-    _, height, width, channels = events.shape
-    per_out = weight.shape[3]
-    per_in = channels * per_out // out.shape[3]
-    direct = left == 0 and right == 0 and not adds
-    scratch = np.zeros((1, 1, 1) if direct else out.shape[1:], np.int32)
-    for row in range(events.shape[0]):
-        total = out[row] if direct else scratch
-        if direct:
-            total[:] = 0
-        flat = events[row].reshape(height * width * channels)
-        for place in range(height * width):
-            y, x = place // width + padding[0], place % width + padding[1]
-            for channel in range(channels):
-                if flat[place * channels + channel] == 0:
-                    continue
-                first = channel // per_in * per_out
-                for j in range(kernel[0]):
-                    to_y = y - j * dilation[0]
-                    if to_y < 0 or to_y % stride[0] != 0 or to_y >= total.shape[0] * stride[0]:
-                        continue
-                    for i in range(kernel[1]):
-                        to_x = x - i * dilation[1]
-                        if to_x >= 0 and to_x % stride[1] == 0 and to_x < total.shape[1] * stride[1]:
-                            to = total[to_y // stride[0], to_x // stride[1], first : first + per_out]
-                            add_row(weight[channel, j, i], to)
-        if not direct:
-            deliver(scratch.reshape(-1), left, right, out[row].reshape(-1), adds)

@@ -1,4 +1,4 @@
-"""Neurons, compiled: all of `lavatube.neuron_step.step` in one pass over a sample's row, equal to it bit for bit."""
+"""Neurons, compiled: all of `lavatube.neuron_step.step` in one pass over part of a sample, equal to it bit for bit."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ int64: Any = np.int64
 LIMIT = 1 << 23
 VOLTAGE_MAX = LIMIT - 1
 NARROW = 1 << 24  # |a| and |u| below it: nothing in a step leaves 32 bits
+CALM_V, CALM_A = 1 << 22, 1 << 15  # |v| and |a| below them: nothing wraps or saturates
+TOGETHER = 2048  # neurons that take all timesteps before the next: their state stays in the nearest cache
 BINARY, SIGNED, GRADED, SILENT = 0, 1, 2, 3
 
 
@@ -39,6 +41,39 @@ def leak_wide(x: Any, keep: Any) -> Any:
     """tz(x * keep / 4096) in 64 bits."""
     product = x * keep
     return (product + ((product >> 63) & 4095)) >> 12
+
+
+@compiled
+def calm_row(
+    a: np.ndarray,
+    v: np.ndarray,
+    bias: np.ndarray,
+    keep: int,
+    full: int,
+    subtracts: bool,
+    after: np.ndarray,
+    events: np.ndarray,
+) -> bool:
+    """One step of binary neurons that keep no current. after: their v. Returns whether a and v were calm.
+
+    If not, what it gives is void. |bias| is at most 2^19, so that |voltage| stays below 2^22 + 2^21 + 2^19.
+    """  # fmt: skip
+    seen_a, seen_v = int32(0), int32(0)
+    keep, full = int32(keep), int32(full)
+    lost = full if subtracts else int32(0)
+    for n in range(a.shape[0]):
+        x, given = v[n], a[n]
+        sign = int32(x >> int32(31))
+        seen_a = int32(seen_a | int32(given ^ int32(given >> int32(31))))
+        seen_v = int32(seen_v | int32(x ^ sign))
+        low = int32(int32(int32(x & int32(4095)) * keep) + int32(sign & int32(4095)))
+        kept = int32(int32(int32(x >> int32(12)) * keep) + int32(low >> int32(12)))
+        voltage = int32(int32(kept + int32(given << int32(6))) + bias[n])
+        spike = voltage > full
+        events[n] = spike
+        rest = int32(voltage - lost) if subtracts else int32(0)
+        after[n] = rest if spike else voltage
+    return bool(seen_a < CALM_A - 1 and seen_v < CALM_V - 1)
 
 
 @compiled
@@ -162,21 +197,38 @@ def run_neurons(
     """  # fmt: skip
     output, gate, subtracts, refractory = kind
     interval, offset, initial = restart
+    overflows[:] = 0
+    with_u = leaks[0] > 0 or us.shape[0] > 0
+    spare = np.empty(min(TOGETHER, a.shape[2]), np.int32)
     for b in range(a.shape[1]):
-        for t in range(a.shape[0]):
-            if interval > 0 and (first + t) % interval == offset:
-                u[b], v[b], resting[b], balance[b] = 0, initial, 0, 0
-            row = a[t, b]
-            with_u = leaks[0] > 0 or us.shape[0] > 0
-            if plain and magnitude(row) < NARROW and (not with_u or magnitude(u[b]) < NARROW):
-                found = plain_row(row, u[b], v[b], bias, leaks[0], leaks[1], levels[0], subtracts, with_u, events[t, b])
-                overflows[0, t, b], overflows[1, t, b] = found
-            else:
-                overflows[0, t, b], overflows[1, t, b] = any_row(
-                    row, u[b], v[b], resting[b], balance[b], bias, leaks[0], leaks[1], levels[0], levels[1], output,
-                    gate, payload[0], payload[1], subtracts, refractory, events[t, b],
-                )  # fmt: skip
-            if us.shape[0] > 0:
-                us[t, b] = u[b]
-            if vs.shape[0] > 0:
-                vs[t, b] = v[b]
+        for start in range(0, a.shape[2], TOGETHER):
+            part = slice(start, min(start + TOGETHER, a.shape[2]))
+            now, following = v[b, part], spare[: part.stop - part.start]
+            some_u, some_resting, some_balance, some_bias = u[b, part], resting[b, part], balance[b, part], bias[part]
+            calm, at_home = plain and not with_u, True
+            for t in range(a.shape[0]):
+                if interval > 0 and (first + t) % interval == offset:
+                    some_u[:], now[:], some_resting[:], some_balance[:] = 0, initial, 0, 0
+                row, made = a[t, b, part], events[t, b, part]
+                if calm:
+                    calm = calm_row(row, now, some_bias, leaks[1], levels[0], subtracts, following, made)
+                if calm:
+                    now, following, at_home = following, now, not at_home
+                else:
+                    if plain and magnitude(row) < NARROW and (not with_u or magnitude(some_u) < NARROW):
+                        wrapped, saturated = plain_row(
+                            row, some_u, now, some_bias, leaks[0], leaks[1], levels[0], subtracts, with_u, made
+                        )
+                    else:
+                        wrapped, saturated = any_row(
+                            row, some_u, now, some_resting, some_balance, some_bias, leaks[0], leaks[1],
+                            levels[0], levels[1], output, gate, payload[0], payload[1], subtracts, refractory, made,
+                        )  # fmt: skip
+                    overflows[0, t, b] += wrapped
+                    overflows[1, t, b] += saturated
+                if us.shape[0] > 0:
+                    us[t, b, part] = some_u
+                if vs.shape[0] > 0:
+                    vs[t, b, part] = now
+            if not at_home:
+                following[:] = now

@@ -37,24 +37,26 @@ class CompiledPopulation:
         self.bias = bias
         self.u, self.resting, self.balance = np.zeros((3, batch, bias.size), np.int32)
         self.v = np.full((batch, bias.size), node.v_initial, np.int32)
-        self.plain = node.output == "binary" and not node.refractory
-
-    def run(self, activation: torch.Tensor, events: torch.Tensor) -> Steps:
-        """The next timesteps. activation: [T, B, N] int32; events: room for them, [T, B, N]."""
-        from lavatube.sim.fast_kernels import neuron_rows
-
-        node, a = self.node, activation.numpy()
-        u, v = (np.empty(a.shape if kind in self.keep else (0, 0, 0), np.int32) for kind in "uv")
-        overflows = np.empty((2, *a.shape[:2]), np.int64)
         kind = ("binary", "signed", "graded", "none").index(node.output)
-        neuron_rows.run_neurons(
-            a, self.u, self.v, self.resting, self.balance, self.bias,
+        self.given = (
             (fp.DECAY_ONE - node.du - fp.CURRENT_DECAY_OFFSET, fp.DECAY_ONE - node.dv),
             (node.vth << fp.ACTIVATION_SHIFT, node.vth_low << fp.ACTIVATION_SHIFT),
             (node.payload_shift, (1 << node.payload_bits) - 1),
             (kind, node.memory_gate, node.reset == "subtract", node.refractory),
             (node.reset_interval, node.reset_offset, node.v_initial),
-            self.plain, self.time, events.numpy(), u, v, overflows,
+            node.output == "binary" and not node.refractory,
+        )
+
+    def run(self, activation: torch.Tensor, events: torch.Tensor) -> Steps:
+        """The next timesteps. activation: [T, B, N] int32; events: room for them, [T, B, N]."""
+        from lavatube.sim.fast_kernels import neuron_rows
+
+        a = activation.numpy()
+        u, v = (np.empty(a.shape if kind in self.keep else (0, 0, 0), np.int32) for kind in "uv")
+        overflows = np.empty((2, *a.shape[:2]), np.int64)
+        neuron_rows.run_neurons(
+            a, self.u, self.v, self.resting, self.balance, self.bias, *self.given, self.time, events.numpy(), u, v,
+            overflows,
         )  # fmt: skip
         self.time += len(a)
         kept_u, kept_v = (torch.from_numpy(value) if len(value) else None for value in (u, v))

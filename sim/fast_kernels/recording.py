@@ -32,7 +32,10 @@ class Keeper(Protocol):
 
 
 class FastRecording(Recording):
-    """Room for a trace, filled by blocks of timesteps and samples; blocks may be filled side by side."""
+    """Room for a trace, filled by blocks of timesteps and samples; blocks may be filled side by side.
+
+    Not `np.zeros`: NumPy asks for large pages only where it does not want zeros.
+    """
 
     def __init__(self, program: LoihiProgram, inputs: InputBatch, record: frozenset[str]) -> None:
         self.program, self.inputs = program, inputs
@@ -40,9 +43,9 @@ class FastRecording(Recording):
         self.kept = frozenset({"u", "v"} & record)
         room = inputs.num_steps, inputs.batch
         sizes = {node.name: (*room, int(np.prod(node.shape))) for node in program.neurons}
-        self.rows = {node.name: np.zeros(sizes[node.name], event_dtype(node)) for node in program.neurons}
+        self.rows = {node.name: np.empty(sizes[node.name], event_dtype(node)) for node in program.neurons}
         self.state_rows = {
-            kind: {name: np.zeros(size, np.int32) for name, size in sizes.items()} for kind in sorted(self.kept)
+            kind: {name: np.empty(size, np.int32) for name, size in sizes.items()} for kind in sorted(self.kept)
         }
         shapes = {node.name: node.shape for node in program.neurons}
         self.spikes = {name: seen_as(value, shapes[name]) for name, value in self.rows.items()}

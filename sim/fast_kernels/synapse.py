@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,17 +16,23 @@ from lavatube.sim.fast_kernels.choice import KERNELS, Kernel, choose
 from lavatube.sim.fast_kernels.compiled import HAS_NUMBA
 from lavatube.sim.fast_kernels.order import c_order_of, place_of, regrouped
 
-INT8 = np.iinfo(np.int8)
+INT8, INT16 = np.iinfo(np.int8), np.iinfo(np.int16)
+Pair = tuple[int, int]
 INT32_MAX = (1 << 31) - 1
 ROWS_MEASURED = 64  # of a block, for the choice of the kernel
 CALLS_A_MEASUREMENT = 64  # and the first, second, fourth, eighth ... call: activity changes most at the start
 
 
-def event_sums() -> ModuleType:
-    """The compiled kernels; importing them imports numba."""
-    from lavatube.sim.fast_kernels import event_sums
+def dots_are_exact() -> bool:
+    """See `dot_sums`; importing it imports numba."""
+    from lavatube.sim.fast_kernels import dot_sums
 
-    return event_sums
+    return dot_sums.dots_are_exact()
+
+
+def aligned(value: np.ndarray) -> np.ndarray:
+    """A copy that begins with a cache line."""
+    return torch.from_numpy(value).clone().numpy()
 
 
 class ReadySynapse:
@@ -55,14 +61,20 @@ class ReadySynapse:
         self.left, self.right = self._shifts(stored)
         self.compiled = device == "cpu" and HAS_NUMBA
         usable: set[Kernel] = {"float", "event"} if self.compiled else {"float"}
-        usable |= {"scatter"} if self.compiled and self.is_conv and self.binary else set()
-        grouped = isinstance(node, Conv2dNode) and node.groups > 1
-        if device == "cpu" and fits and low >= -128 and high < 256 - 128 * (low < 0) and not grouped:
-            if not isinstance(node, SparseNode) and gemm_sums.int8_gemm_is_exact():
+        plain = not isinstance(node, SparseNode) and not (isinstance(node, Conv2dNode) and node.groups > 1)
+        self.signed = low < 0
+        if device == "cpu" and fits and low >= -128 and high < 256 - 128 * self.signed and plain:
+            if gemm_sums.int8_gemm_is_exact():
                 usable.add("int8")
+            if self.compiled and dots_are_exact():
+                usable.add("dot")
         self.usable = frozenset(usable)
+        self.window: tuple[Pair, ...] = ()  # kernel, stride, padding, dilation
+        if isinstance(node, Conv2dNode):
+            self.window = (node.weight.shape[2], node.weight.shape[3]), node.stride, node.padding, node.dilation
+            self.image, self.grid = (shape[1:] + shape[:1] for shape in (node.in_shape, node.out_shape))
         self.width = node.weight.shape[0] if not isinstance(node, SparseNode) else 1 << 30
-        self.window = int(np.prod(node.weight.shape[1:])) if self.is_conv else 0
+        self.inputs = node.weight.size // self.width or 1
         self.calls, self.chosen = 0, KERNELS[-1]
 
     def _shifts(self, stored: np.ndarray) -> tuple[int, int]:
@@ -80,24 +92,20 @@ class ReadySynapse:
             events = events[:, self._index("take_in")]
         kernel = self._choose(events)
         direct = self.take_out is None
-        if kernel in ("event", "scatter") and direct:
-            self._event(kernel, events.contiguous().numpy(), out.numpy(), adds)
-            return
-        if kernel == "int8" and direct and not adds and self.compiled:
-            self._int8(events, out)
-            if self.left or self.right:
-                flat = out.view(-1).numpy()
-                event_sums().deliver_all(flat, self.left, self.right, flat, False)
-            return
-        if kernel in ("event", "scatter"):
-            total = torch.empty_like(out)
-            self._event(kernel, events.contiguous().numpy(), total.numpy(), False)
+        if kernel in ("event", "dot"):
+            total = out if direct else torch.empty_like(out)
+            run = self._event if kernel == "event" else self._dot
+            run(events.contiguous().numpy(), total.numpy(), direct and adds)
+            if direct:
+                return
         else:
             e = self.node.weight_exp
             left, right = (self.left, self.right) if kernel == "int8" else (max(e, 0), max(-e, 0))
             total = (self._int8(events) if kernel == "int8" else self._float(events)).to(torch.int32)
             if self.compiled and direct:
-                event_sums().deliver_all(total.view(-1).numpy(), left, right, out.view(-1).numpy(), adds)
+                from lavatube.sim.fast_kernels import event_sums
+
+                event_sums.deliver_all(total.view(-1).numpy(), left, right, out.view(-1).numpy(), adds)
                 return
             total = total << left >> right
         if not direct:
@@ -114,7 +122,7 @@ class ReadySynapse:
             return "float"
         self.calls += 1
         if self.calls & (self.calls - 1) == 0 or self.calls % CALLS_A_MEASUREMENT == 0:
-            self.chosen = choose(self.usable, self._density(events), self.width, self.window)
+            self.chosen = choose(self.usable, self._density(events), self.width, self.inputs, self.binary)
         return self.chosen
 
     def _density(self, events: torch.Tensor) -> float:
@@ -122,34 +130,34 @@ class ReadySynapse:
         some = events[:: max(1, len(events) // ROWS_MEASURED)].numpy()
         return np.count_nonzero(some.view(np.bool_) if self.binary else some) / some.size
 
-    def _event(self, kernel: Kernel, events: np.ndarray, out: np.ndarray, adds: bool) -> None:
-        kernels = event_sums()
-        node, ends = self.node, (self.binary, self.left, self.right)
-        if isinstance(node, Conv2dNode):
-            channels, height, width = node.in_shape
-            grid = out.reshape(len(out), *node.out_shape[1:], node.out_shape[0])
-            image = events.reshape(len(events), height, width, channels)
-            window = (node.weight.shape[2], node.weight.shape[3]), node.stride, node.padding, node.dilation
-            if kernel == "scatter":
-                kernels.conv_scatter(image, self.by_channel, *window, *ends[1:], grid, adds)
-            else:
-                kernels.conv_events(image, self.by_window, *window, *ends, grid, adds)
-        elif isinstance(node, SparseNode):
-            kernels.sparse_events(events, *self.by_source, *ends[1:], out, adds)
-        else:
-            kernels.dense_events(events, self.by_input, *ends, out, adds)
+    def _event(self, events: np.ndarray, out: np.ndarray, adds: bool) -> None:
+        if self.is_conv:
+            events, out = events.reshape(len(events), *self.image), out.reshape(len(events), *self.grid)
+        kernel, given = self._rows if self.binary and not isinstance(self.node, SparseNode) else self._graded
+        kernel(events, *given, self.left, self.right, out, adds)
 
-    def _int8(self, events: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    def _dot(self, events: np.ndarray, out: np.ndarray, adds: bool) -> None:
+        kernel, flip, given = self._words
+        if events.dtype == np.int32:
+            events = events.astype(np.int8 if self.signed else np.uint8)
+        events = events.view(np.uint8)
+        if self.is_conv:
+            events, out = events.reshape(len(events), *self.image), out.reshape(len(events), *self.grid)
+        else:
+            if short := -events.shape[1] % 4:  # words of four inputs
+                events = np.pad(events, ((0, 0), (0, short)))
+            events = events ^ np.uint8(flip) if flip else events
+        kernel(events, *given, self.left, self.right, out, adds)
+
+    def _int8(self, events: torch.Tensor) -> torch.Tensor:
         if self.largest < 128 and events.dtype == torch.uint8:
             events = events.view(torch.int8)
         elif events.dtype == torch.int32:
             events = events.to(torch.int8 if self.largest < 128 else torch.uint8)
         if isinstance(self.node, Conv2dNode):
             seen = gemm_sums.windows(events.contiguous(), self.node)
-            weight = torch.from_numpy(self.by_window[0])
-            out = None if out is None else out.view(len(seen), -1)
-            return gemm_sums.int8_sums(seen, weight, out).view(len(events), -1)
-        return gemm_sums.int8_sums(events, torch.from_numpy(self.by_input), out)
+            return gemm_sums.int8_sums(seen, torch.from_numpy(self.by_window[0])).view(len(events), -1)
+        return gemm_sums.int8_sums(events, torch.from_numpy(self.by_input))
 
     def _float(self, events: torch.Tensor) -> torch.Tensor:
         node = self.node
@@ -175,12 +183,46 @@ class ReadySynapse:
         return np.ascontiguousarray(split).reshape(groups, height * width * into, out // groups)
 
     @cached_property
-    def by_channel(self) -> np.ndarray:
-        """Convolution weights as [in channels, kernel height, kernel width, out channels / groups]."""
-        assert isinstance(self.node, Conv2dNode)
-        out, into, height, width = self.small.shape
-        split = self.small.reshape(self.node.groups, -1, into, height, width).transpose(0, 2, 3, 4, 1)
-        return np.ascontiguousarray(split).reshape(-1, height, width, out // self.node.groups)
+    def _graded(self) -> tuple[Callable[..., None], tuple[Any, ...]]:
+        """The kernel of graded events and of stored connections, and what it is given after the events."""
+        from lavatube.sim.fast_kernels import event_sums
+
+        if isinstance(self.node, SparseNode):
+            return event_sums.sparse_events, self.by_source
+        if self.is_conv:
+            return event_sums.conv_events, (self.by_window, *self.window)
+        return event_sums.dense_events, (self.by_input,)
+
+    @cached_property
+    def _rows(self) -> tuple[Callable[..., None], tuple[Any, ...]]:
+        """The kernel of binary events, and what it is given after the events."""
+        from lavatube.sim.fast_kernels import row_sums
+
+        most = int(INT16.max) // max(1, int(np.abs(self.small.astype(np.int64)).max()))
+        weight = aligned(row_sums.packed(self.by_window if self.is_conv else self.by_input))
+        kernel = row_sums.conv_rows if self.is_conv else row_sums.dense_rows
+        return kernel, (weight, *self.window, most, row_sums.presses_bytes())
+
+    @cached_property
+    def _words(self) -> tuple[Callable[..., None], int, tuple[Any, ...]]:
+        """The kernel of products of bytes, what signed events are moved by, and what it is given after the events.
+
+        Its lines are those of a convolution's kernel, or where that is dilated, its places. Sums begin with minus what
+        moving the events adds.
+        """
+        from lavatube.sim.fast_kernels import dot_sums
+
+        weight, node, flip = self.by_window[0] if self.is_conv else self.by_input, self.node, 0
+        if isinstance(node, Conv2dNode):
+            height, width = node.weight.shape[2:]
+            weight = weight.reshape(height if node.dilation[1] == 1 else height * width, -1, weight.shape[-1])
+        if self.signed:
+            flip = dot_sums.FLIP
+        words = aligned(dot_sums.packed(weight))
+        first = np.asarray(words.sum((0, 3), dtype=np.int32).reshape(-1) * np.int32(-flip))
+        if self.is_conv:
+            return dot_sums.conv_dots, flip, (words, *self.window, flip, first)
+        return dot_sums.dense_dots, flip, (words, first)
 
     @cached_property
     def by_source(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

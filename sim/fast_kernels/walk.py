@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from lavatube.program import InputNode, LoihiProgram, NeuronNode, ReadoutNode, Source, Target
+from lavatube.program import InputNode, LoihiProgram, NeuronNode, ReadoutNode, Source, Synapse, Target
 from lavatube.sim.engine import event_dtype
 from lavatube.sim.fast_kernels.count_plan import count_plan
 from lavatube.sim.fast_kernels.counting import Counting, ReadyCounts
@@ -20,6 +20,7 @@ from lavatube.sim.fast_kernels.order import place_of
 from lavatube.sim.fast_kernels.populations import CompiledPopulation, Steps, TorchPopulation, bias_of
 from lavatube.sim.fast_kernels.synapse import ReadySynapse
 
+SUMS_IN_CACHE = 1 << 19  # 2 MB of int32
 DTYPES = {np.uint8: torch.uint8, np.int8: torch.int8, np.int32: torch.int32}
 
 
@@ -37,6 +38,14 @@ class Ready:
     def bias(self) -> Mapping[str, np.ndarray]:
         """[N] int32 in memory order, by population."""
         return {node.name: bias_of(node) for node in self.program.neurons}
+
+    @cached_property
+    def alone(self) -> frozenset[str]:
+        """Compiled populations that one synapse drives."""
+        compiled = self.population is CompiledPopulation
+        return frozenset(
+            node.name for node in self.program.neurons if compiled and len(self.program.inbound(node)) == 1
+        )
 
     @cached_property
     def past(self) -> Mapping[str, int]:
@@ -76,7 +85,10 @@ class Walk:
         self.counting = Counting(ready.counts, batch, device) if counted else None
         self.spare: list[torch.Tensor] = []  # room for sums that nobody needs any more
         self.lent: dict[str, torch.Tensor] = {}
-        self.widest = max(int(np.prod(target.shape)) for target in program.targets)
+        self.most_sums = max(
+            (self._part_of(target) if target.name in ready.alone else self.at_once) * batch * int(np.prod(target.shape))
+            for target in program.targets
+        )
         self.made = {
             source.name: torch.zeros(
                 self.past[source.name] + self.at_once, batch, int(np.prod(source.shape)),
@@ -105,16 +117,16 @@ class Walk:
         for node in program.nodes:
             if isinstance(node, InputNode):
                 self._room(node, count).copy_(events[node.name])
+            elif isinstance(node, NeuronNode) and node.name in self.ready.alone:
+                done[node.name] = self._part_by_part(node, count)
             elif isinstance(node, NeuronNode):
                 sums = received.pop(node.name)
                 done[node.name] = self.populations[node.name].run(sums, self._room(node, count))
                 self.spare.append(self.lent.pop(node.name))
             elif isinstance(node, ReadoutNode):
                 self._read(node, count, received, done, alive)
-            else:
-                source, target = program.source_of(node), self.ready.targets[node.name]
-                first = self.past[source.name] - program.lag(node)
-                seen = self.made[source.name][first : first + count].flatten(0, 1)
+            elif (target := self.ready.targets[node.name]).name not in self.ready.alone:
+                seen = self._seen(node, 0, count)
                 adds = target.name in received
                 if not adds:
                     received[target.name] = self._sums(target, count)
@@ -127,11 +139,37 @@ class Walk:
         self.time += count
         return done
 
+    def _seen(self, node: Synapse, start: int, stop: int) -> torch.Tensor:
+        """Events of timesteps start .. stop - 1 of a stretch as a synapse sees them, [rows, in]."""
+        source = self.ready.program.source_of(node)
+        first = self.past[source.name] - self.ready.program.lag(node)
+        return self.made[source.name][first + start : first + stop].flatten(0, 1)
+
+    def _part_of(self, target: Target) -> int:
+        """Timesteps whose sums stay in the cache."""
+        return min(self.at_once, max(1, SUMS_IN_CACHE // max(1, len(self.length) * int(np.prod(target.shape)))))
+
+    def _part_by_part(self, node: NeuronNode, count: int) -> Steps:
+        """A population that one synapse drives: the sums of a few timesteps, and at once its steps."""
+        (synapse,) = self.ready.program.inbound(node)
+        room, population = self._room(node, count), self.populations[node.name]
+        at_once = self._part_of(node)
+        parts = []
+        for start in range(0, count, at_once):
+            stop = min(start + at_once, count)
+            sums = self._sums(node, stop - start)
+            self.ready.synapses[synapse.name].add(self._seen(synapse, start, stop), sums.flatten(0, 1), False)
+            parts.append(population.run(sums, room[start:stop]))
+            self.spare.append(self.lent.pop(node.name))
+        if len(parts) == 1:
+            return parts[0]
+        u, v = (_joined([getattr(part, kind) for part in parts]) for kind in "uv")
+        return Steps(room, u, v, torch.cat([part.overflows for part in parts], 1))
+
     def _sums(self, target: Target, count: int) -> torch.Tensor:
         """[T, B, N] int32 with anything in it, where the sums of a node before it were: that is still in the cache."""
-        batch, size = len(self.length), int(np.prod(target.shape))
-        room = self.at_once * batch * self.widest
-        free = self.spare.pop() if self.spare else torch.empty(room, dtype=torch.int32, device=self.length.device)
+        batch, size, device = len(self.length), int(np.prod(target.shape)), self.length.device
+        free = self.spare.pop() if self.spare else torch.empty(self.most_sums, dtype=torch.int32, device=device)
         self.lent[target.name] = free
         return free[: count * batch * size].view(count, batch, size)
 
@@ -162,6 +200,11 @@ class Walk:
             each = received.pop(node.name)
             self.spare.append(self.lent.pop(node.name))
         readout += ((each + bias) * alive[..., None]).sum(0)
+
+
+def _joined(parts: list[torch.Tensor | None]) -> torch.Tensor | None:
+    found = [part for part in parts if part is not None]
+    return torch.cat(found) if found else None
 
 
 def held_as(source: Source) -> torch.dtype:

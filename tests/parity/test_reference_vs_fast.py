@@ -206,7 +206,7 @@ def test_a_fault_in_any_kernel_is_seen(small_program, random_inputs, monkeypatch
     program = small_program(12)
     inputs = random_inputs(program)
     engine = FastEngine(program, kernel=kernel)
-    if kernel in ("event", "scatter") and not HAS_NUMBA:
+    if kernel in ("event", "dot") and not HAS_NUMBA:
         pytest.skip("numba is not installed: the float kernel stands in, and has its own fault")
     for synapse in engine.ready.synapses.values():
         broken = synapse.small.copy()
@@ -224,5 +224,5 @@ def test_int8_products_are_left_out_where_the_processor_saturates_them(small_pro
 
 
 def test_an_unknown_kernel_is_refused(small_program):
-    with pytest.raises(LavatubeError, match="kernel, expected event, scatter, int8, float, got cuda"):
+    with pytest.raises(LavatubeError, match="kernel, expected event, dot, int8, float, got cuda"):
         FastEngine(small_program(5), kernel="cuda")
