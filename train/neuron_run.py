@@ -134,7 +134,8 @@ def in_memory_order(current: torch.Tensor) -> tuple[torch.Tensor, Callable[[torc
 
     Neurons do not care which comes first; a view is free where a copy of channels-last currents would not be.
     """
-    axes = sorted(range(1, current.ndim), key=lambda axis: -current.stride(axis))
+    strides = current.stride()
+    axes = sorted(range(1, current.ndim), key=lambda axis: -strides[axis])
     ordered = current.permute(0, *axes)
     shape, back = ordered.shape[1:], [0, *(1 + axes.index(axis) for axis in range(1, current.ndim))]
     return ordered.flatten(1), lambda flat: flat.reshape(len(flat), *shape).permute(back)
