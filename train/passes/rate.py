@@ -29,7 +29,7 @@ class RateStraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (eligibility,) = ctx.saved_tensors
-        return gradients[0] * eligibility, None, None
+        return eligibility * gradients[0], None, None  # in this order: in the layout of the forward's tensors
 
 
 class RatePass(Pass):
