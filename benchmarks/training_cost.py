@@ -3,8 +3,10 @@
     uv run --with snntorch --with spikingjelly --with matplotlib benchmarks/training_cost.py --out benchmarks/results
 
 Every point is measured in a process of its own. Time: median over repeats of forward, backward and SGD, the points of
-one number of timesteps in turn. Memory: peak of what torch holds during a step (allocations on the CPU, CUDA's own
-counter), without parameters and input. Frameworks that are not installed are left out by name.
+one number of timesteps in turn; with `--clock cpu` the processor's time, which other work on the machine changes less
+(for one thread). Memory: peak of what torch holds during a step (allocations on the CPU, CUDA's own counter), without
+parameters and input. Frameworks that are not installed are left out by name. `--add` keeps the rows of the CSV that are
+not measured again.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ RULES: dict[str, tuple[Any, str]] = {
 }
 FRAMEWORKS = ("snntorch", "spikingjelly")
 NETWORKS = {"resnet18": (3, 32, 32), "vgg11": (3, 32, 32)}
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 COLUMNS = ("rule", "timesteps", "seconds", "megabytes", "saved_megabytes")
 
 
@@ -127,11 +130,11 @@ def measure(args: argparse.Namespace) -> None:
         print(json.dumps({"missing": str(error)}))
         return
     step()
-    times = []
+    times, now = [], CLOCKS[args.clock]
     for _ in range(args.repeats):
-        started = time.perf_counter()
+        started = now()
         step()
-        times.append(time.perf_counter() - started)
+        times.append(now() - started)
     peak = peak_megabytes(step, args.device)
     print(json.dumps({"seconds": times, "megabytes": peak, "saved_megabytes": saved_megabytes(step, model)}))
 
@@ -147,7 +150,7 @@ def run_point(args: argparse.Namespace, point: str, timesteps: int) -> dict[str,
     return found
 
 
-PASSED_ON = ("network", "width", "batch", "repeats", "rounds", "device", "threads", "reset")
+PASSED_ON = ("network", "width", "batch", "repeats", "rounds", "device", "threads", "reset", "clock")
 
 
 def main() -> None:
@@ -162,6 +165,8 @@ def main() -> None:
     parser.add_argument("--reset", choices=["zero", "subtract"], default="zero")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
+    parser.add_argument("--add", action="store_true", help="keep the rows of the CSV that this run does not measure")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--point", help=argparse.SUPPRESS)
     parser.add_argument("--timesteps", type=int, help=argparse.SUPPRESS)
@@ -169,7 +174,7 @@ def main() -> None:
     if args.point:
         measure(args)
         return
-    rows: list[dict[str, Any]] = []
+    rows = read_rows(args) if args.add else []
     for timesteps in args.steps:
         seconds: dict[str, list[float]] = {}
         last: dict[str, dict[str, Any]] = {}
@@ -184,9 +189,20 @@ def main() -> None:
         for point, times in seconds.items():
             row = {"rule": point, "timesteps": timesteps, "seconds": round(statistics.median(times), 4)}
             row |= {key: round(last[point][key], 2) for key in ("megabytes", "saved_megabytes")}
-            rows.append(row)
+            rows = [old for old in rows if (old["rule"], old["timesteps"]) != (point, timesteps)] + [row]
             print(row, file=sys.stderr, flush=True)
-        write(rows, args)
+        order = [*RULES, *FRAMEWORKS]
+        write(sorted(rows, key=lambda row: (row["timesteps"], order.index(row["rule"]))), args)
+
+
+def read_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Of an earlier run into the same folder."""
+    path = args.out / f"training_cost_{args.network}_{args.device}.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        numbers = {"timesteps": int, "seconds": float, "megabytes": float, "saved_megabytes": float}
+        return [row | {key: kind(row[key]) for key, kind in numbers.items()} for row in csv.DictReader(file)]
 
 
 def write(rows: list[dict[str, Any]], args: argparse.Namespace) -> None:

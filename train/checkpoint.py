@@ -22,24 +22,38 @@ def checkpoint_path(folder: Path) -> Path:
 
 
 def save_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, epoch: int, digest: str, seconds: float
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    epoch: int,
+    digest: str,
+    seconds: float,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> None:
     """Write all that the epochs after `epoch` depend on.
 
-    model: everything that trains, with its branches; digest: of recipe and data. The learning rate, the order of the
-    samples and their shifts follow from recipe and epoch, so there is no other state.
+    model: everything that trains, with its branches; digest: of recipe and data; scaler: of an fp16 loss.
+    The learning rate, the order of the samples and their shifts follow from recipe and epoch: there is no other state.
     """
     tensors = {f"model/{name}": _array(value) for name, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{key}": _array(value) for key, value in state.items() if value is not None}
-    header = {"kind": KIND, "epoch": epoch, "run_sha256": digest, "seconds": seconds}
+    scaling = {} if scaler is None else {"scaler": scaler.state_dict()}
+    header = {"kind": KIND, "epoch": epoch, "run_sha256": digest, "seconds": seconds, **scaling}
     write_tensors(path, tensors, {**header, "tensors_sha256": sha256_of_arrays(tensors)})
 
 
 def load_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, digest: str, epochs: int
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    digest: str,
+    epochs: int,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> tuple[int, float]:
-    """Continue from a checkpoint: fills model and optimizer, returns (epochs done, seconds spent).
+    """Continue from a checkpoint: fills model, optimizer and scaler, returns (epochs done, seconds spent).
 
     epochs: of the whole run. raises: LavatubeError if the file is damaged or belongs to another recipe or other data.
     """
@@ -69,7 +83,9 @@ def load_checkpoint(
             index, key = name.split("/")
             state.setdefault(int(index), {})[key] = value
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    except (RuntimeError, ValueError, KeyError) as error:
+        if scaler is not None:
+            scaler.load_state_dict(header["scaler"])
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise LavatubeError("checkpoint does not fit this network", where=str(path), got=str(error)) from error
     return epoch, float(seconds)
 

@@ -139,20 +139,32 @@ def _decay_register(decay: float) -> int:
     return min(round((1 - decay) * DECAY_ONE), DECAY_MAX)
 
 
-def fire(spec: NeuronSpec, u: torch.Tensor, gate: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Values only. u: any shape. gate: bool, where a -1 may be; None: anywhere.
-
-    returns: (s, v after the reset), both in the dtype of u.
-    """
-    s = (u > spec.fires_above).to(u.dtype)
+def emit(
+    spec: NeuronSpec, u: torch.Tensor, gate: torch.Tensor | None = None, *, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """s of `fire` alone, written to `out` if given (shape and dtype of u)."""
+    s = torch.gt(u, spec.fires_above, out=torch.empty_like(u) if out is None else out)
     if spec.output == "graded":
-        return u.clamp(max=spec.largest) * s, u * (1 - s)
+        s *= u.clamp(max=spec.largest)
     if spec.output == "signed":
         below = u < spec.fires_below
-        s = s - (below if gate is None else below & gate).to(u.dtype)
+        s -= (below if gate is None else below & gate).to(u.dtype)
+    return s
+
+
+def fire(
+    spec: NeuronSpec, u: torch.Tensor, gate: torch.Tensor | None = None, *, out: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values only; call without autograd. u: any shape. gate: bool, where a -1 may be; None: anywhere.
+
+    out: where s is written. returns: (s, v after the reset), both in the dtype of u.
+    """
+    s = emit(spec, u, gate, out=out)
     if spec.reset == "subtract":
-        return s, u - spec.v_threshold * s
-    return s, u * (1 - s.abs())
+        return s, torch.sub(u, s, alpha=spec.v_threshold)
+    if spec.output == "binary":
+        return s, torch.addcmul(u, u, s, value=-1)  # u (1 - s) in one sweep
+    return s, u.masked_fill(s != 0, 0.0)
 
 
 def partials(
@@ -171,7 +183,7 @@ def partials(
         gain, slope_of_fired = gain + below, gain - below
     if spec.reset == "subtract":
         return gain, 1 - kept * spec.v_threshold * gain if kept else 1.0
-    at_rest = 1 - s.abs()
+    at_rest = 1 - (s if spec.output == "binary" else s.abs())
     return gain, at_rest - u * slope_of_fired if kept else at_rest
 
 

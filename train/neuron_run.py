@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from lavatube.train.neuron import NeuronSpec, fire, fire_by_autograd, partials
+from lavatube.train.neuron import NeuronSpec, emit, fire, fire_by_autograd, partials
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,25 @@ def counted(spec: NeuronSpec, state: NeuronState, s: torch.Tensor) -> NeuronStat
 
 
 def step(
-    spec: NeuronSpec, state: NeuronState, current: torch.Tensor, *, differentiable: bool = False
+    spec: NeuronSpec,
+    state: NeuronState,
+    current: torch.Tensor,
+    *,
+    differentiable: bool = False,
+    spikes: torch.Tensor | None = None,
+    voltage: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, NeuronState, torch.Tensor]:
-    """One timestep. current: [B, ...]. returns: (s, state, u); u before the reset (v where the neuron rests)."""
-    u = torch.add(current, state.v, alpha=spec.decay)
-    s, v = (fire_by_autograd if differentiable else fire)(spec, u, state.gate)
+    """One timestep. current: [B, ...]. Without autograd, s and u are written to `spikes` and `voltage` if given.
+
+    returns: (s, state, u); u before the reset (v where the neuron rests).
+    """
+    u = torch.add(current, state.v, alpha=spec.decay, out=voltage)
+    s, v = fire_by_autograd(spec, u, state.gate) if differentiable else fire(spec, u, state.gate, out=spikes)
     if state.resting is not None:
         active = state.resting <= 0
         zero = torch.zeros((), dtype=u.dtype, device=u.device)
-        s, v, u = torch.where(active, s, zero), torch.where(active, v, state.v), torch.where(active, u, state.v)
+        v = torch.where(active, v, state.v)
+        s, u = torch.where(active, s, zero, out=spikes), torch.where(active, u, state.v, out=voltage)
     return s, replace(counted(spec, state, s), v=v), u
 
 
@@ -77,34 +88,34 @@ class Trace:
 
     spec: NeuronSpec
     state: NeuronState
-    tangent: torch.Tensor | float = 0.0
-    spikes: torch.Tensor | float = 0.0
-    eligibility: torch.Tensor | float = 0.0
     steps: int = 0
 
-    def advance(self, current: torch.Tensor) -> torch.Tensor:
-        """One timestep; returns s [B, ...]. Call without autograd."""
+    def __post_init__(self) -> None:
+        self.tangent, self.spikes, self.eligibility = (torch.zeros_like(self.state.v) for _ in range(3))
+
+    def advance(self, current: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
+        """One timestep; returns s [B, ...], written to `out` if given. Call without autograd."""
         before = self.state
-        s, self.state, u = step(self.spec, before, current)
+        s, self.state, u = step(self.spec, before, current, spikes=out)
         self.follow(u, s, before)
         return s
 
     def follow(self, u: torch.Tensor, s: torch.Tensor, before: NeuronState) -> None:
         """Take in a timestep that was computed elsewhere. u: before the reset; before: the state before it, but v."""
         gain, carry = partials(self.spec, u, s, before.gate)
-        moved = 1 + self.spec.decay * self.tangent
-        q, tangent = gain * moved, carry * moved
-        if before.resting is not None:
-            active = (before.resting <= 0).to(u.dtype)
-            q, tangent = active * q, active * tangent + (1 - active) * self.tangent
-        self.tangent = tangent
-        self.spikes, self.eligibility = self.spikes + s, self.eligibility + q
+        if before.resting is None:
+            moved = self.tangent.mul_(self.spec.decay).add_(1)
+            self.eligibility.addcmul_(gain, moved)
+            moved.mul_(carry)
+        else:
+            active, moved = before.resting <= 0, 1 + self.spec.decay * self.tangent
+            self.eligibility.addcmul_(gain, moved * active)
+            self.tangent = torch.where(active, carry * moved, self.tangent)
+        self.spikes += s
         self.steps += 1
 
     def means(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(rate [B, ...], eligibility [B, ...] = d(rate) / d(mean current))."""
-        assert isinstance(self.spikes, torch.Tensor)
-        assert isinstance(self.eligibility, torch.Tensor)
         return self.spikes / self.steps, self.eligibility / self.steps
 
 
@@ -118,22 +129,39 @@ def blocks(current: torch.Tensor) -> list[slice]:
     return [slice(start, start + size) for start in range(0, count, size)]
 
 
+def in_memory_order(current: torch.Tensor) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
+    """(current [T, ...] as [T, neurons], function that gives such tensors the shape and the strides of `current`).
+
+    Neurons do not care which comes first; a view is free where a copy of channels-last currents would not be.
+    """
+    strides = current.stride()
+    axes = sorted(range(1, current.ndim), key=lambda axis: -strides[axis])
+    ordered = current.permute(0, *axes)
+    shape, back = ordered.shape[1:], [0, *(1 + axes.index(axis) for axis in range(1, current.ndim))]
+    return ordered.flatten(1), lambda flat: flat.reshape(len(flat), *shape).permute(back)
+
+
+def mean_over_time(steps: torch.Tensor) -> torch.Tensor:
+    """[B, ...] of [T, B, ...]; several times faster than `steps.mean(0)` where the channels come last."""
+    flat, in_shape = in_memory_order(steps)
+    return in_shape(flat.mean(0, keepdim=True))[0]
+
+
 @torch.no_grad()
 def trace(current: torch.Tensor, spec: NeuronSpec, num_steps: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The spiking pass of a population at rest. current: [T, B, ...] or [1, B, ...].
 
     returns: (spikes [T, B, ...], rate [B, ...], eligibility [B, ...]), in the dtype of the current.
     """
-    flat = current.flatten(1)
+    flat, in_shape = in_memory_order(current)
     spikes = flat.new_empty(num_steps, flat.shape[1])
     rate, eligibility = torch.empty_like(flat[0]), torch.empty_like(flat[0])
     for block in blocks(flat):
         running = Trace(spec, at_rest(spec, flat[0, block]))
         for t in range(num_steps):
-            spikes[t, block] = running.advance(flat[t if len(flat) > 1 else 0, block])
+            running.advance(flat[t if len(flat) > 1 else 0, block], out=spikes[t, block])
         rate[block], eligibility[block] = running.means()
-    shape = current.shape[1:]
-    return spikes.reshape(num_steps, *shape), rate.reshape(shape), eligibility.reshape(shape)
+    return in_shape(spikes), in_shape(rate[None])[0], in_shape(eligibility[None])[0]
 
 
 class RunThroughTime(torch.autograd.Function):
@@ -154,7 +182,8 @@ class RunThroughTime(torch.autograd.Function):
                     active[t, block] = state.resting <= 0
                 if gate is not None and state.gate is not None:
                     gate[t, block] = state.gate
-                spikes[t, block], state, voltage[t, block] = step(spec, state, current[t, block])
+                now = t, block
+                _, state, _ = step(spec, state, current[now], spikes=spikes[now], voltage=voltage[now])
         ctx.spec = spec
         ctx.save_for_backward(voltage, active, gate)
         return spikes
@@ -165,35 +194,34 @@ class RunThroughTime(torch.autograd.Function):
         voltage, awake, gate = ctx.saved_tensors
         result = torch.empty_like(voltage)
         for block in blocks(voltage):
-            by_v: torch.Tensor | float = 0.0  # d(loss) / d(v after the step)
+            by_v: torch.Tensor | None = None  # d(loss) / d(v after the step); None: 0
             for t in range(len(voltage) - 1, -1, -1):
                 u = voltage[t, block]
                 may_fall = None if gate is None else gate[t, block]
-                s, _ = fire(spec, u, may_fall)
-                gain, carry = partials(spec, u, s, may_fall)
-                by_u = gain * gradients[0][t, block] + carry * by_v
-                if awake is not None:
-                    active = awake[t, block].to(u.dtype)
-                    by_u = active * by_u
-                    by_v = spec.decay * by_u + (1 - active) * by_v
-                else:
+                gain, carry = partials(spec, u, emit(spec, u, may_fall), may_fall)
+                by_u = torch.mul(gain, gradients[0][t, block], out=result[t, block])
+                if by_v is not None:
+                    by_u.addcmul_(carry, by_v) if isinstance(carry, torch.Tensor) else by_u.add_(by_v, alpha=carry)
+                if awake is None:
                     by_v = spec.decay * by_u
-                result[t, block] = by_u
+                    continue
+                active = awake[t, block]
+                by_u *= active
+                by_v = spec.decay * by_u if by_v is None else torch.where(active, spec.decay * by_u, by_v)
         return result, None
 
 
 def run_through_time(current: torch.Tensor, spec: NeuronSpec) -> torch.Tensor:
     """Spikes [T, B, ...] of neurons at rest; differentiable by `RunThroughTime`. current: [T, B, ...]."""
-    flat = current.flatten(1)
+    flat, in_shape = in_memory_order(current)
     if torch.is_grad_enabled():
-        spikes: torch.Tensor = RunThroughTime.apply(flat, spec)
-        return spikes.reshape(current.shape)
+        return in_shape(RunThroughTime.apply(flat, spec))
     spikes = torch.empty_like(flat)
     for block in blocks(flat):
         state = at_rest(spec, flat[0, block])
         for t in range(len(flat)):
-            spikes[t, block], state, _ = step(spec, state, flat[t, block])
-    return spikes.reshape(current.shape)
+            _, state, _ = step(spec, state, flat[t, block], spikes=spikes[t, block])
+    return in_shape(spikes)
 
 
 def voltages_through_time(current: torch.Tensor, spec: NeuronSpec) -> torch.Tensor:

@@ -28,7 +28,11 @@ class Processes:
         self.device = torch_device(device)
 
     share: tuple[int, int] = (0, 1)
-    scales_loss = False
+    scaler: torch.amp.GradScaler | None = None  # of losses in fp16
+
+    @property
+    def scales_loss(self) -> bool:
+        return self.scaler is not None
 
     @property
     def is_main(self) -> bool:
@@ -38,13 +42,20 @@ class Processes:
         return nullcontext()
 
     def backward(self, loss: torch.Tensor) -> None:
-        loss.backward()  # type: ignore[no-untyped-call]
+        scaled = loss if self.scaler is None else self.scaler.scale(loss)
+        scaled.backward()  # type: ignore[no-untyped-call]
 
     def average_gradients(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Over processes, after the last backward of a step."""
+        """Over processes, after the last backward of a step; then they are no longer scaled."""
+        if self.scaler is not None:
+            self.scaler.unscale_(optimizer)
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
-        optimizer.step()
+        if self.scaler is None:
+            optimizer.step()
+            return
+        self.scaler.step(optimizer)
+        self.scaler.update()
 
     def mean(self, value: float) -> float:
         """Over processes."""
@@ -80,14 +91,11 @@ class AcceleratedProcesses(Processes):
                 remedy="name cuda, and choose the GPU by CUDA_VISIBLE_DEVICES",
             )
         self.share = self.accelerator.process_index, self.accelerator.num_processes
-        self.scales_loss = self.accelerator.scaler is not None
+        self.scaler = self.accelerator.scaler
 
     def autocast(self) -> AbstractContextManager[Any]:
         context: AbstractContextManager[Any] = self.accelerator.autocast()
         return context
-
-    def backward(self, loss: torch.Tensor) -> None:
-        self.accelerator.backward(loss)
 
     def average_gradients(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         if self.share[1] > 1:
@@ -96,15 +104,7 @@ class AcceleratedProcesses(Processes):
                     continue
                 dist.all_reduce(parameter.grad)
                 parameter.grad /= self.share[1]
-        if self.scales_loss:
-            self.accelerator.scaler.unscale_(optimizer)
-
-    def step(self, optimizer: torch.optim.Optimizer) -> None:
-        if not self.scales_loss:
-            optimizer.step()
-            return
-        self.accelerator.scaler.step(optimizer)
-        self.accelerator.scaler.update()
+        super().average_gradients(model, optimizer)
 
     def mean(self, value: float) -> float:
         if self.share[1] == 1:

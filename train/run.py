@@ -78,7 +78,9 @@ def train(
         start, before = 0, 0.0
         if folder is not None and resume and checkpoint_path(folder).is_file():
             state = checkpoint_path(folder)
-            start, before = load_checkpoint(state, trainee, optimizer, digest=digest, epochs=epochs)
+            start, before = load_checkpoint(
+                state, trainee, optimizer, digest=digest, epochs=epochs, scaler=processes.scaler
+            )
             read_history(folder)  # refuses a damaged one before an epoch is spent
         began = time.perf_counter()
         seen = start * size
@@ -102,8 +104,9 @@ def train(
                 if tensorboard:
                     write_tensorboard(folder)
                 save_checkpoint(
-                    checkpoint_path(folder), trainee, optimizer, epoch=epoch + 1, digest=digest, seconds=spent
-                )
+                    checkpoint_path(folder), trainee, optimizer, epoch=epoch + 1, digest=digest, seconds=spent,
+                    scaler=processes.scaler,
+                )  # fmt: skip
             if progress is not None:
                 progress(epoch + 1, epochs, loss, accuracy)
         network = _finish(trainee, recipe, data, seconds=before + time.perf_counter() - began)

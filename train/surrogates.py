@@ -35,8 +35,8 @@ class Sigmoid(Surrogate):
     slope: Above0 = 4.0
 
     def derivative(self, distance: torch.Tensor) -> torch.Tensor:
-        s = torch.sigmoid(self.slope * distance)
-        return self.slope * s * (1 - s)
+        s = (self.slope * distance).sigmoid_()
+        return torch.addcmul(s, s, s, value=-1).mul_(self.slope)
 
 
 class Rectangular(Surrogate):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lavatube.errors import LavatubeError
-from lavatube.train.augment import Augment, cut_out, mirrored, shifted
+from lavatube.train.augment import Augment, cut_out, mirrored, rotated, shifted
 
 
 def test_half_of_the_images_are_mirrored_and_no_other_changes() -> None:
@@ -75,3 +75,34 @@ def test_samples_that_cannot_be_changed_so_are_refused(settings, shape, is_seque
     with pytest.raises(LavatubeError, match=message):
         Augment(**settings).check(shape, is_sequence=is_sequence, where="data x")
     Augment().check(shape, is_sequence=is_sequence, where="data x")
+
+
+def test_turned_images_keep_their_middle_and_their_values_and_turn_both_ways() -> None:
+    image = torch.zeros(1, 1, 9, 15, dtype=torch.uint8)
+    image[..., 4, 7], image[..., 4, 10] = 1, 2  # the middle, and three pixels to the right of it
+    out = rotated(image.repeat(300, 1, 1, 1), 90, torch.Generator().manual_seed(0))
+    assert out.dtype == torch.uint8
+    assert (out[..., 4, 7] == 1).all()
+    assert set(out.unique().tolist()) == {0, 1, 2}
+    rows, columns = torch.nonzero(out[:, 0] == 2)[:, 1:].T.double() - torch.tensor([[4.0], [7.0]])
+    assert ((rows**2 + columns**2).sqrt() - 3).abs().max() < 0.75  # on a circle, whatever the sides of the image
+    assert columns.min() >= 0  # no more than a quarter turn
+    assert rows.min() == -3
+    assert rows.max() == 3
+
+
+def test_one_of_changes_each_image_in_one_way() -> None:
+    images = torch.full((300, 2, 8, 8), 200, dtype=torch.uint8)
+    settings = Augment(shift=3, cutout=2, one_of=True)
+    gone = settings(images, torch.Generator().manual_seed(0))[:, 0] == 0
+    count = gone.flatten(1).sum(1)
+    squares = (count > 0) & (count <= 4)  # a shift leaves none or at least one line of 8 pixels
+    shifts = gone[:, [0, -1]].all(2).any(1) | gone[:, :, [0, -1]].all(1).any(1) | (count == 0)
+    assert torch.equal(squares, ~shifts)
+    assert 100 < int(squares.sum()) < 200
+
+
+@pytest.mark.parametrize("settings", [{"one_of": True}, {"one_of": True, "shift": 2, "flip": True}])
+def test_one_of_needs_a_choice(settings: dict[str, object]) -> None:
+    with pytest.raises(LavatubeError, match=r"one_of chooses among changes.*two of shift, rotate and cutout"):
+        Augment.model_validate(settings).check((1, 8, 8), is_sequence=False, where="images")

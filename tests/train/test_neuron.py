@@ -89,6 +89,20 @@ def test_neurons_are_independent_of_the_blocks_they_are_stepped_in() -> None:
         assert torch.equal(whole, part)
 
 
+def test_neurons_do_not_depend_on_the_order_of_their_currents_in_memory_and_keep_it() -> None:
+    current = currents(3).reshape(3, 2, -1, 1, 1).repeat(1, 1, 1, 3, 2) + torch.linspace(0, 1, 6).reshape(3, 2)
+    last = current.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+    assert last.stride() != current.stride()
+    spec = NeuronSpec(decay=0.5)
+    for plain, other in zip(trace(current, spec, 3), trace(last, spec, 3), strict=True):
+        torch.testing.assert_close(plain, other, rtol=1e-12, atol=0)
+        assert other.stride()[-3:] == last.stride()[-3:]
+    with_graph = last.clone().requires_grad_()
+    for found in (run_through_time(last, spec), run_through_time(with_graph, spec)):
+        assert torch.equal(found, run_through_time(current, spec))
+        assert found.stride() == last.stride()
+
+
 def test_a_voltage_at_the_threshold_does_not_spike_and_a_refractory_neuron_rests() -> None:
     drive = torch.tensor([1.0, 0.5, 9.0, 9.0, 9.0, 9.0]).reshape(6, 1)
     spikes = run_through_time(drive, NeuronSpec(decay=0.0, refractory=2))

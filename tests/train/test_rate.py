@@ -131,7 +131,7 @@ def test_what_the_rule_drops_are_the_two_covariances_over_time(make_network: Mak
     for value in current:
         running.advance(value)
         q.append(running.eligibility - before)
-        before = running.eligibility
+        before = running.eligibility.clone()
     tangent = torch.stack(q).flatten(2)
     by_shift = (tangent.mean(0) * epsilon.sum(0)) + ((tangent - tangent.mean(0)) * (epsilon - epsilon.mean(0))).sum(0)
     wanted = seen["current1"].grad

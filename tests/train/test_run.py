@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from lavatube.errors import LavatubeError
 from lavatube.files import read_tensors, write_tensors
@@ -18,6 +19,7 @@ from lavatube.train.datasets.dataset import Dataset, Split
 from lavatube.train.history import read_history
 from lavatube.train.loop import evaluate
 from lavatube.train.networks.build import load_network
+from lavatube.train.processes import Processes
 from lavatube.train.recipe import Recipe, load_recipe
 from lavatube.train.run import train
 from lavatube.train.samples import prepare
@@ -63,6 +65,35 @@ def test_an_interrupted_run_resumes_to_the_same_bits(make_recipe: MakeRecipe, tm
         "history.csv",
         "model.safetensors",
     ]
+
+
+def test_the_scale_of_an_fp16_loss_resumes_too(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scales: list[float] = []
+
+    def scaled(*unused: object) -> Processes:
+        """A GPU's scaler, on the CPU; its scale is no power of two, so that every bit depends on it."""
+        made = Processes()
+        made.scaler = torch.amp.GradScaler("cpu", init_scale=3.0, growth_factor=1.7, growth_interval=5)
+        update = made.scaler.update
+
+        def updated() -> None:
+            update()
+            scales.append(made.scaler.get_scale())
+
+        monkeypatch.setattr(made.scaler, "update", updated)
+        return made
+
+    monkeypatch.setattr("lavatube.train.run.make_processes", scaled)
+    recipe = make_recipe(optimizer={"name": "sgd", "lr": 0.01, "epochs": 4, "batch_size": 32})
+    straight, wanted = train(recipe), list(scales)
+    scales.clear()
+    with pytest.raises(Interrupted):
+        train(recipe, out=tmp_path / "run", progress=interrupt_after(2))
+    assert_equal(straight, train(recipe, out=tmp_path / "run"))
+    assert scales == wanted
+    assert len(set(wanted)) > 2
 
 
 def test_the_curve_of_a_resumed_run_has_every_epoch_once_in_csv_and_tensorboard(

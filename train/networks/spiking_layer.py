@@ -11,6 +11,7 @@ from torch import nn
 
 from lavatube.errors import LavatubeError
 from lavatube.train.networks.pooling import SpikePool
+from lavatube.train.networks.synaptic_current import KnownConvolution, in_fast_layout
 from lavatube.train.neuron import NeuronSpec
 from lavatube.train.norms.estimators import Estimator
 from lavatube.train.norms.time_stat import TimeStatNorm
@@ -62,12 +63,23 @@ class SpikingLayer(nn.Module):
         x = x if self.norm is None else run.norm(self.norm, x)
         return x if self.neurons is None else run.neurons(self.neurons, x)
 
-    def current(self, events: torch.Tensor) -> torch.Tensor:
-        """Synaptic current of events [N, ...] (spikes, graded inputs or rates; it is linear)."""
+    def current(self, events: torch.Tensor, value: torch.Tensor | None = None) -> torch.Tensor:
+        """Synaptic current of events [N, ...] (spikes, graded inputs or rates; it is linear).
+
+        value: the current itself, where it is at hand; then a convolution adds its graph alone.
+        """
         if self.pool is not None:
             events = self.pool(events)
-        result: torch.Tensor = self.synapse(events.flatten(1) if isinstance(self.synapse, nn.Linear) else events)
-        return result
+        synapse = self.synapse
+        if isinstance(synapse, nn.Linear):
+            dense: torch.Tensor = synapse(events.flatten(1))
+            return dense
+        events = in_fast_layout(synapse, events)
+        if value is not None and value.dtype == events.dtype:  # other under autocast
+            known: torch.Tensor = KnownConvolution.apply(events, synapse.weight, synapse.bias, value, synapse)
+            return known
+        convolved: torch.Tensor = synapse(events)
+        return convolved
 
     def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(weight, bias) of the one synapse that does the work of synapse and running normalisation, detached."""

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from lavatube.train.neuron_run import trace
+from lavatube.train.networks.spiking_layer import SpikingLayer
+from lavatube.train.neuron_run import mean_over_time, trace
 from lavatube.train.norms.rate import normalize_with_rate
 from lavatube.train.norms.time_stat import TimeStatNorm
 from lavatube.train.passes.base import Linear, Neurons, Pass, fold_time
@@ -28,7 +29,7 @@ class RateStraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (eligibility,) = ctx.saved_tensors
-        return gradients[0] * eligibility, None, None
+        return eligibility * gradients[0], None, None  # in this order: in the layout of the forward's tensors
 
 
 class RatePass(Pass):
@@ -42,11 +43,14 @@ class RatePass(Pass):
         return Seq(steps, steps[0] if len(steps) == 1 else steps.mean(0))
 
     def linear(self, module: Linear, x: Seq) -> Seq:
-        rate = module(x.rate)
         if x.is_static:  # a static input's current is its own mean: computed once, never T times
+            rate = module(x.rate)
             return Seq(rate.detach().unsqueeze(0), rate)
         with torch.no_grad():
-            return Seq(fold_time(module, x.steps), rate)
+            steps = fold_time(module, x.steps)
+        layer = getattr(module, "__self__", None)
+        rate = layer.current(x.rate, mean_over_time(steps)) if isinstance(layer, SpikingLayer) else module(x.rate)
+        return Seq(steps, rate)
 
     def norm(self, norm: TimeStatNorm, x: Seq) -> Seq:
         steps, rate, self.biases[norm.name] = normalize_with_rate(norm, x.steps, x.rate)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from lavatube.train.neuron_run import at_rest, run_through_time, step, voltages_through_time
+from lavatube.train.neuron_run import at_rest, mean_over_time, run_through_time, step, voltages_through_time
 from lavatube.train.norms.time_stat import TimeStatNorm
 from lavatube.train.passes.base import Linear, Neurons, Pass, fold_time
 from lavatube.train.seq import Seq
@@ -45,5 +45,5 @@ class ThroughTime(Pass):
         return self._spikes(population, torch.stack(spikes))
 
     def _spikes(self, population: Neurons, spikes: torch.Tensor) -> Seq:
-        self.rates[population.name] = spikes.mean(0)
+        self.rates[population.name] = mean_over_time(spikes)
         return Seq(spikes)
