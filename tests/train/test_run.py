@@ -298,9 +298,9 @@ def test_weights_of_another_recipe_or_with_nan_are_refused(make_recipe: MakeReci
         ),
         (
             {"kind": "chain", "layers": [{"avg_pool2d": {"kernel": 3}}, {"dense": {"units": 10}}]},
-            "average pooling.*divisible by 3",
+            "average pooling, expected images .* whose last window ends at the edge",
         ),
-        ({"kind": "vgg"}, "layer7.*divisible by 2"),
+        ({"kind": "vgg"}, "layer7.*average pooling, expected images .* whose last window ends at the edge"),
     ],
 )
 def test_a_network_that_does_not_fit_the_data_is_refused(
