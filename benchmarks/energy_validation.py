@@ -328,7 +328,8 @@ def chain() -> tuple[LoihiProgram, SpikeTrace]:
         nodes.append(DenseNode(f"dense{number}", (before,), weight, 8, 0))
         nodes.append(NeuronNode(f"lif{number}", (size,), 4095, 0, 900, np.zeros(size, np.int16), 0))
     nodes.append(ReadoutNode("classes", np.zeros(sizes[-1], np.int64), "spikes"))
-    program = LoihiProgram(tuple(nodes), tuple(pairwise(node.name for node in nodes)), STEPS, {})
+    edges = tuple(pairwise(node.name for node in nodes))
+    program = LoihiProgram(tuple(nodes), edges, STEPS, {}, overflow="hardware")  # no value of it overflows
     events = (rng.random((STEPS, 1, 300)) < 0.2).astype(np.uint8)
     inputs = make_inputs(events, program.input, default_steps=STEPS)
     return program, run_reference(program, inputs, record=frozenset("v"))

@@ -72,9 +72,6 @@ class CompiledSums:
             held[self.key] += part
             first += part
 
-    def finish(self) -> None:
-        """Nothing is left to do."""
-
 
 class TorchSums:
     """As `CompiledSums`, on any device. sums: [B, kinds * columns], to put them in."""

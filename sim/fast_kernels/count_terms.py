@@ -18,8 +18,8 @@ class Terms:
     """What each sum of a sample adds to. The sums: those of `CountPlan`, and behind them the sample's timesteps,
     whether it has any, and how often each population that resets by itself does.
 
-    by_layer: [sums, layers * terms] int64; by_sample: [sums, terms], over all layers; by_bytes: [sums, 2], host's in
-    and out.
+    by_layer: [sums, layers * terms + 2] int64, the last two the host's bytes in and out; by_sample: [sums, terms], over
+    all layers.
     """
 
     def __init__(self, plan: CountPlan) -> None:
@@ -34,14 +34,13 @@ class Terms:
             self._synapses(target, table[:, place])
             self._target(target, table[:, place])
         self.by_sample = table.sum(1)
-        self.by_layer = table.reshape(len(table), -1)
         self.graded_input = any(node.message_bits > 1 for node in program.inputs)
-        self.by_bytes = np.zeros((self.width, 2), np.int64)
+        silent = dict.fromkeys((source.name for source in program.sources), 0)
+        sent = np.zeros((self.width, 2), np.int64)
         for source in program.sources:
-            self.by_bytes[plan.events[source.name, 0]] = bytes_of(
-                program, {each.name: int(each is source) for each in program.sources}, 0
-            )
-        self.by_bytes[self.running] = bytes_of(program, dict.fromkeys((each.name for each in program.sources), 0), 1)
+            sent[plan.events[source.name, 0]] = bytes_of(program, {**silent, source.name: 1}, 0)
+        sent[self.running] = bytes_of(program, silent, 1)
+        self.by_layer = np.concatenate([table.reshape(self.width, -1), sent], 1)
 
     def put_lengths(self, length: np.ndarray, sums: np.ndarray) -> None:
         """length: [B] int64 timesteps of each sample; sums: [B, width], whose last columns are of these."""

@@ -66,10 +66,10 @@ class Counting:
         self.into = {name: [self.sums[key] for key in keys] for name, keys in ready.keys.items()}
         self.rows = {name: self.table[:, plan.updates[name]] for name in ready.updates}
 
-    def start(self, length: torch.Tensor) -> None:
+    def start(self, length: torch.Tensor, shortest: int) -> None:
         """Samples of these lengths [B], of which nothing has been counted."""
         self.length = length.cpu().numpy()
-        self.shortest = int(self.length.min())
+        self.shortest = shortest
         self.table[:] = 0
         self.ready.terms.put_lengths(self.length, self.table)
 
@@ -102,6 +102,7 @@ class Counting:
         """[B, sums] int64, as `Terms` orders them; nothing has been counted then."""
         if self.settling is not None:
             self.settling.settle()
-        for sums in self.sums.values():
-            sums.finish()
+        for sums in self.sums.values() if self.settling is None else ():
+            if isinstance(sums, TorchSums):
+                sums.finish()
         return self.table.copy()

@@ -14,10 +14,10 @@ from lavatube.sim.fast_kernels.count_terms import Terms
 def counts_of(terms: Terms, sha256: str, parts: Sequence[np.ndarray]) -> Counts:
     """Counts of all parts, in order of the samples. sha256: the program's; parts: [B, sums] int64 each, see `Terms`."""
     sums = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    total = sums.sum(0)
-    rows = (total @ terms.by_layer).reshape(-1, len(TERMS)).tolist()
+    total = sums[0] if len(sums) == 1 else sums.sum(0)
+    *flat, bytes_in, bytes_out = (total @ terms.by_layer).tolist()
+    rows = [flat[first : first + len(TERMS)] for first in range(0, len(flat), len(TERMS))]
     samples = (sums @ terms.by_sample).T.tolist()
-    bytes_in, bytes_out = (total @ terms.by_bytes).tolist()
     return Counts(
         {name: LayerCounts(*row) for name, row in zip(terms.layers, rows, strict=True)},
         len(sums),

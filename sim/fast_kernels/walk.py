@@ -132,7 +132,7 @@ class Walk:
         self.counting = None
         if counted:
             self.counting = self.room.counting = self.room.counting or Counting(ready.counts, self.made)
-            self.counting.start(length)
+            self.counting.start(length, self.shortest)
         self.readouts = {
             name: torch.zeros(batch, *bias.shape, dtype=bias.dtype, device=device) for name, bias in self.bias.items()
         }
