@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from lavatube.program import InputNode, LoihiProgram, NeuronNode, ReadoutNode, Source, Synapse, Target
+from lavatube.program import InputNode, LoihiProgram, NeuronNode, ReadoutNode, Source, Target
 from lavatube.sim.engine import event_dtype
 from lavatube.sim.fast_kernels.count_plan import count_plan
 from lavatube.sim.fast_kernels.counting import Counting, ReadyCounts
@@ -213,9 +213,7 @@ class Walk:
         for start in range(0, count, at_once):
             stop = min(start + at_once, count)
             sums = self._sums(node.name, stop - start)
-            self.ready.synapses[synapse.name].add(
-                self._seen(synapse.name, start, stop), sums.flatten(0, 1), False
-            )
+            self.ready.synapses[synapse.name].add(self._seen(synapse.name, start, stop), sums.flatten(0, 1), False)
             parts.append(population.run(sums, room[start:stop]))
             self.spare.append(self.lent.pop(node.name))
         if len(parts) == 1:
