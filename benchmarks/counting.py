@@ -1,9 +1,10 @@
 """What counting adds to the fast engine's time, on the two networks of the simulation benchmark.
 
-    uv run benchmarks/counting.py [--repeats 15] [--threads 1]
+    uv run benchmarks/counting.py [--seconds 5] [--threads 1]
 
-Runs with and without counts take turns in one process; CPU time, medians, and the median of the ratios of neighbours.
-`after` is `count` on the trace of the same run. The counts are compared with it before anything is timed.
+Calls with and without counts take turns in one process; CPU time of each, and of all calls of a kind the lower decile:
+other work on the machine only adds. `after` is `count` on the trace of the same run. The counts are compared with it
+before anything is timed.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from statistics import median
 
+import numpy as np
 import torch
 from simulation_networks import STEPS, events, inputs_of, make_program
 
@@ -20,18 +21,22 @@ from lavatube.sim.counts import count
 from lavatube.sim.fast import FastEngine
 
 BATCHES = {"mlp": (1, 32, 256), "conv": (1, 8)}
+LEAST_CALLS = 15
 
 
-def seconds(work: Callable[..., object], *given: object, calls: int = 1) -> float:
+def seconds(work: Callable[..., object], *given: object) -> float:
     started = time.process_time()
-    for _ in range(calls):
-        work(*given)
+    work(*given)
     return time.process_time() - started
+
+
+def decile(times: list[float]) -> float:
+    return float(np.quantile(times, 0.1))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=5, help="Of each row, in all.")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -45,16 +50,14 @@ def main() -> int:
             trace, counts = engine.run_counted(inputs)
             assert counts == count(program, trace)
             engine.run(inputs)
-            calls = max(1, 256 // batch) if network == "mlp" else 1
             plain, counted = [], []
-            for _ in range(args.repeats):
-                plain.append(seconds(engine.run, inputs, calls=calls))
-                counted.append(seconds(engine.run_counted, inputs, calls=calls))
-            after = median(seconds(count, program, trace) for _ in range(5))
-            unit = calls * batch * STEPS / 1e6
-            added = median(one / other for one, other in zip(counted, plain, strict=True)) - 1
-            row = f"{median(plain) / unit:.3g} | {median(counted) / unit:.3g} | {added:+.1%}"
-            print(f"| {network} | {batch} | {row} | {after / (median(plain) / calls):+.0%} |", flush=True)
+            while sum(plain) + sum(counted) < args.seconds or len(plain) < LEAST_CALLS:
+                plain.append(seconds(engine.run, inputs))
+                counted.append(seconds(engine.run_counted, inputs))
+            after = decile([seconds(count, program, trace) for _ in range(5)])
+            bare, both, unit = decile(plain), decile(counted), batch * STEPS / 1e6
+            row = f"{bare / unit:.3g} | {both / unit:.3g} | {both / bare - 1:+.1%}"
+            print(f"| {network} | {batch} | {row} | {after / bare:+.0%} |", flush=True)
     return 0
 
 

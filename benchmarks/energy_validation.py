@@ -2,8 +2,9 @@
 
     uv run benchmarks/energy_validation.py [--out docs/results/energy_validation.md]
 
-PilotNet needs the wheel of lava-dl in the folder LAVATUBE_WHEELS (fetched there when it is not), NeuroBench's own
-counts need `uv run --with neurobench`; rows that could not be made say so. Exit code 1 if a case leaves its gate.
+PilotNet needs the wheel of lava-dl in the folder LAVATUBE_WHEELS (fetched there when it is not), NeuroBench's and
+SANA-FE's own counts need `uv run --with neurobench --with sanafe`; rows that could not be made say so. Exit code 1 if a
+case leaves its gate.
 """
 
 from __future__ import annotations
@@ -199,7 +200,6 @@ def frady_rows() -> Iterator[Row]:
 def pilotnet_rows() -> Iterator[Row]:
     """The golden network of lava-dl on its golden image, 16 timesteps; measured on Loihi 2: 1.094 mJ dynamic."""
     case = "PilotNet on Loihi 2, 1.094 mJ dynamic measured"
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from lava_wheels import wheel
 
     from lavatube.deploy.net_file.read import lower_net
@@ -276,6 +276,65 @@ def convolution() -> tuple[LoihiProgram, SpikeTrace]:
     return program, run_reference(program, make_inputs(events, program.input, default_steps=6))
 
 
+def sanafe_rows() -> Iterator[Row]:
+    """SANA-FE's own counts: of spikes that it is given, and of a network whose neurons it runs itself."""
+    from sanafe_network import charged_updates, sanafe_counts
+
+    program, trace = example()
+    strided, seen = convolution()
+    own, fired = chain()
+    placement, reason = place(own)
+    assert placement is not None, reason
+    cases = (
+        ("784-512-10 on 4 cores, spikes given", program, trace, placed(4), True),
+        ("a strided, grouped, padded convolution on 6 cores, spikes given", strided, seen, scattered(strided), True),
+        (f"300-600-100 on the mapper's {len(placement.tile)} cores, its own neurons", own, fired, placement, False),
+    )
+    what = "its synapse hits; packets, of these from inputs; hops x, y; spikes"
+    for case, network, spikes, cores, given in cases:
+        counts = count(network, spikes, cores)
+        traffic = counts.traffic
+        assert traffic is not None
+        ours = counts.total.synops_stored, traffic.messages, traffic.messages_host, traffic.hops_x, traffic.hops_y
+        mine = tuple(map("{:,}".format, (*ours, counts.total.spikes_out)))
+        try:
+            found = sanafe_counts(network, spikes, cores, given=given)
+        except ImportError as error:
+            yield Row(f"SANA-FE, {case}", "not run", "", f"{'; '.join(mine)}; {error}")
+            continue
+        theirs = found.synapse_hits, found.packets, found.packets_of_inputs, *found.hops, found.fired
+        texts = tuple(map("{:,}".format, theirs))
+        yield Row(f"SANA-FE, {case}", what, "; ".join(texts), "; ".join(mine), "equal", texts == mine)
+        if not given:
+            charged = charged_updates(network, spikes)
+            both = f"{counts.total.updates:,}; {charged:,} with those that hold a voltage"
+            ok = found.updates == charged
+            yield Row(f"SANA-FE, {case}", "neuron updates", f"{found.updates:,}", both, "equal in its definition", ok)
+
+
+def scattered(program: LoihiProgram) -> Placement:
+    """Neurons over six cores on five tiles, so that messages go both ways."""
+    tiles = np.array([[0, 0], [0, 0], [1, 0], [1, 2], [2, 1], [0, 1]])
+    core_of = {node.name: np.arange(node.bias_mant.size) % len(tiles) for node in program.neurons}
+    return Placement(core_of, tiles, np.zeros(len(tiles), np.int64))
+
+
+def chain() -> tuple[LoihiProgram, SpikeTrace]:
+    """300-600-100 of neurons that keep their voltage and forget their current, a fifth of the inputs firing."""
+    rng, sizes = np.random.default_rng(0), (300, 600, 100)
+    nodes: list[InputNode | DenseNode | NeuronNode | ReadoutNode] = [InputNode("input", (300,), 1)]
+    for number, (before, size) in enumerate(pairwise(sizes)):
+        weight = (2 * rng.integers(-60, 64, (size, before))).astype(np.int16)
+        nodes.append(DenseNode(f"dense{number}", (before,), weight, 8, 0))
+        nodes.append(NeuronNode(f"lif{number}", (size,), 4095, 0, 900, np.zeros(size, np.int16), 0))
+    nodes.append(ReadoutNode("classes", np.zeros(sizes[-1], np.int64), "spikes"))
+    edges = tuple(pairwise(node.name for node in nodes))
+    program = LoihiProgram(tuple(nodes), edges, STEPS, {}, overflow="hardware")  # no value of it overflows
+    events = (rng.random((STEPS, 1, 300)) < 0.2).astype(np.uint8)
+    inputs = make_inputs(events, program.input, default_steps=STEPS)
+    return program, run_reference(program, inputs, record=frozenset("v"))
+
+
 def operations(acs: float, macs: float, dense: float) -> str:
     return f"{acs:,.0f} ACs, {macs:,.0f} MACs, {dense:,.0f} dense"
 
@@ -328,10 +387,11 @@ def markdown(rows: list[Row]) -> str:
 
 
 def main() -> int:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="Markdown file for the table; default: print it.")
     args = parser.parse_args()
-    rows = [*example_rows(), *frady_rows(), *neurobench_rows(), *pilotnet_rows()]
+    rows = [*example_rows(), *frady_rows(), *neurobench_rows(), *sanafe_rows(), *pilotnet_rows()]
     text = markdown(rows)
     if args.out is None:
         print(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from operator import add
 from pathlib import Path
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from lavatube.program import LoihiProgram
-    from lavatube.sim.counts import CoreActivity, Counts
+    from lavatube.sim.counts import Counts
+    from lavatube.sim.energy import StepTimes
+    from lavatube.sim.price_table import PriceTable
 
 PRICES_HELP = (
     "Price table by name, a file, or a folder of files; repeat for several (docs/energy.md). Default: loihi1-band, "
@@ -61,7 +63,7 @@ def energy(
     from lavatube.sim.energy import energy as estimate_energy
     from lavatube.sim.energy import save_energy
     from lavatube.sim.energy_tables import render_counts, render_energy, render_measured
-    from lavatube.sim.price_table import DEFAULT_PRICES
+    from lavatube.sim.price_table import DEFAULT_PRICES, find_prices
     from lavatube.sim.run import program_path
 
     if (counts is not None) + (inputs is not None) + (trace is not None) != 1:
@@ -75,8 +77,9 @@ def energy(
     loaded = load_program(program_path(program)) if program is not None else None
     aim = target or (loaded.target if loaded else "loihi2")
     limits = load_limits(aim)
-    counted, activity, steps, unplaced = _counted(loaded, inputs, trace, counts, per_step, aim)
-    estimate = estimate_energy(counted, tuple(prices or DEFAULT_PRICES), target=limits.target, activity=activity)
+    tables = find_prices(prices or DEFAULT_PRICES)
+    counted, times, steps, unplaced = _counted(loaded, inputs, trace, counts, per_step, aim, tables)
+    estimate = estimate_energy(counted, tables, target=limits.target, activity=times)
     if unplaced:
         estimate = replace(estimate, labels=(*estimate.labels, f"not placed on cores: {unplaced}"))
     found: dict[str, Any] = {"counts": counted.to_json(), "energy": estimate.to_json()}
@@ -112,11 +115,13 @@ def _counted(
     counts: Path | None,
     per_step: bool,
     target: str,
-) -> tuple[Counts, CoreActivity | None, dict[str, Any] | None, str]:
+    tables: Sequence[PriceTable],
+) -> tuple[Counts, StepTimes | None, dict[str, Any] | None, str]:
     from lavatube.errors import LavatubeError
     from lavatube.program_file import program_sha256
-    from lavatube.sim.counted_parts import counted_run, counted_trace, joined_cores
+    from lavatube.sim.counted_parts import counted_run, counted_trace
     from lavatube.sim.counts import count_cores, count_steps, load_counts
+    from lavatube.sim.energy import StepTimes
     from lavatube.sim.placing import place
     from lavatube.sim.stream import stream
 
@@ -131,18 +136,17 @@ def _counted(
     if placement is None and inputs is not None and not per_step:
         return stream(program, inputs).counts, None, None, reason
     total: Counts | None = None
-    activities, steps = [], None
+    times, steps = StepTimes(tables), None
     for seen, found in counted_run(program, inputs) if inputs is not None else counted_trace(program, Path(str(trace))):
         total = found if total is None else total + found
         if placement is not None:
-            activities.append(count_cores(program, seen, placement))
+            times.add(count_cores(program, seen, placement))
         if per_step:
             steps = _added(steps, count_steps(program, seen))
     assert total is not None
-    if not activities:
+    if placement is None:
         return total, None, steps, reason
-    activity = joined_cores(activities)
-    return replace(total, traffic=activity.traffic), activity, steps, ""
+    return replace(total, traffic=times.traffic), times, steps, ""
 
 
 def _added(before: dict[str, Any] | None, found: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any]:

@@ -68,28 +68,28 @@ class LoihiProgram:
     def _place(self) -> Mapping[str, int]:
         return {node.name: place for place, node in enumerate(self.nodes)}
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[InputNode, ...]:
         return tuple(node for node in self.nodes if isinstance(node, InputNode))
 
-    @property
+    @cached_property
     def synapses(self) -> tuple[Synapse, ...]:
         return tuple(node for node in self.nodes if isinstance(node, Synapse))
 
-    @property
+    @cached_property
     def neurons(self) -> tuple[NeuronNode, ...]:
         return tuple(node for node in self.nodes if isinstance(node, NeuronNode))
 
-    @property
+    @cached_property
     def readouts(self) -> tuple[ReadoutNode, ...]:
         return tuple(node for node in self.nodes if isinstance(node, ReadoutNode))
 
-    @property
+    @cached_property
     def sources(self) -> tuple[Source, ...]:
         """What makes events."""
         return (*self.inputs, *self.neurons)
 
-    @property
+    @cached_property
     def targets(self) -> tuple[Target, ...]:
         """What synapses drive, or a read-out that reads a population."""
         return (*self.neurons, *self.readouts)
@@ -124,7 +124,7 @@ class LoihiProgram:
         """Timesteps by which a synapse sees its source late: its delay, and one more where the source comes later."""
         return synapse.delay + (self._place[self.source_of(synapse).name] > self._place[synapse.name])
 
-    @property
+    @cached_property
     def is_recurrent(self) -> bool:
         return any(self.lag(synapse) > synapse.delay for synapse in self.synapses)
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from lavatube.errors import LavatubeError
 from lavatube.inputs import InputBatch
 from lavatube.program import LoihiProgram
-from lavatube.sim.counts import CoreActivity, Counts, Traffic, count
+from lavatube.sim.counts import Counts, count
 from lavatube.sim.fast import FastEngine
 from lavatube.sim.input_parts import open_parts
 from lavatube.sim.trace_file import open_trace
 from lavatube.trace import SpikeTrace
 
 NEURON_STEPS_AT_ONCE = 1 << 28  # of the samples that are held together
+MOST_OF_A_SAMPLE = 1 << 31  # of one that is held alone: 2 GB of events
 
 
 def counted_trace(program: LoihiProgram, path: Path) -> Iterator[tuple[SpikeTrace, Counts]]:
@@ -37,19 +38,14 @@ def counted_run(program: LoihiProgram, path: Path) -> Iterator[tuple[SpikeTrace,
             yield engine.run_counted(InputBatch(events, parts.length[rows]))
 
 
-def joined_cores(parts: Sequence[CoreActivity]) -> CoreActivity:
-    """Of all samples, from some each."""
-    if len(parts) == 1:
-        return parts[0]
-    names = [each.name for each in fields(CoreActivity) if each.name != "traffic"]
-    traffic: Traffic = parts[0].traffic
-    for part in parts[1:]:
-        traffic = traffic + part.traffic
-    return CoreActivity(
-        **{name: np.concatenate([getattr(part, name) for part in parts], 1) for name in names}, traffic=traffic
-    )
-
-
 def _samples(neurons: int, num_steps: int, batch: int) -> list[slice]:
+    """raises: LavatubeError for samples too large to be held one by one."""
+    if neurons * num_steps > MOST_OF_A_SAMPLE:
+        raise LavatubeError(
+            "a sample too long to be counted by core or timestep",
+            expected=f"at most {MOST_OF_A_SAMPLE:,} neurons x timesteps", got=f"{neurons:,} x {num_steps:,}",
+            remedy="`lavatube run --counts` sums the same counts without cores, whatever the length; "
+            "price them with `lavatube energy --counts`",
+        )  # fmt: skip
     size = max(1, NEURON_STEPS_AT_ONCE // max(1, neurons * num_steps))
     return [slice(start, min(start + size, batch)) for start in range(0, batch, size)]

@@ -5,6 +5,7 @@ How it is made, and what was measured: docs/simulation.md. The parts are in `fas
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -21,7 +22,6 @@ from lavatube.sim.engine import finish_trace
 from lavatube.sim.fast_kernels.block import BlockResult, BlockRun
 from lavatube.sim.fast_kernels.choice import KERNELS, Kernel
 from lavatube.sim.fast_kernels.compiled import HAS_NUMBA
-from lavatube.sim.fast_kernels.counting import BlockSums
 from lavatube.sim.fast_kernels.populations import CompiledPopulation, TorchPopulation
 from lavatube.sim.fast_kernels.recording import FastRecording, Keeper
 from lavatube.sim.fast_kernels.synapse import ReadySynapse
@@ -85,6 +85,9 @@ class FastEngine:
         held = ELEMENTS_IN_PARTS if alone else ELEMENTS_IN_CACHE
         self.elements = elements or (held if compiled else ELEMENTS_AT_ONCE)
         self.sha256 = program_sha256(program)
+        sums = max(math.prod(node.out_shape) for node in program.synapses)
+        events = max(math.prod(node.shape) for node in program.sources)
+        self.largest = max(sums, events // BYTES_OF_A_SUM)
 
     def run(
         self,
@@ -115,11 +118,11 @@ class FastEngine:
         readouts, sums = self.through(recording, counted=counted, progress=progress)
         made_by = {"engine": "fast", "device": self.device, "sha256": self.sha256}
         trace = finish_trace(recording, readouts, events=recording.events, **made_by)
-        return trace, self.counts(sums, inputs.length) if counted else None
+        return trace, self.counts(sums) if counted else None
 
     def through(
         self, keeper: Keeper, *, counted: bool, progress: Callable[[int, int], None] | None = None
-    ) -> tuple[dict[str, np.ndarray], list[BlockSums]]:
+    ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
         """All samples from and to a keeper, block by block: (read-outs [B, classes], sums of the counts)."""
         batch = len(keeper.length)
         at_once, size = self.block(keeper.num_steps, batch)
@@ -137,20 +140,18 @@ class FastEngine:
                 progress(rows.stop, batch)
         return collected(keeper, results)
 
-    def counts(self, sums: list[BlockSums], length: np.ndarray) -> Counts:
-        """Of blocks that make up all samples. length: [B] int64."""
-        return counts_of(self.ready.counts.plan, self.sha256, sums, length)
+    def counts(self, sums: list[np.ndarray]) -> Counts:
+        """Of blocks that make up all samples."""
+        return counts_of(self.ready.counts.terms, self.sha256, sums)
 
     def block(self, num_steps: int, batch: int) -> tuple[int, int]:
         """(timesteps, samples) that are worked on at once."""
-        sums = max(int(np.prod(node.out_shape)) for node in self.program.synapses)
-        events = max(int(np.prod(node.shape)) for node in self.program.sources)
-        rows = max(1, self.elements // max(sums, events // BYTES_OF_A_SUM))
+        rows = max(1, self.elements // self.largest)
         at_once = 1 if self.program.is_recurrent else min(num_steps, rows)
         return at_once, max(1, min(rows // at_once, -(-batch // self.threads)))
 
 
-def collected(keeper: Keeper, results: list[BlockResult]) -> tuple[dict[str, np.ndarray], list[BlockSums]]:
+def collected(keeper: Keeper, results: list[BlockResult]) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
     """(read-outs, sums of the counts) of all blocks; overflows go to the keeper."""
     for result in results:
         for name, found in result.overflows.items():

@@ -23,7 +23,6 @@ from lavatube.program_file import load_program
 from lavatube.sim.counts import Counts, save_counts
 from lavatube.sim.engine import dtype_of, event_dtype
 from lavatube.sim.fast import FastEngine
-from lavatube.sim.fast_kernels.counting import BlockSums
 from lavatube.sim.fast_kernels.order import seen_as
 from lavatube.sim.fast_kernels.populations import Steps
 from lavatube.sim.fast_kernels.recording import on_device
@@ -111,7 +110,7 @@ class StreamRun:
         self.writer: TraceWriter | None = None
         names = [node.name for node in engine.program.neurons]
         self.overflow = {kind: dict.fromkeys(names, 0) for kind in ("wraps", "saturations")}
-        self.sums: list[BlockSums] = []
+        self.sums: list[np.ndarray] = []
         self.readouts: list[dict[str, np.ndarray]] = []
         self.lengths: list[np.ndarray] = []
         self.labels: list[np.ndarray | None] = []
@@ -138,7 +137,7 @@ class StreamRun:
         }  # fmt: skip
         if self.writer is not None:
             self.writer.finish(readouts, length, meta)
-        return Streamed(readouts, length, label, engine.counts(self.sums, length), meta)
+        return Streamed(readouts, length, label, engine.counts(self.sums), meta)
 
 
 class PartKeeper:

@@ -47,8 +47,11 @@ def exact_conv2d(
     max_event: largest |event|. Returns int64 [N, O, ...].
     """
     dtype = exact_dtype(weight, max_event)
+    values = events.to(dtype)
+    if values.shape[1] == 1:  # strides that may be of channels last make oneDNN sum something else (torch 2.15)
+        values = values.clone(memory_format=torch.contiguous_format)
     with exact_kernels():
-        sums = F.conv2d(events.to(dtype), weight.to(dtype), None, stride, padding, dilation, groups)
+        sums = F.conv2d(values, weight.to(dtype), None, stride, padding, dilation, groups)
         return sums.to(torch.int64)
 
 

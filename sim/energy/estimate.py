@@ -14,6 +14,7 @@ from lavatube.sim.counts import CoreActivity, Counts
 from lavatube.sim.energy.bootstrap import LEVEL, RESAMPLES, mean_counts
 from lavatube.sim.energy.definitions import definitions
 from lavatube.sim.energy.priced import PricedCounts, apply
+from lavatube.sim.energy.step_time import StepTimes
 from lavatube.sim.interval import Interval
 from lavatube.sim.price_table import DEFAULT_PRICES, PriceTable, find_prices
 
@@ -75,13 +76,14 @@ def energy(
     prices: Sequence[str | Path | PriceTable] = DEFAULT_PRICES,
     *,
     target: str = "loihi2",
-    activity: CoreActivity | None = None,
+    activity: CoreActivity | StepTimes | None = None,
 ) -> EnergyEstimate:
     """Price counts with one or more tables, names, files or folders of files.
 
     Every synaptic operation is that of a stored weight (dense format).
     target:   the program's; Loihi 1 prices on it are labelled.
-    activity: counts per core and timestep, for time, static energy and what follows from them.
+    activity: counts per core and timestep, or the times made of them under these tables, for time, static energy and
+              what follows from them.
     raises:   LavatubeError for a table that is not one, or counts of no samples.
     """
     if target not in OFFERS:
@@ -89,7 +91,10 @@ def energy(
     if counts.samples < 1:
         raise LavatubeError("counts of no samples", where="energy", expected="at least one")
     tables = find_prices(prices)
-    priced = tuple(apply(counts, table, activity, seed=SEED) for table in tables)
+    times = StepTimes(tables) if isinstance(activity, CoreActivity) else activity
+    if isinstance(activity, CoreActivity) and times is not None:
+        times.add(activity)
+    priced = tuple(apply(counts, table, times, seed=SEED) for table in tables)
     basis = next((one.prices.basis for one in priced if one.prices.terms), tables[0].basis)
     totals = [one.dynamic.total for one in priced if one.prices.basis == basis and one.prices.terms]
     return EnergyEstimate(

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from lavatube.sim.counts import CoreActivity, Counts, proxy_operations
+from lavatube.sim.counts import Counts, proxy_operations
 from lavatube.sim.energy.bootstrap import mean_energy
 from lavatube.sim.energy.dynamic import Dynamic, price
-from lavatube.sim.energy.step_time import Latency, latency
+from lavatube.sim.energy.step_time import Latency, StepTimes
 from lavatube.sim.interval import BOUNDS, Interval
 from lavatube.sim.price_table import PriceTable
 
@@ -105,16 +105,17 @@ class PricedCounts:
         }
 
 
-def apply(counts: Counts, table: PriceTable, activity: CoreActivity | None, *, seed: int) -> PricedCounts:
-    """Price the counts, and the time where there is activity per core."""
+def apply(counts: Counts, table: PriceTable, times: StepTimes | None, *, seed: int) -> PricedCounts:
+    """Price the counts, and the time where there are times of its steps."""
     dynamic = price(counts, table)
-    time = latency(activity, table) if activity is not None else None
+    time = times.latency(table) if times is not None else None
+    traffic = times.traffic if times is not None else None
     chips = cores = None
-    if time is not None and activity is not None and table.static is not None:
-        chips = time.total.product(table.static.interval).times(activity.traffic.chips)  # mW x ps = fJ
+    if time is not None and traffic is not None and table.static is not None:
+        chips = time.total.product(table.static.interval).times(traffic.chips)  # mW x ps = fJ
         if table.cores_per_chip is not None:
             one = time.total.product(table.static.interval)
-            cores = one.share(activity.traffic.cores, table.cores_per_chip)
+            cores = one.share(traffic.cores, table.cores_per_chip)
     baseline = table.baseline.interval.times(_dense_pass(counts)) if table.baseline is not None else None
     rate = Fraction(counts.total.synops_stored, max(counts.total.synops_dense, 1))
     seconds = {} if time is None else time.total.to_json()

@@ -1,13 +1,17 @@
-"""Time of a timestep: that of the busiest core or link, and the barrier; in integer picoseconds."""
+"""Time of a timestep: that of the busiest core or link, and the barrier; in integer picoseconds.
+
+It is summed part by part of the samples, so that counts of every core and timestep need not be held together.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from lavatube.sim.counts import CoreActivity
+from lavatube.sim.counts import CoreActivity, Traffic
 from lavatube.sim.interval import BOUNDS, Interval
 from lavatube.sim.price_table import PriceTable
 
@@ -41,27 +45,104 @@ class Latency:
     unpriced: tuple[str, ...]
 
 
+class StepTimes:
+    """Times of the samples that were added, under some tables; nothing here grows with their number."""
+
+    def __init__(self, tables: Sequence[PriceTable]) -> None:
+        self.traffic: Traffic | None = None
+        self.of = {table.sha256: TableTimes(table) for table in tables}
+
+    def add(self, activity: CoreActivity) -> None:
+        """Of some more samples. raises: LavatubeError for those of another placement."""
+        self.traffic = activity.traffic if self.traffic is None else self.traffic + activity.traffic
+        for times in self.of.values():
+            times.add(activity)
+
+    def latency(self, table: PriceTable) -> Latency | None:
+        """Under one of the tables; None where it has no times."""
+        return self.of[table.sha256].latency()
+
+
 def latency(activity: CoreActivity, table: PriceTable) -> Latency | None:
     """Step times summed; None where the table has no times. Terms that it does not have are in no sum."""
-    terms = {name: field for name, field in FIELDS.items() if name in table.step_time}
-    if not terms or not table.barrier:
-        return None
-    barrier = barrier_time(table.barrier, activity.traffic.tiles)
-    exact = _exact(activity, table, terms)
-    times = {bound: _step_time(exact, table, bound, terms, barrier) for bound in BOUNDS}
-    steps = {bound: None if value is None else value * activity.within for bound, value in times.items()}
-    which = next((bound for bound in ("high", "nominal", "low") if times[bound] is not None), None)
-    busiest, limit, shares = ({}, {}, {}) if which is None else _who(exact, table, which, terms)
-    missing = [f"time of {name}" for name in (*FIELDS, "link") if name not in table.step_time]
-    return Latency(
-        Interval(*(None if value is None else int(value.sum()) for value in steps.values())),
-        Interval(*(None if value is None else int(value.max(initial=0)) for value in steps.values())),
-        barrier,
-        busiest,
-        limit,
-        shares,
-        tuple(missing),
-    )
+    times = StepTimes([table])
+    times.add(activity)
+    return times.latency(table)
+
+
+@dataclass
+class BoundTimes:
+    """Sums at one bound of the prices. known: whether every price that was needed has it; total, longest: ps;
+    by_link: timesteps that a link set; numbers: {term: events of the busiest cores}."""
+
+    known: bool = True
+    total: int = 0
+    longest: int = 0
+    by_link: int = 0
+    busiest: Counter[int] = field(default_factory=Counter)
+    numbers: Counter[str] = field(default_factory=Counter)
+
+
+class TableTimes:
+    """See `StepTimes`."""
+
+    def __init__(self, table: PriceTable) -> None:
+        self.table, self.steps = table, 0
+        self.terms = {name: field for name, field in FIELDS.items() if name in table.step_time}
+        self.bounds = {bound: BoundTimes() for bound in BOUNDS} if self.terms and table.barrier else {}
+        self.barrier = Interval(None, None, None)
+
+    def add(self, activity: CoreActivity) -> None:
+        """See `StepTimes.add`."""
+        if not self.bounds:
+            return
+        self.barrier = barrier_time(self.table.barrier, activity.traffic.tiles)
+        self.steps += int(activity.within.sum())
+        exact = _exact(activity, self.table, self.terms)
+        for bound, sums in self.bounds.items():
+            if sums.known:
+                self._add(exact, bound, sums)
+
+    def _add(self, activity: CoreActivity, bound: str, sums: BoundTimes) -> None:
+        cores, link = _core_time(activity, self.table, bound, self.terms), _link_time(activity, self.table, bound)
+        wait = getattr(self.barrier, bound)
+        if cores is None or link is None or wait is None:
+            sums.known = False
+            return
+        within, longest = activity.within, cores.max(-1)
+        steps = (np.maximum(longest, link) + wait)[within]
+        sums.total += int(steps.sum())
+        sums.longest = max(sums.longest, int(steps.max(initial=0)))
+        sums.by_link += int((link > longest)[within].sum())
+        core = cores.argmax(-1)
+        sums.busiest.update(
+            dict(zip(*map(np.ndarray.tolist, np.unique(core[within], return_counts=True)), strict=True))
+        )
+        for name, of in self.terms.items():
+            mine = np.take_along_axis(getattr(activity, of), core[..., None], -1)[..., 0]
+            sums.numbers[name] += int(mine[within].sum())
+
+    def latency(self) -> Latency | None:
+        """See `StepTimes.latency`."""
+        if not self.bounds:
+            return None
+        which = next((bound for bound in ("high", "nominal", "low") if self.bounds[bound].known), None)
+        known = BoundTimes() if which is None else self.bounds[which]
+        times = self.table.step_time
+        parts = {
+            name: known.numbers[name] * (getattr(times[name].interval, which or "low") or 0) for name in self.terms
+        }
+        whole = max(sum(parts.values()), 1)
+        missing = [f"time of {name}" for name in (*FIELDS, "link") if name not in times]
+        return Latency(
+            Interval(*(sums.total if sums.known else None for sums in self.bounds.values())),
+            Interval(*(sums.longest if sums.known else None for sums in self.bounds.values())),
+            self.barrier,
+            dict(sorted(known.busiest.items(), key=lambda row: (-row[1], row[0]))),
+            {} if which is None else {"core": self.steps - known.by_link, "link": known.by_link},
+            {} if which is None else {name: part / whole for name, part in parts.items()},
+            tuple(missing),
+        )
 
 
 def barrier_time(points: Mapping[int, tuple[int, int]], tiles: int) -> Interval:
@@ -89,8 +170,8 @@ def _exact(activity: CoreActivity, table: PriceTable, terms: Mapping[str, str]) 
 def _core_time(activity: CoreActivity, table: PriceTable, bound: str, terms: Mapping[str, str]) -> np.ndarray | None:
     """[T, B, cores] ps; None if a price that is needed has no such bound."""
     sums = np.zeros(activity.synops.shape, activity.synops.dtype)
-    for name, field in terms.items():
-        number, price = getattr(activity, field), getattr(table.step_time[name].interval, bound)
+    for name, of in terms.items():
+        number, price = getattr(activity, of), getattr(table.step_time[name].interval, bound)
         if price is None and number.any():
             return None
         sums += number * (price or 0)
@@ -102,33 +183,3 @@ def _link_time(activity: CoreActivity, table: PriceTable, bound: str) -> np.ndar
         return np.zeros(activity.link.shape, activity.link.dtype)
     price = getattr(table.step_time["link"].interval, bound)
     return None if price is None else activity.link * price
-
-
-def _step_time(
-    activity: CoreActivity, table: PriceTable, bound: str, terms: Mapping[str, str], barrier: Interval
-) -> np.ndarray | None:
-    cores, link = _core_time(activity, table, bound, terms), _link_time(activity, table, bound)
-    wait = getattr(barrier, bound)
-    if cores is None or link is None or wait is None:
-        return None
-    return np.asarray(np.maximum(cores.max(-1), link) + wait)
-
-
-def _who(
-    activity: CoreActivity, table: PriceTable, bound: str, terms: Mapping[str, str]
-) -> tuple[dict[int, int], dict[str, int], dict[str, float]]:
-    cores, link = _core_time(activity, table, bound, terms), _link_time(activity, table, bound)
-    assert cores is not None
-    assert link is not None
-    within = activity.within
-    core = cores.argmax(-1)
-    number, steps = np.unique(core[within], return_counts=True)
-    busiest = dict(sorted(zip(number.tolist(), steps.tolist(), strict=True), key=lambda row: -row[1]))
-    by_link = int((link > cores.max(-1))[within].sum())
-    parts = {}
-    for name, field in terms.items():
-        mine = np.take_along_axis(getattr(activity, field), core[..., None], -1)[..., 0]
-        parts[name] = int(mine[within].sum()) * (getattr(table.step_time[name].interval, bound) or 0)
-    whole = max(sum(parts.values()), 1)
-    limit = {"core": int(within.sum()) - by_link, "link": by_link}
-    return busiest, limit, {name: part / whole for name, part in parts.items()}

@@ -8,18 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lavatube.sim.fast_kernels.counting import BlockSums
 from lavatube.sim.fast_kernels.recording import Keeper
 from lavatube.sim.fast_kernels.walk import Ready, Walk
 
 
 @dataclass(frozen=True)
 class BlockResult:
-    """What a block left: read-outs [B, classes], {population: [wraps, saturations]}, sums of the counts."""
+    """What a block left: read-outs [B, classes], {population: [wraps, saturations]}, sums of the counts [B, sums]."""
 
     readouts: Mapping[str, np.ndarray]
     overflows: Mapping[str, np.ndarray]
-    sums: BlockSums | None
+    sums: np.ndarray | None
 
 
 class BlockRun:
@@ -52,8 +51,11 @@ class BlockRun:
             self.time = steps.stop
 
     def result(self) -> BlockResult:
+        """After the last timestep, once."""
         readouts, overflows = (
             {name: value.cpu().numpy() for name, value in group.items()}
             for group in (self.walk.readouts, self.overflows)
         )
-        return BlockResult(readouts, overflows, None if self.walk.counting is None else self.walk.counting.result())
+        sums = None if self.walk.counting is None else self.walk.counting.result()
+        self.walk.leave()
+        return BlockResult(readouts, overflows, sums)

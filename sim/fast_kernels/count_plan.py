@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from lavatube.program import LoihiProgram, Source, Synapse
+from lavatube.program import Conv2dNode, DenseNode, LoihiProgram, NeuronNode, Source, Synapse
 from lavatube.sim.connectivity import fan_out
 from lavatube.sim.counts.host import weight_bits
 from lavatube.sim.fast_kernels.order import c_order_of
@@ -56,6 +56,11 @@ class Columns:
         """Bits of the largest event."""
         return max(-self.source.event_range[0], self.source.event_range[1]).bit_length()
 
+    @property
+    def kinds(self) -> int:
+        """1: sums of events; 2: of events, then of bits."""
+        return 1 + (self.most_bits > 1)
+
 
 @dataclass(frozen=True)
 class SynapseSums:
@@ -76,8 +81,46 @@ class CountPlan:
     synapses: Mapping[str, SynapseSums]
 
     @cached_property
+    def events(self) -> Mapping[Key, int]:
+        """Where the sums of each group's events begin among those of a sample."""
+        starts = np.cumsum([0, *(len(columns.weights) * columns.kinds for columns in self.groups.values())])
+        return dict(zip(self.groups, starts.tolist(), strict=False))
+
+    @cached_property
+    def bits(self) -> Mapping[Key, int]:
+        """The same of their bits: behind the events where these are graded, else they are the events."""
+        return {key: self.events[key] + len(of.weights) * (of.kinds - 1) for key, of in self.groups.items()}
+
+    @cached_property
+    def hits(self) -> Mapping[Key, int]:
+        """Where the number of timesteps with any event of each group stands: behind all of the above."""
+        first = sum(len(columns.weights) * columns.kinds for columns in self.groups.values())
+        return {key: first + place for place, key in enumerate(self.groups)}
+
+    @cached_property
+    def updates(self) -> Mapping[str, int]:
+        """Where the updates of each population stand, as far as they do not follow from other sums."""
+        first = max(self.hits.values()) + 1
+        return {node.name: first + place for place, node in enumerate(self.program.neurons)}
+
+    @property
+    def width(self) -> int:
+        """Sums of a sample that are made on the way."""
+        return max(self.hits.values()) + 1 + len(self.updates)
+
+    @cached_property
+    def sources(self) -> tuple[Source, ...]:
+        return self.program.sources
+
+    @cached_property
     def weight_bits(self) -> Mapping[str, int]:
         return weight_bits(self.program)
+
+
+def only_inbound(program: LoihiProgram, node: NeuronNode) -> DenseNode | Conv2dNode | None:
+    """The only synapse into a population, where it reaches all neurons of a place alike."""
+    inbound = program.inbound(node)
+    return inbound[0] if len(inbound) == 1 and isinstance(inbound[0], (DenseNode, Conv2dNode)) else None
 
 
 def count_plan(program: LoihiProgram) -> CountPlan:

@@ -9,22 +9,53 @@ from lavatube.sim.fast_kernels.compiled import compiled
 
 
 @compiled
-def add_active(seen: np.ndarray, stop: np.ndarray, active: np.ndarray) -> None:
-    """active[b, n] += timesteps before stop[b] with an event. seen: [T, B, N]; active: [B, N] uint8, which must fit."""
-    for b in range(active.shape[0]):
-        row = active[b]
-        for t in range(stop[b]):
-            events = seen[t, b]
-            for n in range(row.shape[0]):
-                row[n] += np.uint8(events[n] != 0)
+def any_of(words: np.ndarray) -> bool:
+    """Whether any of some integers is not 0."""
+    n = 0
+    while n < words.shape[0] and words[n] == 0:
+        n += 1
+    return n < words.shape[0]
 
 
 @compiled
-def add_bits(seen: np.ndarray, stop: np.ndarray, most: int, bits: np.ndarray) -> None:
+def add_active(
+    seen: np.ndarray,
+    words: np.ndarray,
+    first: int,
+    stop: np.ndarray,
+    active: np.ndarray,
+    there: np.ndarray,
+    hits: np.ndarray,
+) -> None:
+    """active[b, n] += timesteps from `first` on, stop[b] of them, with an event; there[t, b] = 1 if any, else 0.
+
+    seen: [T, B, N]; words: the same memory as any integers; active: [B, N] uint8, which must fit; there: [T, B] uint8.
+    hits[b] += timesteps with any event, int64.
+    """
+    for b in range(active.shape[0]):
+        row, t, last = active[b], first, first + stop[b]
+        for k in range(first, last):
+            there[k, b] = any_of(words[k, b])
+            hits[b] += there[k, b]
+        while t + 4 <= last:  # four together: the sums are fetched and put back once
+            one, two, three, four = seen[t, b], seen[t + 1, b], seen[t + 2, b], seen[t + 3, b]
+            for n in range(row.shape[0]):
+                some = np.uint8(np.uint8(one[n] != 0) + np.uint8(two[n] != 0))
+                row[n] += np.uint8(some + np.uint8(np.uint8(three[n] != 0) + np.uint8(four[n] != 0)))
+            t += 4
+        while t < last:
+            events = seen[t, b]
+            for n in range(row.shape[0]):
+                row[n] += np.uint8(events[n] != 0)
+            t += 1
+
+
+@compiled
+def add_bits(seen: np.ndarray, first: int, stop: np.ndarray, most: int, bits: np.ndarray) -> None:
     """bits[b, n] += bit lengths of the magnitudes, of at most `most` bits each; else as `add_active`."""
     for b in range(bits.shape[0]):
         row = bits[b]
-        for t in range(stop[b]):
+        for t in range(first, first + stop[b]):
             events = seen[t, b]
             for k in range(most):
                 least = 1 << k
@@ -33,34 +64,27 @@ def add_bits(seen: np.ndarray, stop: np.ndarray, most: int, bits: np.ndarray) ->
 
 
 @compiled
-def add_products(held: np.ndarray, weights: np.ndarray, together: int, sums: np.ndarray) -> None:
-    """sums[b, k] += held[b] . weights[k]; then held is zero. held: [B, N] uint8; weights: [K, N] int32.
+def add_products(held: np.ndarray, parts: np.ndarray, weights: np.ndarray, sums: np.ndarray) -> None:
+    """sums[b, first + k] += held[b] . weights[k] of each part; then held is zero.
 
-    together: products that certainly add up to less than 2^31; sums: [B, K] int64.
+    held: uint8, weights: int32 or uint16, of all parts one after the other: [B, N] and [K, N]. sums: [B, all] int64.
+    parts: [parts, 6] int64: where its bytes begin, N, where its weights begin, K, first, and how many products
+    certainly add up to less than 2^31.
     """
-    size = held.shape[1]
-    for b in range(held.shape[0]):
-        for k in range(weights.shape[0]):
-            for start in range(0, size, together):
-                stop = min(start + together, size)
-                values, factors = held[b, start:stop], weights[k, start:stop]
-                some = int32(0)
-                for n in range(values.shape[0]):
-                    some = int32(some + int32(int32(values[n]) * factors[n]))
-                sums[b, k] += some
-        held[b, :] = 0
-
-
-@compiled
-def mark_rows(seen: np.ndarray, hit: np.ndarray) -> None:
-    """hit[t, b] = 1 where there is any event. seen: [T, B, N]; hit: [T, B] uint8."""
-    for t in range(seen.shape[0]):
-        for b in range(seen.shape[1]):
-            n = 0
-            while n < seen.shape[2] and seen[t, b, n] == 0:
-                n += 1
-            if n < seen.shape[2]:
-                hit[t, b] = 1
+    for p in range(parts.shape[0]):
+        begin, size, weights_begin, columns, first, together = parts[p]
+        for b in range(sums.shape[0]):
+            row = held[begin + b * size : begin + (b + 1) * size]
+            for k in range(columns):
+                weight = weights[weights_begin + k * size : weights_begin + (k + 1) * size]
+                for start in range(0, size, together):
+                    stop = min(start + together, size)
+                    values, factors = row[start:stop], weight[start:stop]
+                    some = int32(0)
+                    for n in range(values.shape[0]):
+                        some = int32(some + int32(int32(values[n]) * int32(factors[n])))
+                    sums[b, first + k] += some
+            row[:] = 0
 
 
 @compiled
@@ -83,14 +107,30 @@ def mark_stored(seen: np.ndarray, starts: np.ndarray, to: np.ndarray, mask: np.n
 
 
 @compiled
-def there_is(image: np.ndarray, there: np.ndarray) -> None:
-    """there[y, x] = whether any of image[y, x] is not 0. image: [H, W, words] integers; there: [H, W] uint8."""
+def there_is(image: np.ndarray, groups: int, up: int, side: int, there: np.ndarray) -> None:
+    """there[y + up, x + side] = whether any of image[y, x] is not 0. image: [H, W * groups, words] integers.
+
+    there: [H + 2 up, (W + 2 side) * groups] uint8.
+    """
     for y in range(image.shape[0]):
+        row = there[y + up]
         for x in range(image.shape[1]):
             some = image[y, x, 0]
-            for n in range(1, image.shape[2]):
-                some |= image[y, x, n]
-            there[y, x] = some != 0
+            if some == 0:
+                for n in range(1, image.shape[2]):
+                    some |= image[y, x, n]
+            row[x + side * groups] = some != 0
+
+
+@compiled
+def unite(values: np.ndarray, number: int, far: int, out: np.ndarray) -> None:
+    """out[i] = values[i] | values[i + far] | ..., `number` of them, wherever all are there. Both [size] uint8."""
+    size = values.shape[0] - (number - 1) * far
+    out[:size] = values[:size]
+    for k in range(1, number):
+        shifted = values[k * far : k * far + size]
+        for i in range(size):
+            out[i] = np.uint8(out[i] | shifted[i])
 
 
 @compiled
@@ -108,42 +148,26 @@ def mark_places(
 ) -> None:
     """Which places of a convolution's output see an event; all channels of a group do together.
 
-    A window is the union of its columns, each the union of its rows.
+    A window is the union of its columns, each the union of its rows: of all windows at once, as if the stride was 1.
     seen: [T, B, H, W * groups, words] of any integers. sums[b] += quiet at the places, before stop[b];
-    quiet: [H', W' * groups] int32. places: [T, B, H', W' * groups] uint8 zeros, or of no timesteps if not wanted.
+    quiet: [H + 2 padding, (W + 2 padding) * groups] int32, at the upper left corner of each window, elsewhere 0.
+    places: [T, B, H', W' * groups] uint8 zeros, or of no timesteps if not wanted.
     """
-    height, width = seen.shape[2], seen.shape[3] // groups
-    out_height, out_width = quiet.shape[0], quiet.shape[1] // groups
-    there = np.empty((height, width * groups), np.uint8)
-    columns = np.empty((out_height, width * groups), np.uint8)
-    row = np.empty(out_width * groups, np.uint8)
+    there = np.zeros(quiet.shape, np.uint8)
+    columns, windows = np.zeros((2, quiet.size), np.uint8)
+    weights = quiet.reshape(-1)
     for b in range(seen.shape[1]):
         for t in range(stop[b]):
-            there_is(seen[t, b], there)
+            there_is(seen[t, b], groups, padding[0], padding[1], there)
+            unite(there.reshape(-1), kernel[0], dilation[0] * quiet.shape[1], columns)
+            unite(columns, kernel[1], dilation[1] * groups, windows)
             number = int32(0)
-            for y in range(out_height):
-                united = columns[y]
-                united[:] = 0
-                for j in range(kernel[0]):
-                    from_y = y * stride[0] + j * dilation[0] - padding[0]
-                    if from_y >= 0 and from_y < height:
-                        line = there[from_y]
-                        for x in range(line.shape[0]):
-                            united[x] |= line[x]
-                row[:] = 0
-                for i in range(kernel[1]):
-                    shift = i * dilation[1] - padding[1]
-                    first = max(0, (stride[1] - 1 - shift) // stride[1])  # where the window begins inside
-                    last = min(out_width, (width - 1 - shift) // stride[1] + 1) if shift < width else 0
-                    if groups == 1 and stride[1] == 1:
-                        for x in range(first, last):
-                            row[x] |= united[x + shift]
-                    else:
-                        for x in range(first, last):
-                            for group in range(groups):
-                                row[x * groups + group] |= united[(x * stride[1] + shift) * groups + group]
-                for x in range(row.shape[0]):
-                    number = int32(number + int32(int32(row[x]) * quiet[y, x]))
-                if places.shape[0] > 0:
-                    places[t, b, y] = row
+            for i in range(weights.shape[0]):
+                number = int32(number + int32(int32(windows[i]) * weights[i]))
             sums[b] += number
+            if places.shape[0] > 0:
+                for y in range(places.shape[2]):
+                    begin = y * stride[0] * quiet.shape[1]
+                    for x in range(places.shape[3]):
+                        place = x // groups * stride[1] * groups + x % groups
+                        places[t, b, y, x] = windows[begin + place]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 
 from lavatube.program import Conv2dNode, DenseNode, NeuronNode, SparseNode
+from lavatube.sim.fast_kernels.compiled import HAS_NUMBA
+from lavatube.sim.fast_kernels.count_sums import CompiledSums
 from lavatube.sim.fast_kernels.order import lay_out
 from lavatube.sim.fast_kernels.synapse import ReadySynapse
 
-Seen = list[torch.Tensor]  # of each synapse into a population the events [T, B, N] that it receives
+if HAS_NUMBA:
+    from lavatube.sim.fast_kernels import count_rows
 
 
 class CompiledUpdates:
@@ -20,85 +26,74 @@ class CompiledUpdates:
         self.biased = np.ascontiguousarray(lay_out(node.bias_mant != 0, node.shape))
         self.number = int(self.biased.sum())
         self.all_dense = all(isinstance(ready.node, DenseNode) for ready in inbound)
-        self.takes = {
-            ready.node.name: [
-                None if take is None else torch.from_numpy(take) for take in (ready.take_in, ready.take_out)
-            ]
-            for ready in inbound
-        }
         only = inbound[0].node if len(inbound) == 1 else None
         self.conv = only if isinstance(only, Conv2dNode) else None
         if self.conv is not None:  # what an event changes at a place: its neurons without a bias
             quiet = lay_out(node.bias_mant.reshape(self.conv.out_shape) == 0, self.conv.out_shape)
             height, width = self.conv.out_shape[1:]
-            self.quiet = (
-                np.ascontiguousarray(quiet).reshape(height, width * self.conv.groups, -1).sum(-1, dtype=np.int32)
-            )
+            self.quiet = corners(self.conv, quiet.reshape(height, width, self.conv.groups, -1).sum(-1, dtype=np.int32))
 
-    def add(self, seen: Seen, alive: torch.Tensor, stop: np.ndarray, sums: np.ndarray) -> None:
-        """sums[b] += updates before stop[b]. alive: [T, B] bool, true before stop [B] int64; sums: [B] int64."""
-        from lavatube.sim.fast_kernels import count_rows
-
+    def add(self, seen: Sequence[Any], count: int, stop: np.ndarray, alive: torch.Tensor, sums: np.ndarray) -> None:
+        """sums[b] += updates before stop[b], of `count` timesteps; of a convolution alone, those of neurons without a
+        bias. seen: `CompiledSums` of each synapse."""
         if self.all_dense:
-            hit = np.zeros(alive.shape, np.uint8)
-            for events in seen:
-                count_rows.mark_rows(events.numpy(), hit)
-            count_rows.add_rows_hit(hit, stop, self.size, self.number, sums)
+            there = np.bitwise_or.reduce([one.there[:count] for one in seen])
+            count_rows.add_rows_hit(there, stop, self.size, self.number, sums)
         elif self.conv is not None:
-            self._places(self.inbound[0], seen[0], stop, self.quiet, sums, None)
-            sums += self.number * stop
+            self._places(self.inbound[0], seen[0].room[:count], stop, self.quiet, sums, None)
         else:
-            mask = np.empty((*alive.shape, self.size), bool)
+            mask = np.empty((count, len(stop), self.size), bool)
             mask[:] = self.biased
-            for ready, events in zip(self.inbound, seen, strict=True):
-                mask |= self._reached(ready, events, stop)
-            sums += (mask.sum(-1) * alive.numpy()).sum(0)
+            for ready, one in zip(self.inbound, seen, strict=True):
+                mask |= self._reached(ready, one, count, stop)
+            sums += (mask.sum(-1) * (np.arange(count)[:, None] < stop)).sum(0)
 
     def _places(
         self,
         ready: ReadySynapse,
-        events: torch.Tensor,
+        events: np.ndarray,
         stop: np.ndarray,
         quiet: np.ndarray,
         sums: np.ndarray,
         places: np.ndarray | None,
     ) -> None:
         """Mark in places [T, B, H', W' * groups] uint8 where a window holds an event; add quiet there to sums."""
-        from lavatube.sim.fast_kernels import count_rows
-
         conv = ready.node
         assert isinstance(conv, Conv2dNode)
         channels, height, width = conv.in_shape
-        if (take := self.takes[conv.name][0]) is not None:
-            events = events[..., take]
-        shape = *events.shape[:2], height, width * conv.groups, channels // conv.groups
-        image = events.contiguous().numpy().reshape(shape)
+        if ready.take_in is not None:
+            events = events[..., ready.take_in]
+        image = events.reshape(*events.shape[:2], height, width * conv.groups, channels // conv.groups)
         if image.shape[-1] * image.itemsize % 8 == 0:
             image = image.view(np.uint64)
         window = (conv.weight.shape[2], conv.weight.shape[3]), conv.stride, conv.padding, conv.dilation
         kept = np.zeros((0, 0, 0, 0), np.uint8) if places is None else places
         count_rows.mark_places(image, conv.groups, *window, stop, quiet, sums, kept)
 
-    def _reached(self, ready: ReadySynapse, events: torch.Tensor, stop: np.ndarray) -> np.ndarray:
+    def _reached(self, ready: ReadySynapse, seen: CompiledSums, count: int, stop: np.ndarray) -> np.ndarray:
         """[T, B, N] bool, or [T, B, 1]."""
-        from lavatube.sim.fast_kernels import count_rows
-
-        node, shape = ready.node, events.shape[:2]
+        node, shape = ready.node, (count, len(stop))
         if isinstance(node, DenseNode):
-            hit = np.zeros(shape, np.uint8)
-            count_rows.mark_rows(events.numpy(), hit)
-            return hit.view(bool)[..., None]
+            return np.asarray(seen.there[:count, :, None] != 0)
         if isinstance(node, SparseNode):
             mask = np.zeros((*shape, self.size), np.uint8)
             starts, to, _ = ready.by_source
-            count_rows.mark_stored(events.numpy(), starts, to, mask)
+            count_rows.mark_stored(seen.room[:count], starts, to, mask)
             return mask.view(bool)
         height, width = node.out_shape[1:]
         places = np.zeros((*shape, height, width * node.groups), np.uint8)
-        nothing = np.zeros((height, width * node.groups), np.int32)
-        self._places(ready, events, stop, nothing, np.zeros(len(stop), np.int64), places)
+        nothing = corners(node, np.zeros((height, width, node.groups), np.int32))
+        self._places(ready, seen.room[:count], stop, nothing, np.zeros(len(stop), np.int64), places)
         found = np.repeat(places.reshape(*shape, -1), node.out_shape[0] // node.groups, -1).view(bool)
         return found if ready.take_out is None else found[..., ready.take_out]
+
+
+def corners(conv: Conv2dNode, values: np.ndarray) -> np.ndarray:
+    """[H + 2 padding, (W + 2 padding) * groups]: values [H', W', groups] where their windows begin, else 0."""
+    (_, height, width), (up, side), (step_y, step_x) = conv.in_shape, conv.padding, conv.stride
+    found = np.zeros((height + 2 * up, width + 2 * side, conv.groups), values.dtype)
+    found[: values.shape[0] * step_y : step_y, : values.shape[1] * step_x : step_x] = values
+    return found.reshape(len(found), -1)
 
 
 class TorchUpdates:
@@ -106,13 +101,17 @@ class TorchUpdates:
 
     def __init__(self, node: NeuronNode, inbound: list[ReadySynapse]) -> None:
         self.inbound, self.size = inbound, int(np.prod(node.shape))
+        self.only = len(inbound) == 1 and inbound[0].is_conv
         self.biased = torch.from_numpy(np.ascontiguousarray(lay_out(node.bias_mant != 0, node.shape)))
 
-    def add(self, seen: Seen, alive: torch.Tensor, stop: np.ndarray, sums: np.ndarray) -> None:
-        """See `CompiledUpdates.add`."""
-        mask = self.biased.to(alive.device).expand(*alive.shape, self.size)
-        for ready, events in zip(self.inbound, seen, strict=True):
-            mask = mask | _reached(ready, events != 0, self.size)
+    def add(self, seen: Sequence[Any], count: int, stop: np.ndarray, alive: torch.Tensor, sums: np.ndarray) -> None:
+        """See `CompiledUpdates.add`. seen: `TorchSums`; alive: [T, B] bool, true before stop [B]."""
+        biased = self.biased.to(alive.device)
+        mask = biased.expand(*alive.shape, self.size)
+        for ready, one in zip(self.inbound, seen, strict=True):
+            mask = mask | _reached(ready, one.room[:count] != 0, self.size)
+        if self.only:
+            mask = mask & ~biased
         sums += (mask.sum(-1) * alive).sum(0).cpu().numpy()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import numpy as np
@@ -42,7 +43,7 @@ class FastRecording(Recording):
         self.num_steps, self.length = inputs.num_steps, inputs.length
         self.kept = frozenset({"u", "v"} & record)
         room = inputs.num_steps, inputs.batch
-        sizes = {node.name: (*room, int(np.prod(node.shape))) for node in program.neurons}
+        sizes = {node.name: (*room, math.prod(node.shape)) for node in program.neurons}
         self.rows = {node.name: np.empty(sizes[node.name], event_dtype(node)) for node in program.neurons}
         self.state_rows = {
             kind: {name: np.empty(size, np.int32) for name, size in sizes.items()} for kind in sorted(self.kept)
@@ -78,8 +79,9 @@ class FastRecording(Recording):
 
 def on_device(events: np.ndarray, node: InputNode, device: str) -> torch.Tensor:
     """[T, B, ...] events of an input in memory order, [T, B, N] as `held_as` says."""
-    laid = lay_out(events, node.shape)
-    return torch.from_numpy(np.array(laid, np.uint8 if held_as(node) == torch.uint8 else np.int32)).to(device)
+    dtype = np.uint8 if held_as(node) == torch.uint8 else np.int32
+    laid = lay_out(events, node.shape).astype(dtype, copy=False)
+    return torch.from_numpy(laid if laid.flags.writeable else laid.copy()).to(device)
 
 
 def _compact(events: np.ndarray) -> np.ndarray:

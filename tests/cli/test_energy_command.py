@@ -104,3 +104,19 @@ def test_what_is_unpriced_is_said_of_the_table_that_leaves_it_out(files, capsys)
     assert "spike" in davies.partition("(no price in this table)")[0]
     assert "spike" not in sanafe.partition("(no price in this table)")[0]
     assert lines[-1].startswith("every table: ")
+
+
+def test_samples_counted_one_by_one_give_the_same_file_and_one_that_is_too_long_is_refused(files, capsys, monkeypatch):
+    run = ["energy", str(files / "p.safetensors"), "--input", str(files / "x.npz"), "--json", "--per-step"]
+    assert invoke(run) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert whole["energy"]["tables"][0]["latency"]["total"]["high"] > 0
+    monkeypatch.setattr("lavatube.sim.counted_parts.NEURON_STEPS_AT_ONCE", 1)
+    assert invoke(run) == 0
+    assert json.loads(capsys.readouterr().out) == whole
+    monkeypatch.setattr("lavatube.sim.counted_parts.MOST_OF_A_SAMPLE", 1)
+    assert invoke(run) == 2
+    error = capsys.readouterr().err.strip()
+    assert "a sample too long to be counted by core" in error
+    assert "run --counts" in error
+    assert "\n" not in error

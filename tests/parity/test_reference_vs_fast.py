@@ -26,6 +26,7 @@ from lavatube.sim.fast_kernels.populations import CompiledPopulation, TorchPopul
 from lavatube.sim.fast_kernels.walk import Walk
 from lavatube.sim.reference import run_reference
 from lavatube.train import integer_step
+from lavatube.train.exact_sums import exact_conv2d
 
 EXTREMES = st.one_of(
     st.integers(-(2**17), 2**17), st.sampled_from([0, 1, -1, 2**17 - 1, 2**17, 2**17 + 1, -(2**17), 2**20, -(2**20)])
@@ -226,3 +227,13 @@ def test_int8_products_are_left_out_where_the_processor_saturates_them(small_pro
 def test_an_unknown_kernel_is_refused(small_program):
     with pytest.raises(LavatubeError, match="kernel, expected event, dot, int8, float, got cuda"):
         FastEngine(small_program(5), kernel="cuda")
+
+
+@pytest.mark.parametrize("rows", [1, 2, 6, 12])
+def test_a_convolution_of_one_channel_is_exact_however_its_strides_are_written(rows):
+    """torch 2.15 sums something else where the strides of one channel may be those of channels last."""
+    rng = np.random.default_rng(rows)
+    events = torch.tensor(rng.integers(0, 2, (rows, 3, 3, 1))).permute(0, 3, 1, 2)
+    weight = torch.tensor(rng.integers(-9, 9, (1, 1, 3, 3)))
+    wanted = torch.nn.functional.conv2d(events.double(), weight.double(), None, (1, 2), (1, 0))
+    assert torch.equal(exact_conv2d(events, weight, (1, 2), (1, 0), 1).double(), wanted)

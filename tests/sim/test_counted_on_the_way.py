@@ -7,6 +7,7 @@ import pytest
 from random_programs import random_case
 
 from lavatube.inputs import make_inputs
+from lavatube.program import DenseNode, InputNode, LoihiProgram, NeuronNode, ReadoutNode
 from lavatube.sim.counts import count
 from lavatube.sim.fast import FastEngine
 from lavatube.sim.fast_kernels import populations, synapse
@@ -52,3 +53,49 @@ def test_long_and_graded_recordings_do_not_overflow_the_bytes_of_the_sums(small_
     trace, counts = FastEngine(program).run_counted(inputs)
     assert counts == count(program, trace)
     assert counts.layers["layer1_conv2d"].events_in == 1300 * int(np.prod(shape))
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_updates_of_a_population_that_drives_itself_are_those_of_the_trace(compiled, monkeypatch):
+    """Few events, so that in some timesteps only those of one synapse arrive, in others none."""
+    if not compiled:
+        monkeypatch.setattr("lavatube.sim.fast.HAS_NUMBA", False)
+        monkeypatch.setattr(synapse, "HAS_NUMBA", False)
+    rng = np.random.default_rng(5)
+    nodes = (
+        InputNode("input", (5,), 1),
+        DenseNode("forward", (5,), (2 * rng.integers(0, 9, (6, 5))).astype(np.int16), 8, 0),
+        DenseNode("back", (6,), (2 * rng.integers(-3, 9, (6, 6))).astype(np.int16), 8, 0),
+        NeuronNode("lif", (6,), 4095, 0, 20, np.zeros(6, np.int16), 0),
+        ReadoutNode("out", np.zeros(6, np.int64), "spikes"),
+    )  # fmt: skip
+    edges = (("input", "forward"), ("forward", "lif"), ("lif", "back"), ("back", "lif"), ("lif", "out"))
+    program = LoihiProgram(nodes, edges, 30, {}, overflow="hardware")
+    inputs = make_inputs((rng.random((30, 4, 5)) < 0.05).astype(np.uint8), program.inputs, default_steps=30)
+    trace, counts = FastEngine(program).run_counted(inputs)
+    assert counts == count(program, trace)
+    assert 0 < counts.total.updates < counts.total.neuron_accesses
+
+
+def test_what_a_run_works_in_is_kept_for_the_next_one_and_shows_nothing_of_the_one_before(small_program):
+    program = small_program(8)
+    engine = FastEngine(program, threads=1)
+    shape = program.input.shape
+    rng = np.random.default_rng(0)
+    full = make_inputs(np.full((20, 3, *shape), program.input.max_value), program.inputs, default_steps=1)
+    few = make_inputs((rng.random((20, 3, *shape)) < 0.05).astype(np.uint8), program.inputs, default_steps=1)
+    for inputs in (full, few, full, few):
+        trace, counts = engine.run_counted(inputs)
+        assert counts == count(program, run_reference(program, inputs)) == count(program, trace)
+    held = engine.ready.rooms.free
+    assert len({id(room) for room in held}) == len(held) == 1
+    sizes = {room.size for room in held}
+    for batch in range(1, 9):
+        engine.run(
+            full.samples(1)
+            if batch == 1
+            else make_inputs(np.zeros((20, batch, *shape), np.uint8), program.inputs, default_steps=1)
+        )
+        sizes |= {room.size for room in held}
+        assert len(held) <= 4
+    assert len(sizes) == 8

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 
 from lavatube.sim.counts import CoreActivity, Counts, LayerCounts, Traffic
 from lavatube.sim.energy import energy
-from lavatube.sim.energy.step_time import barrier_time, latency
+from lavatube.sim.energy.step_time import StepTimes, barrier_time, latency
 from lavatube.sim.interval import Interval
 from lavatube.sim.price_table import SHIPPED, load_prices, parse_prices
 
@@ -106,3 +107,16 @@ def test_the_largest_prices_that_a_table_may_hold_give_exact_times_beyond_64_bit
     assert time.total == Interval(*[160 * 10**18 + 2 * 600_000] * 3)
     assert time.longest.high == 100 * 10**18 + 600_000
     assert (time.busiest, time.limit) == ({0: 1, 1: 1}, {"core": 1, "link": 1})
+
+
+@pytest.mark.parametrize("prices", ["loihi1-davies2018", "loihi1-sanafe2025", "loihi2-scaled", "horowitz45-int8"])
+def test_times_of_parts_of_the_samples_are_those_of_all(prices):
+    rng, table = np.random.default_rng(0), load_prices(prices)
+    steps = [{field: rng.integers(0, 300, 3) for field in FIELDS} for _ in range(40)]
+    links, within = rng.integers(0, 60, 40), rng.random(40) < 0.8
+    steps[:10] = [{"accesses": [5, 7, 9]}] * 10  # no unpriced bound is needed here, in later parts it is
+    times = StepTimes([table])
+    for part in (slice(0, 10), slice(10, 25), slice(25, 40)):
+        times.add(activity(steps[part], link=links[part], within=within[part], cores=3))
+    assert times.latency(table) == latency(activity(steps, link=links, within=within, cores=3), table)
+    assert times.traffic == Traffic(cores=3, tiles=1, chips=1)
