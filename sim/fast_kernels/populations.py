@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,16 @@ class Steps:
     u: torch.Tensor | None
     v: torch.Tensor | None
     overflows: torch.Tensor
+
+
+def joined(parts: Sequence[Steps], events: torch.Tensor) -> Steps:
+    """Timesteps one after the other. events: of all of them."""
+
+    def states(kind: str) -> torch.Tensor | None:
+        found = [getattr(part, kind) for part in parts]
+        return None if found[0] is None else torch.cat(found)
+
+    return Steps(events, states("u"), states("v"), torch.cat([part.overflows for part in parts], 1))
 
 
 def bias_of(node: NeuronNode) -> np.ndarray:
@@ -47,6 +58,18 @@ class CompiledPopulation:
             node.output == "binary" and not node.refractory,
         )
 
+    def rest(self, keep: frozenset[str]) -> None:
+        """Begin anew: at rest. What nothing looks at stays as it is: fresh memory, and clearing it, take time."""
+        self.keep, self.time = keep, 0
+        self.v.fill(self.node.v_initial)
+        for state, matters in (
+            (self.u, self.given[0][0] > 0),
+            (self.resting, self.node.refractory),
+            (self.balance, self.node.memory_gate),
+        ):
+            if matters:
+                state.fill(0)
+
     def run(self, activation: torch.Tensor, events: torch.Tensor) -> Steps:
         """The next timesteps. activation: [T, B, N] int32; events: room for them, [T, B, N]."""
         from lavatube.sim.fast_kernels import neuron_rows
@@ -70,6 +93,11 @@ class TorchPopulation:
         self.node, self.keep, self.time = node, keep, 0
         self.bias = torch.tensor(bias, dtype=torch.int64, device=device)
         self._rest(torch.zeros(batch, bias.size, dtype=torch.int64, device=device))
+
+    def rest(self, keep: frozenset[str]) -> None:
+        """See `CompiledPopulation.rest`."""
+        self.keep, self.time = keep, 0
+        self._rest(self.v)
 
     def _rest(self, like: torch.Tensor) -> None:
         self.u, self.v = torch.zeros_like(like), torch.full_like(like, self.node.v_initial)

@@ -9,6 +9,7 @@ from threading import Lock
 import torch
 
 from lavatube.sim.fast_kernels.counting import Counting
+from lavatube.sim.fast_kernels.populations import CompiledPopulation, TorchPopulation
 
 MOST = 4  # rooms kept: of full blocks and of the last ones, which are smaller
 MOST_BYTES = 1 << 26  # of the rooms kept
@@ -17,10 +18,11 @@ MOST_BYTES = 1 << 26  # of the rooms kept
 @dataclass
 class Room:
     """size: (samples, timesteps at once); made: {source: [past + T, B, N] events}; spare: room for sums that nobody
-    needs any more; counting: their sums of the counts, if ever made."""
+    needs any more; populations: by name, in any state; counting: their sums of the counts, if ever made."""
 
     size: tuple[int, int]
     made: dict[str, torch.Tensor]
+    populations: dict[str, CompiledPopulation | TorchPopulation]
     spare: list[torch.Tensor] = field(default_factory=list)
     counting: Counting | None = None
 

@@ -18,7 +18,7 @@ from lavatube.sim.engine import event_dtype
 from lavatube.sim.fast_kernels.count_plan import count_plan
 from lavatube.sim.fast_kernels.counting import Counting, ReadyCounts
 from lavatube.sim.fast_kernels.order import place_of
-from lavatube.sim.fast_kernels.populations import CompiledPopulation, Steps, TorchPopulation, bias_of
+from lavatube.sim.fast_kernels.populations import CompiledPopulation, Steps, TorchPopulation, bias_of, joined
 from lavatube.sim.fast_kernels.rooms import Room, SpareRooms
 from lavatube.sim.fast_kernels.synapse import ReadySynapse
 
@@ -42,14 +42,6 @@ class Ready:
         return {node.name: bias_of(node) for node in self.program.neurons}
 
     @cached_property
-    def alone(self) -> frozenset[str]:
-        """Compiled populations that one synapse drives."""
-        compiled = self.population is CompiledPopulation
-        return frozenset(
-            node.name for node in self.program.neurons if compiled and len(self.program.inbound(node)) == 1
-        )
-
-    @cached_property
     def past(self) -> Mapping[str, int]:
         """Timesteps before now that some synapse still looks at, by source."""
         found = {source.name: 0 for source in self.program.sources}
@@ -63,13 +55,33 @@ class Ready:
         """Neurons of every source and target."""
         return {node.name: math.prod(node.shape) for node in (*self.program.sources, *self.program.targets)}
 
+    def part(self, target: str, at_once: int, batch: int) -> int:
+        """Timesteps whose sums are made together, of `at_once`: for a population of its own as stay in the cache."""
+        fit = SUMS_IN_CACHE // max(1, batch * self.sizes[target])
+        return min(at_once, max(1, fit)) if target in self.alone else at_once
+
+    def most_sums(self, at_once: int, batch: int) -> int:
+        """Sums of any target that are made together."""
+        return max(
+            self.part(target.name, at_once, batch) * batch * self.sizes[target.name] for target in self.program.targets
+        )
+
     @cached_property
-    def seen_from(self) -> Mapping[str, tuple[str, int]]:
-        """Of every synapse its source, and where in that one's room a stretch begins for it."""
-        sources = {node.name: self.program.source_of(node).name for node in self.program.synapses}
+    def alone(self) -> Mapping[str, str]:
+        """{population: the one synapse that drives it}, where they are compiled."""
+        inbound = {node.name: self.program.inbound(node) for node in self.program.neurons}
+        if self.population is not CompiledPopulation:
+            return {}
+        return {name: synapses[0].name for name, synapses in inbound.items() if len(synapses) == 1}
+
+    @cached_property
+    def seen_from(self) -> Mapping[str, tuple[str, int, str]]:
+        """Of every synapse: (source, first timestep of its room that a stretch begins with, target)."""
+        program = self.program
+        ends = {node.name: (program.source_of(node).name, self.targets[node.name].name) for node in program.synapses}
         return {
-            node.name: (sources[node.name], self.past[sources[node.name]] - self.program.lag(node))
-            for node in self.program.synapses
+            node.name: (ends[node.name][0], self.past[ends[node.name][0]] - program.lag(node), ends[node.name][1])
+            for node in program.synapses
         }
 
     @cached_property
@@ -113,22 +125,14 @@ class Walk:
         program, batch, device = ready.program, len(length), ready.device
         self.shortest = int(length.min()) if batch else 0
         self.at_once = 1 if program.is_recurrent else at_once
-        self.populations = {
-            node.name: ready.population(
-                node, ready.bias[node.name], batch, device, keep | ({"v"} if node.name in ready.watched else set())
-            )
-            for node in program.neurons
-        }
         self.past, self.bias, self.read_at = ready.past, ready.read_bias, ready.read_at
         self.room = ready.rooms.take((batch, self.at_once), self._new_room)
-        self.made, self.spare = self.room.made, self.room.spare
+        self.made, self.spare, self.populations = self.room.made, self.room.spare, self.room.populations
+        for name, population in self.populations.items():
+            population.rest(keep | ({"v"} if name in ready.watched else set()))
         for name, past in self.past.items():
             self.made[name][:past] = 0
         self.lent: dict[str, torch.Tensor] = {}
-        self.most_sums = max(
-            (self._part_of(target) if target.name in ready.alone else self.at_once) * batch * ready.sizes[target.name]
-            for target in program.targets
-        )
         self.counting = None
         if counted:
             self.counting = self.room.counting = self.room.counting or Counting(ready.counts, self.made)
@@ -146,7 +150,12 @@ class Walk:
             )
             for source in self.ready.program.sources
         }  # fmt: skip
-        return Room((batch, steps), made)
+        population, bias, device = self.ready.population, self.ready.bias, self.ready.device
+        populations = {
+            node.name: population(node, bias[node.name], batch, device, frozenset())
+            for node in self.ready.program.neurons
+        }
+        return Room((batch, steps), made, populations)
 
     def leave(self) -> None:
         """All timesteps are done: the next block may have the room."""
@@ -169,23 +178,21 @@ class Walk:
                 self._room(name, count).copy_(events[name])
                 if counting is not None:
                     counting.source(name)
-            elif isinstance(node, NeuronNode) and name in self.ready.alone:
-                done[name] = self._part_by_part(node, count)
-                if counting is not None:
-                    counting.source(name)
             elif isinstance(node, NeuronNode):
-                done[name] = self.populations[name].run(received.pop(name), self._room(name, count))
-                self.spare.append(self.lent.pop(name))
+                if name in self.ready.alone:
+                    done[name] = self._part_by_part(name, count)
+                else:
+                    done[name] = self.populations[name].run(received.pop(name), self._room(name, count))
+                    self.spare.append(self.lent.pop(name))
                 if counting is not None:
                     counting.source(name)
             elif isinstance(node, ReadoutNode):
                 self._read(node, count, received, done, alive)
-            elif (target := self.ready.targets[name].name) not in self.ready.alone:
-                seen = self._seen(name, 0, count)
+            elif (target := self.ready.seen_from[name][2]) not in self.ready.alone:
                 adds = target in received
                 if not adds:
                     received[target] = self._sums(target, count)
-                self.ready.synapses[name].add(seen, received[target].flatten(0, 1), adds)
+                self._add(name, 0, count, received[target], adds)
         if counting is not None:
             counting.end()
         for name, past in self.past.items():
@@ -194,37 +201,29 @@ class Walk:
         self.time += count
         return done
 
-    def _seen(self, synapse: str, start: int, stop: int) -> torch.Tensor:
-        """Events of timesteps start .. stop - 1 of a stretch as a synapse sees them, [rows, in]."""
-        source, first = self.ready.seen_from[synapse]
-        return self.made[source][first + start : first + stop].flatten(0, 1)
+    def _add(self, synapse: str, start: int, stop: int, sums: torch.Tensor, adds: bool) -> None:
+        """What a synapse sees in timesteps start .. stop - 1 of a stretch."""
+        source, first, _ = self.ready.seen_from[synapse]
+        seen = self.made[source][first + start : first + stop].flatten(0, 1)
+        self.ready.synapses[synapse].add(seen, sums.flatten(0, 1), adds)
 
-    def _part_of(self, target: Target) -> int:
-        """Timesteps whose sums stay in the cache."""
-        sums = len(self.length) * self.ready.sizes[target.name]
-        return min(self.at_once, max(1, SUMS_IN_CACHE // max(1, sums)))
-
-    def _part_by_part(self, node: NeuronNode, count: int) -> Steps:
+    def _part_by_part(self, name: str, count: int) -> Steps:
         """A population that one synapse drives: the sums of a few timesteps, and at once its steps."""
-        (synapse,) = self.ready.program.inbound(node)
-        room, population = self._room(node.name, count), self.populations[node.name]
-        at_once = self._part_of(node)
-        parts = []
+        room, population, parts = self._room(name, count), self.populations[name], list[Steps]()
+        at_once = self.ready.part(name, self.at_once, len(self.length))
         for start in range(0, count, at_once):
             stop = min(start + at_once, count)
-            sums = self._sums(node.name, stop - start)
-            self.ready.synapses[synapse.name].add(self._seen(synapse.name, start, stop), sums.flatten(0, 1), False)
+            sums = self._sums(name, stop - start)
+            self._add(self.ready.alone[name], start, stop, sums, False)
             parts.append(population.run(sums, room[start:stop]))
-            self.spare.append(self.lent.pop(node.name))
-        if len(parts) == 1:
-            return parts[0]
-        u, v = (_joined([getattr(part, kind) for part in parts]) for kind in "uv")
-        return Steps(room, u, v, torch.cat([part.overflows for part in parts], 1))
+            self.spare.append(self.lent.pop(name))
+        return parts[0] if len(parts) == 1 else joined(parts, room)
 
     def _sums(self, target: str, count: int) -> torch.Tensor:
         """[T, B, N] int32 with anything in it, where the sums of a node before it were: that is still in the cache."""
-        batch, size, device = len(self.length), self.ready.sizes[target], self.length.device
-        free = self.spare.pop() if self.spare else torch.empty(self.most_sums, dtype=torch.int32, device=device)
+        batch, size = len(self.length), self.ready.sizes[target]
+        most, device = self.ready.most_sums(self.at_once, batch), self.length.device
+        free = self.spare.pop() if self.spare else torch.empty(most, dtype=torch.int32, device=device)
         self.lent[target] = free
         return free[: count * batch * size].view(count, batch, size)
 
@@ -258,11 +257,6 @@ class Walk:
             readout += each.sum(0, dtype=torch.int64) + count * bias
         else:
             readout += ((each + bias) * alive[..., None]).sum(0)
-
-
-def _joined(parts: list[torch.Tensor | None]) -> torch.Tensor | None:
-    found = [part for part in parts if part is not None]
-    return torch.cat(found) if found else None
 
 
 def held_as(source: Source) -> torch.dtype:
