@@ -25,7 +25,10 @@ def encode(
     ],
     out: Annotated[Path, typer.Option("--out", help="X.npz to write, for run, energy and parity.")] = Path("input.npz"),
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Timesteps of static samples; default: the network's.")
+        int | None,
+        typer.Option(
+            "--steps", min=1, help="Timesteps: of static samples (default: the network's), of sequences the first ones."
+        ),
     ] = None,
     json: Json = False,
 ) -> int:

@@ -27,8 +27,8 @@ def targets(program: Any) -> dict[str, str]:
     """{target: whether it accepts a program, and why not}"""
     from dataclasses import replace
 
-    from lavatube.deploy.targets import OFFERS, refuse_what_target_lacks
     from lavatube.errors import LavatubeError
+    from lavatube.targets import OFFERS, refuse_what_target_lacks
 
     verdicts = {}
     for target in OFFERS:

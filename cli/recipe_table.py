@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from lavatube.cli.output import console, print_json
-from lavatube.deploy.targets import OFFERS
+from lavatube.targets import OFFERS
 from lavatube.train.recipe import Recipe, list_recipes, load_recipe
 
 

@@ -32,6 +32,7 @@ from lavatube.files import whole_file
 from lavatube.fixed_point import ACTIVATION_SHIFT, CURRENT_DECAY_OFFSET, DECAY_MAX, DECAY_ONE, weight_range
 from lavatube.program import Conv2dNode, LoihiProgram, NeuronNode, ReadoutNode, SparseNode, Synapse, Target, floors_sums
 from lavatube.program_file import program_sha256
+from lavatube.synapse_nodes import SUMS_ROUNDED_DOWN
 
 Edge = tuple[str, str]
 ONE_READOUT = "an Output is summed over the timesteps"
@@ -103,10 +104,10 @@ class _Writer:
         resets = {field: kinds.copy().pop() for field, kinds in self.resets.items()}
         return LOIHI.with_overrides(dt=self.program.contract.dt, **resets)
 
-    def lacks(self, what: str, where: str, expected: str = "", got: str = "") -> None:
+    def lacks(self, what: str, where: str, expected: str = "", got: str = "", remedy: str = "") -> None:
         """raises: UnsupportedError, unless the file may say a part."""
         if not self.partly:
-            raise UnsupportedError(what, where=where, expected=expected, got=got)
+            raise UnsupportedError(what, where=where, expected=expected, got=got, remedy=remedy)
         self.unsaid.append(f"{where}: {what}" + (f" ({got})" if got else ""))
 
     def add(self, target: Target) -> None:
@@ -198,7 +199,11 @@ class _Writer:
         shape, made = self.shapes[source.name], self.shapes[target.name]
         image = _is_drawn(node, shape)
         if floors_sums(node):
-            self.lacks("a weight exponent that drops bits of single weights", node.name)
+            self.lacks(
+                SUMS_ROUNDED_DOWN,
+                node.name,
+                remedy="`lavatube export DIR`, whose metadata has the integers, or quantize with --target loihi1",
+            )
         way = [source.name]
         if node.delay:
             way.append(self._unused(f"{node.name}_delay"))

@@ -18,6 +18,7 @@ from lavatube.files import require_writable, sha256_of_file
 from lavatube.fixed_point import INT32_MAX
 from lavatube.integer_layer import IntegerSynapse, synapse_node
 from lavatube.program import Synapse
+from lavatube.targets import OFFERS, refuse_needs
 from lavatube.train.datasets.dataset import Split
 from lavatube.train.device import torch_device
 from lavatube.train.layout import INPUT
@@ -77,8 +78,8 @@ def quantize(
         raise LavatubeError("already quantized", where=str(path), remedy="choose another folder, or give --overwrite")
     if epochs < 0:
         raise LavatubeError("epochs", where="quantize", expected="0 or more", got=str(epochs))
-    if target not in ("loihi1", "loihi2"):
-        raise LavatubeError("unknown target", where="quantize", expected="loihi1 or loihi2", got=target)
+    if target not in OFFERS:
+        raise LavatubeError("unknown target", where="quantize", expected=" or ".join(OFFERS), got=target)
     if teach not in ("labels", "float"):
         raise LavatubeError("teach", where="quantize", expected="labels or float", got=teach)
     require_writable(folder)
@@ -89,13 +90,14 @@ def quantize(
     dataset = prepare(recipe, data_dir)
     network = load_network(trained, dataset.shape, dataset.classes)
     folded = fold(network, dataset.input_scale)
+    refuse_needs(recipe.needs, target, of="network")
     chosen = choose_registers(
         folded,
         message_bits=dataset.message_bits,
         weight_bits=weight_bits,
         headroom=headroom,
         num_steps=recipe.num_steps,
-        fractions=target != "loihi1",
+        fractions="sums with fractions" in OFFERS[target],
     )
     module = _module(chosen, recipe, dataset).to(torch_device(device))
     rounded = accuracy(module, dataset, dataset.dataset.validation)

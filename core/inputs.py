@@ -92,12 +92,12 @@ def load_inputs(path: Path, nodes: Nodes, *, default_steps: int, steps: int | No
     )  # fmt: skip
 
 
-def save_inputs(batch: InputBatch, path: Path) -> None:
-    """Write X.npz; a static input is written once, as [B, ...]."""
+def save_inputs(batch: InputBatch, path: Path, *, whole: bool = False) -> None:
+    """Write X.npz; a static input is written once, as [B, ...]; whole: as [T, B, ...], for a T of its own."""
     arrays = {"length": batch.length} | ({} if batch.label is None else {"label": batch.label})
     for name, key in file_keys("input", tuple(batch.by_name)).items():
         events = batch.by_name[name]
-        events = events[0] if events.strides[0] == 0 else events
+        events = events[0] if events.strides[0] == 0 and not whole else events
         arrays[key] = events.astype(np.min_scalar_type(int(events.max(initial=0))))
     with whole_file(path) as temporary, temporary.open("wb") as handle:
         np.savez_compressed(handle, **arrays)

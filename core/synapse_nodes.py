@@ -159,6 +159,9 @@ class Conv2dNode:
 Synapse = DenseNode | SparseNode | Conv2dNode
 
 
+SUMS_ROUNDED_DOWN = "sums that are rounded down to whole units"
+
+
 def floors_sums(node: Synapse) -> bool:
     """Whether the weight exponent drops bits: then a sum is rounded down once, which no sum of rounded weights is."""
     return node.weight_exp < 0 and bool((node.weight % (1 << -node.weight_exp)).any())

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from lavatube.bounds import prove_no_overflow
-from lavatube.deploy.targets import refuse_what_target_lacks
 from lavatube.errors import LavatubeError
 from lavatube.fixed_point import DENDRITE_MAX
 from lavatube.lossy_text import record_lines
 from lavatube.program import LoihiProgram
 from lavatube.program_file import save_program
+from lavatube.targets import refuse_what_target_lacks
 
 
 def accept(program: LoihiProgram, *, where: str, strict: bool, out: Path | str | None) -> LoihiProgram:

@@ -30,7 +30,8 @@ def encode(
              `length`; of a run folder also an image, or a folder of images in order of their names.
              Of a run folder they are 8-bit values as in the data set that it was trained on (0..255; of images the grey
              values or RGB), of a folder of `quantize FILE.nir` real numbers in that file's units.
-    steps:   of static samples; default: the recipe's, of `quantize FILE.nir` the program's.
+    steps:   of static samples, or so many of sequences; default: all of a sequence, of static samples the recipe's, of
+             `quantize FILE.nir` the program's.
 
     What an encoder draws at random depends only on a sample's place, as in `lavatube parity`.
     raises:  LavatubeError for a folder without an encoder, another shape, NaN, values that the encoding does not reach,
@@ -47,7 +48,7 @@ def encode(
         raise LavatubeError("no encoder here", where=str(folder), expected=expected)
     batch = _of_floats(folder, samples, steps) if is_post_training(folder) else _of_run(folder, samples, steps)
     if out is not None:
-        save_inputs(batch, Path(out))
+        save_inputs(batch, Path(out), whole=steps is not None)
     return batch
 
 
@@ -70,7 +71,7 @@ def _of_run(folder: Path, samples: np.ndarray | Path | str, steps: int | None) -
     recipe, layout = parse_recipe(dict(network.recipe), where=str(folder)), network.layout["input"]
     encoder, shape = recipe.encoder, tuple(int(size) for size in layout["shape"])
     node = InputNode("input", encoder.in_shape(shape), SAMPLE_BITS)
-    given = _samples(samples, node, steps or recipe.num_steps)
+    given = _samples(samples, node, recipe.num_steps, steps)
     where = "samples" if isinstance(samples, np.ndarray) else str(samples)
     is_sequence = given.events.strides[0] != 0
     if not (encoder.for_sequences if is_sequence else encoder.for_static):
@@ -93,16 +94,16 @@ def _shape(given: InputBatch, is_sequence: bool) -> tuple[int, ...]:
     return given.events.shape if is_sequence else given.events.shape[1:]
 
 
-def _samples(samples: np.ndarray | Path | str, node: InputNode, steps: int) -> InputBatch:
+def _samples(samples: np.ndarray | Path | str, node: InputNode, default: int, steps: int | None) -> InputBatch:
     """8-bit samples by their one name; what is static has a stride of 0 over T."""
     if isinstance(samples, np.ndarray):
-        return make_inputs(samples, node, default_steps=steps, where="samples")
+        return make_inputs(samples, node, default_steps=default, steps=steps, where="samples")
     path = Path(samples)
     if path.is_dir() or path.suffix.lower() in IMAGES:
-        return make_inputs(_images(path, node.shape), node, default_steps=steps, where=str(path))
+        return make_inputs(_images(path, node.shape), node, default_steps=default, steps=steps, where=str(path))
     if path.suffix == ".npy":
-        return make_inputs(np.asarray(mapped(path)), node, default_steps=steps, where=str(path))
-    return load_inputs(path, node, default_steps=steps)
+        return make_inputs(np.asarray(mapped(path)), node, default_steps=default, steps=steps, where=str(path))
+    return load_inputs(path, node, default_steps=default, steps=steps)
 
 
 def _images(path: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+import lavatube
 from lavatube.deploy.lava_backend.choose import connections
 from lavatube.deploy.lava_backend.timing import timing
 from lavatube.errors import LavatubeError
 from lavatube.inputs import InputBatch
 from lavatube.program import LoihiProgram
 from lavatube.program_file import program_sha256
+from lavatube.sim.kept_parts import KeptParts
 from lavatube.sim.lava_run import LavaJob, cores, run_lava_jobs
 from lavatube.trace import SpikeTrace, load_trace, save_trace, versions
 
@@ -44,14 +46,14 @@ def run_lava(
     timeout: float | None = None,
     progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
-    keep: Path | None = None,
+    keep: KeptParts | None = None,
 ) -> SpikeTrace:
     """Run one program; a large run in parts of some seconds each. See `run_lava_jobs`, `choose_processes` and
     `schedules`.
 
     timeout:  seconds for all of it.  progress: called with (ticks done, ticks).
     workers:  at most so many side by side; default as many as cores and free memory allow.
-    keep:     folder for the parts that are done, from which an interrupted run goes on; see `forget`.
+    keep:     for the parts that are done, from which an interrupted run goes on.
     """
     job = LavaJob(program, inputs, record, conv, stock_only, pad_windows)
     parts = parts_of(job)
@@ -59,7 +61,7 @@ def run_lava(
         note = None if progress is None else (lambda _, done, total: progress(done, total))
         return run_lava_jobs([job], timeout=timeout, progress=note)[0]
     jobs = [replace(job, inputs=inputs.samples(part.stop, part.start)) for part in parts]
-    folder = None if keep is None else keep / _digest(job)
+    folder = None if keep is None else keep.of(_digest(job))
     files = [None if folder is None else folder / f"{part.start}-{part.stop - 1}.npz" for part in parts]
     found = {number: trace for number, file in enumerate(files) if file and (trace := _kept(file)) is not None}
     left = [number for number in range(len(parts)) if number not in found]
@@ -81,11 +83,6 @@ def run_lava(
         [jobs[number] for number in left], workers=side_by_side, timeout=timeout, progress=note_of, finished=finished
     )
     return _joined([found[number] for number in range(len(parts))], inputs, side_by_side)
-
-
-def forget(keep: Path) -> None:
-    """Remove the parts that runs have kept there."""
-    shutil.rmtree(keep, ignore_errors=True)
 
 
 def parts_of(job: LavaJob) -> list[range]:
@@ -122,6 +119,7 @@ def _digest(job: LavaJob) -> str:
         job.pad_windows,
         PART,
         versions(),
+        _code_sha256(),
     ]
     found = hashlib.sha256(json.dumps(facts).encode())
     for name, events in (*job.inputs.by_name.items(), ("length", job.inputs.length)):
@@ -129,6 +127,17 @@ def _digest(job: LavaJob) -> str:
         for row in events:
             found.update(np.ascontiguousarray(row, np.int64).tobytes())
     return found.hexdigest()[:32]
+
+
+@lru_cache(maxsize=1)
+def _code_sha256() -> str:
+    """Of what a worker runs, and of what starts it: parts of two states of the code are not one run."""
+    root = Path(lavatube.__file__).parent
+    files = [*root.glob("*.py"), *(root / "deploy").rglob("*.py"), *(root / "sim").glob("lava_*.py")]
+    found = hashlib.sha256()
+    for file in sorted(files):
+        found.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
+    return found.hexdigest()
 
 
 def _kept(file: Path) -> SpikeTrace | None:

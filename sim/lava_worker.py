@@ -151,7 +151,9 @@ def _failure(errors: str, state: str) -> WorkerError:
             "no Python 3.10 for Lava", where="lava",
             remedy="install Python 3.10 (uv python install 3.10), or name one in LAVATUBE_LAVA_PYTHON",
         )  # fmt: skip
-    raised = next((line for line in lines if re.match(r"^[A-Za-z_.]*(Error|Exception|Interrupt)\b", line)), "")
+    raised = next(
+        (line for line in lines if re.match(r"^[A-Za-z_.]*(Error|Exception|Interrupt)\b(?! in thread)", line)), ""
+    )
     places = re.findall(
         r'File "[^"]*/([^"/]+/[^"/]+\.py)", line (\d+), in (run_(?:spk|lrn|pre_mgmt|post_mgmt))', errors
     )

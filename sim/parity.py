@@ -19,11 +19,11 @@ from lavatube.program_file import load_program, program_sha256
 from lavatube.sim.compare import TraceComparison, compare, joined
 from lavatube.sim.counts import Counts, count
 from lavatube.sim.explain.again import explain_traces, explained
-from lavatube.sim.lava_parts import forget
+from lavatube.sim.kept_parts import KeptParts
 from lavatube.sim.parity_report import INDEPENDENCE, EngineParity, ParityReport, save_parity
 from lavatube.sim.parity_samples import is_post_training, lava_takes_every, sampled_words, samples_for
 from lavatube.sim.parity_tally import Tally, energy_parity, independence_of
-from lavatube.sim.run import parts_beside, program_path, run
+from lavatube.sim.run import program_path, run
 from lavatube.sim.trace_file import OpenTrace, WholeTrace, open_trace, read_trace
 
 Progress = Callable[[int, int, str], None]
@@ -84,11 +84,11 @@ def parity(
     tallies = {name: Tally() for name in engines}
     every = dict.fromkeys(engines, 1)
     if "lava" in every and samples is None:
-        every["lava"] = lava_takes_every(program, batch.num_steps, batch.batch)
+        every["lava"] = lava_takes_every(program, batch.num_steps, batch.length)
     # a partial comparison does not replace the full one
     target = folder / "parity.json" if folder is not None and against is None and samples is None else None
     target = target if out is None else Path(out)
-    keep = None if target is None else parts_beside(target)
+    keep = None if target is None else KeptParts(target)
     labelled = batch.label is not None and len(program.readouts) == 1
     correct = 0
     stages = len(starts) * (len(engines) + 1)
@@ -160,7 +160,7 @@ def parity(
         )
     if target is not None and keep is not None:
         save_parity(report.to_json(), target)
-        forget(keep)
+        keep.forget()
     return report
 
 

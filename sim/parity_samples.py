@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from lavatube.deploy.lower_float import EVENTS
 from lavatube.errors import LavatubeError
 from lavatube.inputs import InputBatch, load_inputs, make_inputs
@@ -14,9 +16,14 @@ from lavatube.trained import load_quantized
 LAVA_STEPS = 2e11  # connections x timesteps x samples that parity runs in Lava, unless told how many samples: minutes
 
 
-def lava_takes_every(program: LoihiProgram, steps: int, samples: int) -> int:
-    """k: of a set of samples Lava takes each k-th, 1 up to LAVA_STEPS connection-steps."""
-    return max(1, -(-int(connection_steps(program, steps, samples)) // int(LAVA_STEPS)))
+def lava_takes_every(program: LoihiProgram, steps: int, length: np.ndarray) -> int:
+    """k: of a set of samples Lava takes each k-th, 1 up to LAVA_STEPS connection-steps. length: [B] timesteps; of the
+    samples that are taken some have any.
+    """
+    every = max(1, -(-int(connection_steps(program, steps, len(length))) // int(LAVA_STEPS)))
+    while every > 1 and not length[::every].any():
+        every -= 1
+    return every
 
 
 def sampled_words(samples: int, every: int) -> str:

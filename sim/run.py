@@ -17,6 +17,7 @@ from lavatube.inputs import InputBatch, Nodes, load_inputs, make_inputs
 from lavatube.program import InputNode, LoihiProgram, Overflow
 from lavatube.program_file import load_program
 from lavatube.sim.counts import count, save_counts
+from lavatube.sim.kept_parts import KeptParts
 from lavatube.sim.trace_file import write_trace
 from lavatube.trace import SpikeTrace
 from lavatube.trained import load_quantized
@@ -42,7 +43,7 @@ def run(
     pad_windows: bool = False,
     timeout: float | None = None,
     workers: int | None = None,
-    keep: Path | None = None,
+    keep: KeptParts | None = None,
     overflow: Overflow | None = None,
     packed: bool = False,
     progress: Progress | None = None,
@@ -54,7 +55,7 @@ def run(
     inputs:  X.npz, an array [T, B, ...] or static [B, ...], {input name: array}, or an InputBatch.
     record:  any of "u", "v".
     conv, stock_only: see `choose_processes`; pad_windows: see `schedules`; timeout: seconds; workers: at most so many
-             side by side; keep: folder for finished parts, by default beside `out` until it is written. All Lava only.
+             side by side; keep: for finished parts, by default beside `out` until it is written. All Lava only.
     packed:  write binary spikes with one bit each.
     counts:  counts.json to write, too; the fast engine makes them while it runs.
     raises:  LavatubeError for bad input, an unknown backend, one file to write and read (or twice to write), or when
@@ -78,6 +79,7 @@ def run(
             require_writable_file(Path(path))
     if counts is not None and backend in ("torch", "onnx"):
         raise LavatubeError("--counts", expected="an engine that runs a program", got=f"--backend {backend}")
+    own = None if out is None or keep is not None else KeptParts(Path(out))
     if backend == "torch":
         trace = _run_checkpoint(source, inputs, steps, kept, device, overflow, progress)
     elif backend == "onnx" and not isinstance(source, LoihiProgram) and Path(source).suffix == ".onnx":
@@ -95,16 +97,14 @@ def run(
             save_counts(counted, Path(counts))
         else:
             lava = {"conv": conv, "stock_only": stock_only, "pad_windows": pad_windows, "timeout": timeout}
-            lava |= {"workers": workers, "keep": keep or (None if out is None else parts_beside(Path(out)))}
+            lava |= {"workers": workers, "keep": keep or own}
             trace = _run_program(program, batch, backend, kept, device, lava, progress)
             if counts is not None:
                 save_counts(count(program, trace), Path(counts))
     if out is not None:
         write_trace(trace, Path(out), packed=packed)
-        if backend == "lava" and keep is None:
-            from lavatube.sim.lava_parts import forget
-
-            forget(parts_beside(Path(out)))
+    if own is not None:
+        own.forget()
     return trace
 
 
@@ -112,11 +112,6 @@ def program_path(source: Path | str) -> Path:
     """The program file itself, or the one in a run folder."""
     path = Path(source)
     return path / "program.safetensors" if path.is_dir() else path
-
-
-def parts_beside(out: Path) -> Path:
-    """Folder for the finished parts of a run in Lava that is to end in the file `out`."""
-    return out.with_name(f"{out.name}.parts")
 
 
 def as_batch(inputs: Inputs, nodes: Nodes, default_steps: int, steps: int | None) -> InputBatch:

@@ -46,7 +46,7 @@ def test_core_nir_lowering_and_the_reference_work_in_a_bare_python_310(tmp_path,
     core = [f"lavatube.{path.stem}" for path in package.glob("*.py") if path.stem not in ("__main__", "__init__")]
     others = [
         "convert.to_nir", "convert.float_graph.read", "convert.from_nir", "convert.safe_hdf5", "deploy.lower",
-        "deploy.targets", "deploy.lava_backend.choose", "deploy.mapping.map_program", "deploy.mapping.draw",
+        "targets", "deploy.lava_backend.choose", "deploy.mapping.map_program", "deploy.mapping.draw",
         "sim.reference", "sim.counts", "sim.energy", "sim.compare", "sim.float_run", "sim.parity_report",
     ]  # fmt: skip
     names = ",".join([*core, *(f"lavatube.{name}" for name in others)])

@@ -29,10 +29,10 @@ from lavatube.deploy.lava_backend.choose import choose_processes
 from lavatube.deploy.lower import lower
 from lavatube.deploy.net_file.write import write_net
 from lavatube.deploy.onnx_file.write import write_onnx
-from lavatube.deploy.targets import OFFERS, refuse_what_target_lacks
 from lavatube.errors import LavatubeError
 from lavatube.program import Conv2dNode, DenseNode, InputNode, LoihiProgram, NeuronNode, ReadoutNode, SparseNode
 from lavatube.sim.run import run
+from lavatube.targets import OFFERS, refuse_what_target_lacks
 
 PAGE = Path(__file__).parents[1] / "docs" / "support.md"
 DT, STEPS = 1e-4, 4

@@ -11,6 +11,7 @@ from lavatube.deploy.lava_backend.timing import Timing, timing
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.fixed_point import ACTIVATION_SHIFT, STATE_LIMIT, bias_register, decay
 from lavatube.program import Conv2dNode, LoihiProgram, NeuronNode, SparseNode, Synapse, floors_sums
+from lavatube.synapse_nodes import SUMS_ROUNDED_DOWN
 
 SPARSE_CONNECTIONS = 30_000_000  # up to here Sparse is chosen, far faster than Conv; to build it takes 40 bytes each
 STOCK_DELAY_MAX = 63  # ticks that stock DelaySparse can hold events back
@@ -130,7 +131,7 @@ def why_conv_is_not_exact(synapse: Conv2dNode, activation: tuple[int, int]) -> s
     if synapse.groups > 1 or synapse.dilation != (1, 1):
         return "groups and dilations go through Sparse"
     if floors_sums(synapse):
-        return "the weight exponent drops bits of single weights"
+        return SUMS_ROUNDED_DOWN
     if activation[0] < -STATE_LIMIT or activation[1] >= STATE_LIMIT:
         return f"sums can reach {activation[0]}..{activation[1]}, and Conv wraps at 24 bits"
     return ""

@@ -79,7 +79,7 @@ class ChipLimits:
 
     @property
     def target(self) -> str:
-        """What `lavatube.deploy.targets` calls the chip."""
+        """What `lavatube.targets` calls the chip."""
         return CHIPS[self.chip]
 
     @property

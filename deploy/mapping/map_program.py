@@ -12,11 +12,11 @@ from lavatube.deploy.mapping.core_map import Core, CoreMap
 from lavatube.deploy.mapping.limits import ChipLimits, load_limits
 from lavatube.deploy.mapping.place import Excess, Piece, place, too_much
 from lavatube.deploy.mapping.routes import find_routes, output_axons
-from lavatube.deploy.targets import refuse_what_target_lacks
 from lavatube.errors import UnsupportedError
 from lavatube.node_checks import Shape
 from lavatube.program import Conv2dNode, LoihiProgram, ReadoutNode, Target
 from lavatube.program_file import program_sha256
+from lavatube.targets import refuse_what_target_lacks
 
 
 def map_program(program: LoihiProgram, *, target: str | Path | None = None, chips: int | None = None) -> CoreMap:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lavatube.deploy.targets import OFFERS
 from lavatube.errors import LavatubeError
 from lavatube.files import write_json
 from lavatube.sim.counts import CoreActivity, Counts
@@ -17,6 +16,7 @@ from lavatube.sim.energy.priced import PricedCounts, apply
 from lavatube.sim.energy.step_time import StepTimes
 from lavatube.sim.interval import Interval
 from lavatube.sim.price_table import DEFAULT_PRICES, PriceTable, find_prices
+from lavatube.targets import OFFERS
 
 KIND = "energy"
 SEED = 0

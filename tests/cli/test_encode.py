@@ -15,8 +15,10 @@ from lavatube.convert.registers import FoldedLayer, FoldedNeuron, FoldedSynapse,
 from lavatube.deploy.lower import lower
 from lavatube.deploy.lower_float import quantize_float
 from lavatube.sim.encode import encode
+from lavatube.train.extension_points import ENCODERS
 from lavatube.train.quantized import QuantizedModule
 from lavatube.train.recipe import parse_recipe
+from lavatube.train.recipe_model import kind_of
 from lavatube.trained import QuantizedNetwork, save_quantized
 
 RNG = np.random.default_rng(0)
@@ -77,14 +79,24 @@ def test_static_samples_are_the_events_themselves_and_run(tmp_path, capsys):
 
 @pytest.mark.parametrize("kind", ["rate", "latency", "binary"])
 def test_the_recipes_encoder_makes_the_events(tmp_path, kind):
-    from lavatube.train.encoders import ENCODERS
-
     batch = encode(run_folder(tmp_path / "run", kind, bits=1), IMAGES, steps=6)
-    encoder = next(cls for cls in ENCODERS if cls.__name__.lower() == kind)()
+    encoder = next(cls for cls in ENCODERS if kind_of(cls) == kind)()
     wanted = encoder(torch.from_numpy(IMAGES), 6, torch.Generator().manual_seed(0), is_sequence=False)
     assert np.array_equal(batch.events, np.broadcast_to(wanted.numpy(), (6, *IMAGES.shape)))
     again = encode(tmp_path / "run", IMAGES, steps=6)
     assert np.array_equal(batch.events, again.events)
+
+
+def test_timesteps_of_ones_own_cut_sequences_and_are_written_for_static_samples(tmp_path, capsys):
+    folder, events = run_folder(tmp_path / "run", "direct"), tmp_path / "e.npz"
+    np.save(tmp_path / "x.npy", IMAGES)
+    command = ["encode", str(folder), "--input", str(tmp_path / "x.npy"), "--out", str(events), "--steps", "7"]
+    assert invoke(command) == 0
+    assert np.load(events)["input"].shape == (7, *IMAGES.shape)
+    assert invoke(["run", str(folder), "--input", str(events), "--out", str(tmp_path / "t.npz")]) == 0, capsys
+    delta = run_folder(tmp_path / "delta", "delta", shape=(2, 4, 4), bits=1)
+    frames = RNG.integers(0, 256, (5, 2, 1, 4, 4))
+    assert np.array_equal(encode(delta, frames, steps=3).events, encode(delta, frames).events[:3])
 
 
 def test_sequences_go_through_send_on_delta(tmp_path):

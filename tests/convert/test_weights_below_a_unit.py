@@ -20,11 +20,11 @@ from lavatube.convert.program_to_nir import program_to_nir
 from lavatube.convert.registers import FoldedLayer, FoldedNeuron, FoldedSynapse, choose_registers
 from lavatube.convert.rounding_error import lost, mean_square, squared_error
 from lavatube.deploy.lower import lower
-from lavatube.deploy.targets import refuse_what_target_lacks
 from lavatube.errors import UnsupportedError
 from lavatube.program import LoihiProgram, floors_sums
 from lavatube.program_file import program_sha256
 from lavatube.sim.run import run
+from lavatube.targets import refuse_what_target_lacks
 
 STEPS = 40
 
@@ -79,7 +79,7 @@ def test_a_program_with_rounded_sums_comes_back_from_nir_and_loihi1_keeps_to_who
     graph, shown, held = pixels(2)
     program = quantize_graph(graph, PLAIN, data=shown)
     unsaid = program_to_nir(program, tmp_path / "m.nir", partly=True).unsaid
-    assert "a weight exponent that drops bits of single weights" in " ".join(unsaid)
+    assert "sums that are rounded down to whole units" in " ".join(unsaid)
     x = held["input"].astype(int)
     assert program_sha256(replace(lower(tmp_path / "m.nir"), source=program.source)) == program_sha256(program)
     traces = [run(program, x, backend=engine, record=("u", "v")) for engine in ("reference", "fast")]

@@ -18,7 +18,7 @@ from lavatube.deploy.mapping.packing import fewest_weight_bits
 from lavatube.deploy.mapping.reach import Reach
 from lavatube.deploy.mapping.regions import Region, tiles
 from lavatube.errors import UnsupportedError
-from lavatube.program import InputNode
+from lavatube.program import InputNode, Synapse, floors_sums
 
 SMALL = {  # limits that cut the small random programs into many cores
     "neurons": 9, "synapse_words": 60, "input_axons": 45, "output_axons": 40, "cores": 6, "cores_per_tile": 2,
@@ -42,7 +42,10 @@ def program_for(seed, chip):
         program = with_twins(program)
     if chip == "loihi1":
         nodes = tuple(replace(n, message_bits=1) if isinstance(n, InputNode) else n for n in program.nodes)
-        program = replace(program, nodes=nodes)
+        whole = (
+            replace(n, weight_exp=0) if isinstance(n, Synapse) and floors_sums(n) else n for n in nodes
+        )  # that chip is not known to round sums
+        program = replace(program, nodes=tuple(whole))
     return program
 
 

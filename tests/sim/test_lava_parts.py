@@ -13,11 +13,12 @@ from lavatube.program_file import save_program
 from lavatube.sim import lava_parts, lava_run, parity_samples
 from lavatube.sim.compare import compare
 from lavatube.sim.fast import run_fast
+from lavatube.sim.kept_parts import KeptParts
 from lavatube.sim.lava_parts import parts_of, run_lava
 from lavatube.sim.lava_run import LavaJob
 from lavatube.sim.parity import parity
 from lavatube.sim.parity_samples import lava_takes_every
-from lavatube.sim.run import parts_beside, run
+from lavatube.sim.run import run
 
 
 @pytest.fixture
@@ -71,27 +72,63 @@ def test_an_interrupted_run_goes_on_with_the_parts_that_are_left(many, monkeypat
         run(program, inputs, backend="lava", out=out, workers=1)
     assert not out.exists()
     assert started == [3, 3]
-    kept = sorted(parts_beside(out).glob("*/*.npz"))
+    kept = sorted(KeptParts(out).folder.glob("*/*.npz"))
     assert [path.name for path in kept] == ["0-2.npz", "3-5.npz"]
     kept[0].write_bytes(kept[0].read_bytes()[:-40])  # a damaged part runs again
     by_fast(monkeypatch, started)
     trace = run(program, inputs, backend="lava", out=out, workers=1)
     assert started == [3, 3, 3, 3, 2]
     assert compare(run_fast(program, inputs), trace).equal
-    assert not parts_beside(out).exists()
+    assert not KeptParts(out).folder.exists()
 
 
 def test_parts_of_another_input_are_not_taken(many, monkeypatch, tmp_path):
     program, inputs = many
     started = []
     by_fast(monkeypatch, started)
-    run_lava(program, inputs, keep=tmp_path)
+    run_lava(program, inputs, keep=KeptParts(tmp_path / "t.npz"))
     other = replace(inputs, by_name={"input": inputs.events.copy()})
     other.events[0, 0, 0] ^= 1
-    assert compare(run_fast(program, other), run_lava(program, other, keep=tmp_path)).equal
+    assert compare(run_fast(program, other), run_lava(program, other, keep=KeptParts(tmp_path / "t.npz"))).equal
     assert len(started) == 8
-    run_lava(program, inputs, keep=tmp_path)
+    run_lava(program, inputs, keep=KeptParts(tmp_path / "t.npz"))
     assert len(started) == 8
+
+
+def test_a_command_removes_the_parts_of_its_own_runs_alone(many, monkeypatch, tmp_path):
+    program, inputs = many
+    save_program(program, tmp_path / "program.safetensors")
+    save_inputs(inputs, tmp_path / "x.npz")
+    out = tmp_path / "p.json"
+    given = {"data": tmp_path / "x.npz", "out": out}
+    by_fast(monkeypatch, [], most=2)
+    with pytest.raises(WorkerError, match="the power went"):
+        parity(tmp_path / "program.safetensors", against=["lava"], workers=1, **given)
+    mine = KeptParts(out).folder / "mine.txt"
+    mine.write_text("precious")
+    parity(tmp_path / "program.safetensors", against=["fast"], **given)
+    assert len(list(KeptParts(out).folder.glob("*/*.npz"))) == 2
+    started = []
+    by_fast(monkeypatch, started)
+    assert parity(tmp_path / "program.safetensors", against=["lava"], workers=1, **given).equal
+    assert started == [3, 2]
+    assert list(KeptParts(out).folder.iterdir()) == [mine]
+
+
+def test_parts_of_another_state_of_the_code_are_not_taken(many, monkeypatch, tmp_path):
+    program, inputs = many
+    started, keep = [], KeptParts(tmp_path / "t.npz")
+    by_fast(monkeypatch, started)
+    run_lava(program, inputs, keep=keep)
+    monkeypatch.setattr(lava_parts, "_code_sha256", lambda: "another")
+    run_lava(program, inputs, keep=keep)
+    assert len(started) == 8
+
+
+def test_sampling_takes_samples_that_have_timesteps(many, monkeypatch):
+    program, _ = many
+    monkeypatch.setattr(parity_samples, "LAVA_STEPS", lava_parts.connection_steps(program, 6, 3))
+    assert lava_takes_every(program, 6, np.array([0, 6, 6, 6, 0, 6, 6, 6, 0, 6, 2])) == 3
 
 
 def test_one_part_that_fails_ends_the_run(many, monkeypatch):
@@ -109,7 +146,7 @@ def test_above_its_size_parity_samples_for_lava_and_says_so(many, monkeypatch, t
     started = []
     by_fast(monkeypatch, started)
     monkeypatch.setattr(parity_samples, "LAVA_STEPS", lava_parts.connection_steps(program, 6, 3))
-    assert lava_takes_every(program, 6, 11) == 4
+    assert lava_takes_every(program, 6, inputs.length) == 4
     report = parity(**files, against=["fast", "lava"])
     fast, lava = report.engines
     assert report.equal

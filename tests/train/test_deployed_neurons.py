@@ -82,6 +82,16 @@ def test_a_graded_neuron_trains_and_is_refused_by_name(tiny_recipe: Callable[...
         quantize(tmp_path, epochs=0)
 
 
+def test_a_target_that_lacks_something_refuses_before_fine_tuning(
+    tiny_recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    soft = {"decay": 0.5, "reset": "subtract"}
+    train(tiny_recipe(neuron=soft, data={"name": "tiny"}, objective=["cross_entropy"]), out=tmp_path)
+    with pytest.raises(UnsupportedError, match=r"target loihi1: the network needs .*, expected delays"):
+        quantize(tmp_path, target="loihi1", progress=lambda *_: pytest.fail("fine-tuned"))
+    assert not (tmp_path / "quantized.safetensors").exists()
+
+
 def test_what_a_float_reader_would_compute_otherwise_is_not_run_as_floats(
     tiny_recipe: Callable[..., Recipe], tmp_path: Path
 ) -> None:

@@ -16,10 +16,10 @@ from lavatube.convert.export import export
 from lavatube.convert.quantize import distance, quantize
 from lavatube.convert.registers import FoldedLayer, FoldedNeuron, FoldedSynapse, choose_registers
 from lavatube.deploy.lower import lower
-from lavatube.deploy.targets import refuse_what_target_lacks
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.program import LoihiProgram
 from lavatube.sim.parity import parity
+from lavatube.targets import refuse_what_target_lacks
 from lavatube.train.datasets.dataset import Dataset
 from lavatube.train.networks.build import load_network
 from lavatube.train.neuron import NeuronSpec, fire, fire_by_autograd, partials

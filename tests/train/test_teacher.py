@@ -112,7 +112,8 @@ def test_a_run_folder_teaches_what_the_run_computes(pupil: Callable[..., Recipe]
     assert teacher is not None
     trained, x = load_trained(folder), torch.rand(3, 1, 8, 8)
     wanted = load_network(trained, data.shape, 10)(x)
-    assert teacher.shapes == {name: tuple(value.shape[1:]) for name, value in wanted.taps.items()}
+    rates = {name: tuple(value.shape[1:]) for name, value in wanted.taps.items()}
+    assert teacher.shapes == rates | {f"{name}.u": (recipe.num_steps, *shape) for name, shape in rates.items()}
     teacher.show("layer2")
     lesson = teacher(x.unsqueeze(0))
     assert torch.equal(lesson.logits, wanted.logits)

@@ -105,8 +105,9 @@ def recorded(path: Path, schedule: Schedule, shape: Shape, latency: int, whc: bo
 
 def report_exceptions(network: LavaNetwork) -> None:
     """Print the tracebacks of process models that ended. Lava keeps them to itself, and may wait for ever."""
-    runtimes = [first.runtime for first in network.firsts]
-    for actor in [each for one in runtimes if one is not None for each in one._messaging_infrastructure.actors]:
+    # a runtime that is starting or has ended has none
+    sides = [getattr(first.runtime, "_messaging_infrastructure", None) for first in network.firsts]
+    for actor in [each for side in sides if side is not None for each in side.actors]:
         try:
             exception = actor.exception  # a pipe that is read once
         except (EOFError, OSError):
@@ -120,7 +121,11 @@ def watch(parent: int) -> None:
     while True:
         time.sleep(0.5)
         for network in list(watched):
-            report_exceptions(network)
+            try:
+                report_exceptions(network)
+            except Exception:
+                if network in watched:  # else it ended meanwhile, with what is looked at here
+                    raise
         try:
             os.kill(parent, 0)
         except OSError:

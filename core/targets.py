@@ -25,14 +25,19 @@ REMEDIES: Mapping[str, str] = {
 
 
 def refuse_what_target_lacks(program: LoihiProgram) -> None:
+    """See `refuse_needs`."""
+    refuse_needs(program.needs(), program.target)
+
+
+def refuse_needs(needs: frozenset[str], target: str, *, of: str = "program") -> None:
     """raises: UnsupportedError naming the capability and the remedy; LavatubeError for an unknown target."""
-    if program.target not in OFFERS:
-        raise LavatubeError("unknown target", expected=" or ".join(sorted(OFFERS)), got=program.target)
-    for need in sorted(program.needs() - OFFERS[program.target]):
+    if target not in OFFERS:
+        raise LavatubeError("unknown target", expected=" or ".join(sorted(OFFERS)), got=target)
+    for need in sorted(needs - OFFERS[target]):
         raise UnsupportedError(
-            f"the program needs {need}",
-            where=f"target {program.target}",
-            expected=", ".join(sorted(OFFERS[program.target])),
+            f"the {of} needs {need}",
+            where=f"target {target}",
+            expected=", ".join(sorted(OFFERS[target])),
             got=need,
             remedy=REMEDIES.get(need, ""),
         )
