@@ -329,7 +329,7 @@ def test_conv_is_refused_where_it_would_not_be_exact(small_program, random_input
     program = small_program(9, bits=8)
     inputs = random_inputs(program)
     dropping = with_neuron(program, 1, weight_exp=-2)
-    with pytest.raises(UnsupportedError, match=r"layer1_conv2d \(Lava Conv\): the weight exponent drops bits"):
+    with pytest.raises(UnsupportedError, match=r"layer1_conv2d \(Lava Conv\): sums that are rounded down"):
         run_lava(dropping, inputs, conv="conv")
     wrapping = with_neuron(program, 1, weight_exp=5)
     with pytest.raises(UnsupportedError, match="Conv wraps at 24 bits; use --conv sparse"):
