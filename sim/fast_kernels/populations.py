@@ -61,14 +61,18 @@ class CompiledPopulation:
     def rest(self, keep: frozenset[str]) -> None:
         """Begin anew: at rest. What nothing looks at stays as it is: fresh memory, and clearing it, take time."""
         self.keep, self.time = keep, 0
-        self.v.fill(self.node.v_initial)
-        for state, matters in (
+        for state in self.held:
+            state.fill(self.node.v_initial if state is self.v else 0)
+
+    @property
+    def held(self) -> list[np.ndarray]:
+        """State that is looked at. The rest is never touched, and so takes no memory."""
+        matters = (
             (self.u, self.given[0][0] > 0),
             (self.resting, self.node.refractory),
             (self.balance, self.node.memory_gate),
-        ):
-            if matters:
-                state.fill(0)
+        )
+        return [self.v, *(state for state, does in matters if does)]
 
     def run(self, activation: torch.Tensor, events: torch.Tensor) -> Steps:
         """The next timesteps. activation: [T, B, N] int32; events: room for them, [T, B, N]."""
@@ -98,6 +102,11 @@ class TorchPopulation:
         """See `CompiledPopulation.rest`."""
         self.keep, self.time = keep, 0
         self._rest(self.v)
+
+    @property
+    def held(self) -> list[torch.Tensor]:
+        """See `CompiledPopulation.held`."""
+        return [state for state in (self.u, self.v, self.resting, self.balance) if state is not None]
 
     def _rest(self, like: torch.Tensor) -> None:
         self.u, self.v = torch.zeros_like(like), torch.full_like(like, self.node.v_initial)

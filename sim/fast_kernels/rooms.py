@@ -12,7 +12,7 @@ from lavatube.sim.fast_kernels.counting import Counting
 from lavatube.sim.fast_kernels.populations import CompiledPopulation, TorchPopulation
 
 MOST = 4  # rooms kept: of full blocks and of the last ones, which are smaller
-MOST_BYTES = 1 << 26  # of the rooms kept
+MOST_BYTES = 1 << 26  # of the rooms kept, beside the sums of counts
 
 
 @dataclass
@@ -28,7 +28,8 @@ class Room:
 
     @property
     def bytes(self) -> int:
-        return sum(room.numel() * room.element_size() for room in (*self.made.values(), *self.spare))
+        states = [state for population in self.populations.values() for state in population.held]
+        return sum(held.nbytes for held in (*self.made.values(), *self.spare, *states))
 
 
 class SpareRooms:

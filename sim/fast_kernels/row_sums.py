@@ -2,6 +2,8 @@
 
 LLVM's vectors fit any processor; numba itself would write the sums to memory after each row. Sums are int16 until
 as many rows are added as certainly fit, then int32. Weights lie as `packed` says.
+
+One file: numba's cache on disk notices a change of the file of a compiled function, not of what it calls elsewhere.
 """
 
 from __future__ import annotations

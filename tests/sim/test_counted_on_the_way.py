@@ -99,3 +99,17 @@ def test_what_a_run_works_in_is_kept_for_the_next_one_and_shows_nothing_of_the_o
         sizes |= {room.size for room in held}
         assert len(held) <= 4
     assert len(sizes) == 8
+
+
+def test_the_memory_that_is_kept_between_runs_is_bounded_with_the_state_of_the_neurons(
+    small_program, random_inputs, monkeypatch
+):
+    program = small_program(3, overflow="hardware")
+    engine = FastEngine(program, threads=1)
+    engine.run(random_inputs(program, 5))
+    [room] = engine.ready.rooms.free
+    state = 4 * 5 * sum(node.bias_mant.size for node in program.neurons)  # v, of 5 samples
+    assert room.bytes >= state + sum(made.nbytes for made in room.made.values())
+    monkeypatch.setattr("lavatube.sim.fast_kernels.rooms.MOST_BYTES", room.bytes - 1)
+    engine.run(random_inputs(program, 5))
+    assert not engine.ready.rooms.free
