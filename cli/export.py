@@ -25,9 +25,13 @@ def export(
     onnx: Annotated[
         Path | None, typer.Option("--onnx", help="Write one timestep of the program (or DIR's) as ONNX instead.")
     ] = None,
+    lava_script: Annotated[
+        Path | None,
+        typer.Option("--lava-script", help="Write a Python script of stock Lava processes (and its .npz) instead."),
+    ] = None,
     json: Json = False,
 ) -> int:
-    """Write the quantized network as plain NIR, with its integers in the metadata; or as a .net file, or as ONNX."""
+    """Write the quantized network as plain NIR, with its integers in the metadata; or as another kind of file."""
     from lavatube.cli.output import print_json
     from lavatube.convert.export import export as export_network
     from lavatube.convert.program_to_nir import program_to_nir
@@ -36,9 +40,13 @@ def export(
     from lavatube.program_file import load_program
     from lavatube.sim.run import program_path
 
-    given = [name for name, value in (("--nir", nir), ("--net", net), ("--onnx", onnx)) if value is not None]
+    kinds = {"--nir": nir, "--net": net, "--onnx": onnx, "--lava-script": lava_script}
+    given = [name for name, value in kinds.items() if value is not None]
     if len(given) > 1:
-        raise LavatubeError(" and ".join(given), expected="one of them", got="both")
+        raise LavatubeError(" and ".join(given), expected="one of them", got=f"{len(given)}")
+    if lava_script is not None:
+        _lava_script(source, lava_script, json)
+        return 0
     if onnx is not None:
         _onnx(source, onnx, json)
         return 0
@@ -52,7 +60,7 @@ def export(
 
     if not source.is_dir():
         if nir is None:
-            raise LavatubeError("no file to write to", where="export", remedy="give --nir, --net or --onnx FILE")
+            raise LavatubeError("no file to write to", where="export", remedy=f"give {', '.join(kinds)} FILE")
         written = program_to_nir(load_program(source), nir)
         graph, unsaid = written.graph, written.unsaid
     elif (source / "float.nir").is_file() and not (source / "quantized.safetensors").is_file():
@@ -61,14 +69,27 @@ def export(
     else:
         graph, unsaid = export_network(source, nir_path=nir), ()
     path = nir or source / "model.nir"
-    kinds = {name: type(node).__name__ for name, node in graph.nodes.items()}
+    nodes = {name: type(node).__name__ for name, node in graph.nodes.items()}
     if json:
-        print_json({"nir": str(path), "nodes": kinds, "unsaid": list(unsaid)})
+        print_json({"nir": str(path), "nodes": nodes, "unsaid": list(unsaid)})
     else:
-        print(f"wrote {path}: " + ", ".join(f"{name} ({kind})" for name, kind in kinds.items()))
+        print(f"wrote {path}: " + ", ".join(f"{name} ({kind})" for name, kind in nodes.items()))
         for text in unsaid:
             print(f"only its integers have this, for `lavatube lower`: {text}")
     return 0
+
+
+def _lava_script(source: Path, path: Path, json: bool) -> None:
+    from lavatube.cli.output import print_json
+    from lavatube.deploy.lava_script.write import write_lava_script
+    from lavatube.program_file import load_program
+    from lavatube.sim.run import program_path
+
+    arrays = write_lava_script(load_program(program_path(source)), path)
+    if json:
+        print_json({"lava_script": str(path), "arrays": str(arrays)})
+    else:
+        print(f"wrote {path} and {arrays}; in a Python 3.10 with lava-nc 0.10.0: python {path} X.npz TRACE.npz")
 
 
 def _onnx(source: Path, path: Path, json: bool) -> None:

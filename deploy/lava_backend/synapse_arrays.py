@@ -23,25 +23,40 @@ def sparse_weight(synapse: Synapse) -> csr_matrix:
         return csr_matrix(synapse.weight.astype(np.int32))
     if isinstance(synapse, SparseNode):
         return csr_matrix((synapse.weight.astype(np.int32), synapse.index, synapse.indptr), shape=shape)
-    return _conv_matrix(synapse, shape)
+    return conv_matrix(
+        synapse.weight, synapse.in_shape, synapse.stride, synapse.padding, synapse.dilation, synapse.groups
+    )
 
 
-def _conv_matrix(synapse: Conv2dNode, shape: tuple[int, int]) -> csr_matrix:
-    _, height, width = synapse.in_shape
-    channels, out_height, out_width = synapse.out_shape
-    per_group = synapse.weight.shape[1]
+def conv_matrix(
+    weight: np.ndarray,
+    in_shape: tuple[int, ...],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> csr_matrix:
+    """A convolution as the (out neuron, in neuron) matrix of its mantissas, both flat in C order.
+
+    weight: (out channel, in channel / groups, kernel height, kernel width); in_shape: (C, H, W); pairs: (y, x).
+    """
+    channels, per_group, *kernel = weight.shape
+    out_height, out_width = (
+        (size + 2 * pad - gap * (k - 1) - 1) // step + 1
+        for size, pad, gap, k, step in zip(in_shape[1:], padding, dilation, kernel, stride, strict=True)
+    )
     rows, columns, values = [], [], []
     o, i = np.meshgrid(np.arange(channels), np.arange(per_group), indexing="ij")
-    source_channel = i + o // (channels // synapse.groups) * per_group
-    for y in range(synapse.weight.shape[2]):
-        for x in range(synapse.weight.shape[3]):
+    source_channel = i + o // (channels // groups) * per_group
+    for y in range(kernel[0]):
+        for x in range(kernel[1]):
             out_y, out_x = np.meshgrid(np.arange(out_height), np.arange(out_width), indexing="ij")
-            in_y = out_y * synapse.stride[0] + y * synapse.dilation[0] - synapse.padding[0]
-            in_x = out_x * synapse.stride[1] + x * synapse.dilation[1] - synapse.padding[1]
-            inside = (in_y >= 0) & (in_y < height) & (in_x >= 0) & (in_x < width)
-            to, source = (out_y * out_width + out_x)[inside], (in_y * width + in_x)[inside]
+            in_y = out_y * stride[0] + y * dilation[0] - padding[0]
+            in_x = out_x * stride[1] + x * dilation[1] - padding[1]
+            inside = (in_y >= 0) & (in_y < in_shape[1]) & (in_x >= 0) & (in_x < in_shape[2])
+            to, source = (out_y * out_width + out_x)[inside], (in_y * in_shape[2] + in_x)[inside]
             rows.append((o[..., None] * out_height * out_width + to).ravel())
-            columns.append((source_channel[..., None] * height * width + source).ravel())
-            values.append(np.repeat(synapse.weight[:, :, y, x].ravel(), len(to)))
+            columns.append((source_channel[..., None] * in_shape[1] * in_shape[2] + source).ravel())
+            values.append(np.repeat(weight[:, :, y, x].ravel(), len(to)))
     data = np.concatenate(values).astype(np.int32), (np.concatenate(rows), np.concatenate(columns))
-    return coo_matrix(data, shape=shape).tocsr()
+    return coo_matrix(data, shape=(channels * out_height * out_width, int(np.prod(in_shape)))).tocsr()

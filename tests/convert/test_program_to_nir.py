@@ -55,7 +55,7 @@ def test_the_command_writes_it_and_says_what_it_is(tmp_path, capsys):
     assert "layer1_conv2d (Conv2d)" in capsys.readouterr().out
     assert same(lower(tmp_path / "b.nir"), lower(tmp_path / "a.nir"))
     assert invoke(["export", str(tmp_path / "p.safetensors")]) == 2
-    assert "give --nir, --net or --onnx" in capsys.readouterr().err
+    assert "give --nir, --net, --onnx, --lava-script FILE" in capsys.readouterr().err
 
 
 def integrators(rng, *, delay=0, sparse=False, loop=False, groups=False):

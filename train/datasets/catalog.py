@@ -37,7 +37,7 @@ DATASETS: Mapping[str, Loader] = {
 }
 
 
-def load_data(name: str, data_dir: Path | None = None, *, num_steps: int = 1) -> Dataset:
+def load_data(name: str, data_dir: Path | str | None = None, *, num_steps: int = 1) -> Dataset:
     """A data set by name. data_dir: default LAVATUBE_DATA; num_steps: timesteps of sequences.
 
     raises: LavatubeError for an unknown name, or files that are absent or damaged.
@@ -47,4 +47,4 @@ def load_data(name: str, data_dir: Path | None = None, *, num_steps: int = 1) ->
         raise LavatubeError("unknown data set", where="data", expected=", ".join(DATASETS), got=name, remedy=remedy)
     if data_dir is None and os.environ.get("LAVATUBE_DATA"):
         data_dir = Path(os.environ["LAVATUBE_DATA"])
-    return DATASETS[name](data_dir, num_steps)
+    return DATASETS[name](None if data_dir is None else Path(data_dir), num_steps)

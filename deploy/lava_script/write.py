@@ -1,0 +1,152 @@
+"""LoihiProgram -> a script of stock Lava processes and its arrays, for people who have Lava and not lavatube."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from lavatube import __version__
+from lavatube.deploy.lava_backend.choose import choose_processes
+from lavatube.deploy.lava_backend.synapse_arrays import conv_matrix
+from lavatube.deploy.lava_backend.timing import Timing, timing
+from lavatube.deploy.lava_script.frame import HEAD, TAIL
+from lavatube.errors import LavatubeError, UnsupportedError
+from lavatube.files import whole_file
+from lavatube.fixed_point import THRESHOLD_MAX
+from lavatube.program import Conv2dNode, DenseNode, LoihiProgram, NeuronNode, SparseNode, Synapse
+from lavatube.program_file import program_sha256
+
+NO_RESET = 1 << 30  # ticks, more than any run has
+Arrays = dict[str, np.ndarray]
+
+
+def write_lava_script(program: LoihiProgram, path: Path | str) -> Path:
+    """Write SCRIPT.py and, beside it, SCRIPT.npz. Returns the path of the arrays.
+
+    The script runs samples one after another in its own Python 3.10 with Lava 0.10.0, without lavatube, and gives the
+    spikes of this program. Its processes are the stock ones of docs/lava.md, convolutions as `Sparse`.
+    raises: UnsupportedError naming a node that has no stock process; LavatubeError if `path` is no .py file,
+    or would hide a module that the script imports.
+    """
+    path = Path(path)
+    if path.suffix != ".py":
+        raise LavatubeError("not the name of a script", where=str(path), expected="FILE.py", got=path.name)
+    if path.stem in ("lava", "numpy", "scipy") or path.stem in sys.stdlib_module_names:
+        remedy = "choose another name"
+        raise LavatubeError(f"the script would be imported in the place of {path.stem}", where=str(path), remedy=remedy)
+    chosen, when = choose_processes(program, "sparse"), timing(program)
+    for name, choice in chosen.items():
+        if not choice.stock:
+            remedy = "lavatube.deploy.lava_backend.build gives its processes, with lavatube's own; see docs/lava.md"
+            raise UnsupportedError(f"no stock Lava process: {choice.why_own}", where=name, remedy=remedy)
+    arrays: Arrays = {f"{node.name}.bias": node.bias for node in program.readouts}
+    build = _build(program, {name: choice.process for name, choice in chosen.items()}, when, arrays)
+    npz = path.with_suffix(".npz")
+    head = HEAD.format(
+        script=path.name, arrays=npz.name, version=__version__, program=program_sha256(program),
+        num_steps=program.num_steps, pace=when.pace, streams=when.streams, depth=when.depth,
+        inputs=", ".join(f"{node.name} {node.shape}, 0..{node.max_value}" for node in program.inputs),
+        input_shapes={node.name: (node.shape, node.max_value) for node in program.inputs},
+        neurons={node.name: (node.shape, when.latency[node.name]) for node in program.neurons},
+        readouts={node.name: (node.reads, _heard(program, node.name), when.latency[node.name])
+                  for node in program.readouts},
+    )  # fmt: skip
+    stored = io.BytesIO()
+    np.savez_compressed(stored, **arrays)
+    with whole_file(npz) as temporary:
+        temporary.write_bytes(stored.getvalue())
+    matrix = inspect.getsource(conv_matrix) if any(isinstance(each, Conv2dNode) for each in program.synapses) else ""
+    with whole_file(path) as temporary:
+        temporary.write_text("\n\n".join([head, *filter(None, [matrix]), build]) + TAIL, encoding="utf-8")
+    return npz
+
+
+def _build(program: LoihiProgram, processes: dict[str, str], when: Timing, arrays: Arrays) -> str:
+    """The text of `build`; its arrays are added to `arrays`."""
+    lines = [
+        "def build(rows, arrays):",
+        '    """{name: process}, connected; and one name of each part that nothing connects to another."""',
+        "    network = {}",
+    ]
+    lines += [f"    network[{node.name!r}] = Source(data=rows[{node.name!r}])" for node in program.inputs]
+    for synapse in program.synapses:
+        lines += _synapse(program, synapse, processes[synapse.name], when.wait[synapse.name], arrays)
+    for node in program.neurons:
+        lines += _neurons(program, node, when, arrays)
+    for source, into in program.edges:
+        if any(into == node.name for node in program.readouts):
+            continue
+        out = "a_out" if any(source == each.name for each in program.synapses) else "s_out"
+        to = "s_in" if any(into == each.name for each in program.synapses) else "a_in"
+        lines.append(f"    network[{source!r}].{out}.connect(network[{into!r}].{to})")
+    return "\n".join([*lines, f"    return network, {_parts(program)!r}"]) + "\n"
+
+
+def _synapse(program: LoihiProgram, synapse: Synapse, process: str, wait: int, arrays: Arrays) -> list[str]:
+    name, high = synapse.name, program.source_of(synapse).event_range[1]
+    arrays[f"{name}.weight"] = synapse.weight
+    weight = f"arrays[{name + '.weight'!r}]"
+    if isinstance(synapse, Conv2dNode):
+        window = f"{synapse.in_shape}, {synapse.stride}, {synapse.padding}, {synapse.dilation}, {synapse.groups}"
+        weights = f"conv_matrix({weight}, {window})"
+    elif isinstance(synapse, SparseNode):
+        arrays |= {f"{name}.index": synapse.index, f"{name}.indptr": synapse.indptr}
+        places = f"arrays[{name + '.index'!r}], arrays[{name + '.indptr'!r}]"
+        sizes = int(np.prod(synapse.out_shape)), int(np.prod(synapse.in_shape))
+        weights = f"csr_matrix(({weight}.astype(np.int32), {places}), shape={sizes})"
+    else:
+        assert isinstance(synapse, DenseNode)
+        weights = f"{weight}.astype(np.int32)" if process == "Dense" else f"csr_matrix({weight}.astype(np.int32))"
+    lines, held = [f"    weights = {weights}"], ""
+    if process == "DelaySparse":
+        held = f", delays=wait(weights, {wait}), max_delay={wait}"
+    settings = {
+        "weight_exp": synapse.weight_exp,
+        "num_weight_bits": synapse.num_weight_bits,
+        "num_message_bits": high.bit_length() if high > 1 else 0,  # 0: binary
+    }
+    said = "".join(f", {key}={value}" for key, value in settings.items())
+    lines.append(
+        f"    network[{name!r}] = {process}(weights=weights{held}{said}, sign_mode=SignMode.{synapse.sign.upper()})"
+    )
+    return lines
+
+
+def _neurons(program: LoihiProgram, node: NeuronNode, when: Timing, arrays: Arrays) -> list[str]:
+    """One sample has its own window: a population is reset at its first tick of each, one after its latency."""
+    arrays[f"{node.name}.bias_mant"] = node.bias_mant.astype(np.int32).reshape(-1)
+    interval = (node.reset_interval or (program.num_steps if when.streams else NO_RESET)) * when.pace
+    settings = {
+        "du": node.du,
+        "dv": node.dv,
+        "vth": THRESHOLD_MAX + 1 if node.output == "none" else node.vth,  # above what v can reach
+        "bias_exp": node.bias_exp,
+        "reset_interval": interval,
+        "reset_offset": (when.latency[node.name] + 1) % interval,
+    }
+    said = "".join(f", {key}={value}" for key, value in settings.items())
+    bias = f"arrays[{node.name + '.bias_mant'!r}]"
+    size = int(np.prod(node.shape))
+    return [f"    network[{node.name!r}] = LIFReset(shape=({size},), bias_mant={bias}{said})"]
+
+
+def _heard(program: LoihiProgram, readout: str) -> list[str]:
+    return [source for source, into in program.edges if into == readout]
+
+
+def _parts(program: LoihiProgram) -> list[str]:
+    """Of each part that edges connect, one node that is a process."""
+    left, found = [node.name for node in program.nodes], list[str]()
+    ends = {node.name for node in program.readouts}
+    while left:
+        part, size = {left[0]}, 0
+        while size < len(part):
+            size = len(part)
+            part |= {name for edge in program.edges if part & set(edge) for name in edge}
+        found.append(next(name for name in left if name in part - ends))
+        left = [name for name in left if name not in part]
+    return found
