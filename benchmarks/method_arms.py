@@ -9,6 +9,12 @@ SMALL = [
     {"conv2d": {"channels": 32, "kernel": 3, "stride": 2, "padding": 1}},
     {"dense": {"units": 10}},
 ]
+THREE = [
+    {"conv2d": {"channels": 24, "kernel": 5, "stride": 2, "padding": 2}},
+    {"conv2d": {"channels": 48, "kernel": 3, "stride": 1, "padding": 1}},
+    {"conv2d": {"channels": 64, "kernel": 3, "stride": 2, "padding": 1}},
+    {"dense": {"units": 10}},
+]
 WIDE = [{"dense": {"units": 256}}, {"dense": {"units": 256}}, {"dense": {"units": 10}}]
 DEEP = [{"conv2d": {"channels": 12, "kernel": 3, "stride": 1, "padding": 1}}] * 16 + [{"dense": {"units": 10}}]
 LEAKY = {"decay": 0.5, "reset": "zero", "surrogate": {"kind": "sigmoid", "slope": 4.0}}
@@ -22,6 +28,9 @@ SINGLE = {"kind": "rate", "form": "single_step"}
 SELF = {"kind": "self_distillation", "form": "all", "alpha": 1.0, "beta": 0.3, "temperature": 3.0}
 TAUGHT = {"teacher": True}  # by the arm `teacher` of the same data and seed
 BINARY = {"kind": "binary", "per": "channel", "scale": "mean"}
+GRADED = {"decay": 0.5, "output": "graded", "graded_max": 4.0, "payload_bits": 6, "surrogate": "rectangular"}
+LEARNT = {"kind": "binary", "per": "layer", "scale": "learnt"}
+COMPOSED = {"layers": THREE, "gradient": RATE, "extra": [SELF, {"kind": "bias_limit", "limit": 0.5}]}
 ESL = {"kind": "esl", "density": 0.1, "update_every": 20}
 
 # each: changes of a recipe, and `extra`, terms beside cross entropy
@@ -53,16 +62,18 @@ ARMS: dict[str, dict[str, Any]] = {
     "binary": {"weight": BINARY},
     "SEI-BWSNN": {"weight": BINARY, "extra": [{"kind": "self_ensemble"}]},
     "sub-bit": {"weight": {"kind": "sub_bit", "index_bits": 5, "quantizer": "os"}},
-    "ReverB": {
-        "neuron": {"decay": 0.5, "output": "graded", "graded_max": 4.0, "payload_bits": 6, "surrogate": "rectangular"},
-        "weight": {"kind": "binary", "per": "layer", "scale": "learnt"},
-    },
+    "ReverB": {"neuron": GRADED, "weight": LEARNT},
     "three dense layers": {"layers": WIDE},
     "three dense layers + ESL": {"layers": WIDE, "sparsity": ESL},
     "three dense layers + ESL + teacher": {
         "layers": WIDE, "sparsity": ESL, "extra": [{"kind": "kdsnn", "feature_weight": 0.0}], **TAUGHT,
     },
     "SCA": {"sparsity": {"kind": "sca", "keep": 0.5, "update_every": 20}},
+    # three convolutions by the rate rule with self-distillation; binary: every layer, the read-out too
+    "composed: binary": {**COMPOSED, "weight": {**BINARY, "layers": "all"}},
+    "composed: ReverB": {**COMPOSED, "weight": {**LEARNT, "layers": "all"}, "neuron": GRADED},
+    "composed: T = 2": {**COMPOSED, "num_steps": 2},
+    "composed: T = 2, graded": {**COMPOSED, "num_steps": 2, "neuron": GRADED},
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import resource
 import statistics
 import subprocess
@@ -38,7 +39,7 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], float]] = {
 
 
 def folder(args: argparse.Namespace, data: str, arm: str, seed: int) -> Path:
-    name = arm.replace(", ", "-").replace(" + ", "-").replace(" ", "-")
+    name = re.sub(r"\W+", "-", arm)
     return Path(args.out) / f"{data}_{name}_{seed}"
 
 
