@@ -162,9 +162,13 @@ def fire(
     s = emit(spec, u, gate, out=out)
     if spec.reset == "subtract":
         return s, torch.sub(u, s, alpha=spec.v_threshold)
-    if spec.output == "binary":
-        return s, torch.addcmul(u, u, s, value=-1)  # u (1 - s) in one sweep
-    return s, u.masked_fill(s != 0, 0.0)
+    # u (1 - fired) in one sweep; tensors of bool would take several
+    return s, torch.addcmul(u, u, _fired(spec, s), value=-1)
+
+
+def _fired(spec: NeuronSpec, s: torch.Tensor) -> torch.Tensor:
+    """1 where events s are not 0, else 0, in the dtype of s."""
+    return s if spec.output == "binary" else s.sign() if spec.output == "graded" else s.abs()
 
 
 def partials(
@@ -174,8 +178,11 @@ def partials(
     gain = spec.surrogate.derivative(u - spec.fires_above)
     kept = 0.0 if spec.detach_reset else 1.0
     if spec.output == "graded":
-        above = (s != 0).to(u.dtype)
-        return above * (u < spec.largest) + u.clamp(max=spec.largest) * gain, (1 - above) - kept * u * gain
+        above = _fired(spec, s)
+        below_limit = torch.lt(u, spec.largest, out=torch.empty_like(u))
+        by_u = below_limit.mul_(above).addcmul_(u.clamp(max=spec.largest), gain)
+        at_rest = 1 - above
+        return by_u, at_rest.addcmul_(u, gain, value=-kept) if kept else at_rest
     slope_of_fired = gain
     if spec.output == "signed":
         below = spec.surrogate.derivative(spec.fires_below - u)
@@ -183,7 +190,7 @@ def partials(
         gain, slope_of_fired = gain + below, gain - below
     if spec.reset == "subtract":
         return gain, 1 - kept * spec.v_threshold * gain if kept else 1.0
-    at_rest = 1 - (s if spec.output == "binary" else s.abs())
+    at_rest = 1 - _fired(spec, s)
     return gain, at_rest - u * slope_of_fired if kept else at_rest
 
 

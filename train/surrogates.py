@@ -47,7 +47,7 @@ class Rectangular(Surrogate):
     width: Above0 = 1.0
 
     def derivative(self, distance: torch.Tensor) -> torch.Tensor:
-        return (distance.abs() < self.width / 2).to(distance.dtype) / self.width
+        return distance.abs().lt_(self.width / 2).div_(self.width)
 
 
 class Atan(Surrogate):
