@@ -40,11 +40,15 @@ DATASETS: Mapping[str, Loader] = {
 def load_data(name: str, data_dir: Path | str | None = None, *, num_steps: int = 1) -> Dataset:
     """A data set by name. data_dir: default LAVATUBE_DATA; num_steps: timesteps of sequences.
 
-    raises: LavatubeError for an unknown name, or files that are absent or damaged.
+    raises: LavatubeError for an unknown name, a folder that is not there, or files that are absent or damaged.
     """
     if name not in DATASETS:
         remedy = "samples of your own are a file X.npz" if "." in name or "/" in name else ""
         raise LavatubeError("unknown data set", where="data", expected=", ".join(DATASETS), got=name, remedy=remedy)
     if data_dir is None and os.environ.get("LAVATUBE_DATA"):
-        data_dir = Path(os.environ["LAVATUBE_DATA"])
-    return DATASETS[name](None if data_dir is None else Path(data_dir), num_steps)
+        data_dir = os.environ["LAVATUBE_DATA"]
+    folder = None if data_dir is None else Path(data_dir)
+    if folder is not None and not folder.is_dir() and name != "digits":  # those come with scikit-learn
+        remedy = "make it, or name another by --data-dir or LAVATUBE_DATA"
+        raise LavatubeError("no such data folder", where=str(folder), expected=f"the files of {name}", remedy=remedy)
+    return DATASETS[name](folder, num_steps)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lavatube.errors import LavatubeError
 from lavatube.train.datasets.dataset import Dataset, Split
-from lavatube.train.datasets.events import events_to_frames
+from lavatube.train.datasets.events import code_of_others, events_to_frames
 
 SPLIT_SEED = 0
 DVS_SIZE = 48  # CIFAR10-DVS is resized from 128 x 128, as in arXiv 2410.11488's code
@@ -49,7 +49,7 @@ def load_shd(folder: Path | None, num_steps: int) -> Dataset:
     return _split("shd", 20, num_steps, make(train=True), make(train=False), _channels)
 
 
-Convert = Callable[[Any, int], tuple[NDArray[np.uint8], int]]  # (frames, clipped events)
+Convert = Callable[[Any, int, str], tuple[NDArray[np.uint8], int]]  # events, timesteps, where: frames, clipped events
 
 
 class _Subset:
@@ -61,6 +61,13 @@ class _Subset:
 
     def __getitem__(self, index: int) -> Any:
         return self.whole[int(self.rows[index])]
+
+    def where(self, index: int) -> str:
+        """The file of a sample, or what else tells which one it is."""
+        row = int(self.rows[index])
+        if isinstance(self.whole, _Subset):
+            return self.whole.where(row)
+        return str(self.whole.data[row]) if self.whole.data else f"{type(self.whole).__name__}, sample {row}"
 
 
 def _tonic(name: str, folder: Path | None) -> Callable[..., Any]:
@@ -75,17 +82,18 @@ def _tonic(name: str, folder: Path | None) -> Callable[..., Any]:
         raise LavatubeError("no data folder", where=f"data {name}", remedy=remedy)
 
     def make(**options: Any) -> Any:
-        try:
+        with code_of_others(f"{folder} ({name})"):
             found = getattr(datasets, name)(save_to=str(folder), **options)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise LavatubeError("not readable", where=f"{folder} ({name})", got=str(error)) from error
         in_order = sorted(range(len(found)), key=lambda row: str(found.data[row])) if found.data else range(len(found))
         return _Subset(found, np.array(in_order, np.int64))  # tonic's own order is that of the file system
 
     return make
 
 
-def _split(name: str, classes: int, num_steps: int, train: Any, test: Any, convert: Convert) -> Dataset:
+def _split(name: str, classes: int, num_steps: int, train: _Subset, test: _Subset, convert: Convert) -> Dataset:
+    if len(train) < 2 or len(test) < 1:
+        got = f"{len(train)} and {len(test)}"
+        raise LavatubeError("too few recordings", where=name, expected="two to train, one to test", got=got)
     order = np.random.default_rng(SPLIT_SEED).permutation(len(train))
     held_out = max(1, len(train) // 10)
     chosen = (_Subset(train, np.sort(order[held_out:])), _Subset(train, np.sort(order[:held_out])), test)
@@ -93,11 +101,12 @@ def _split(name: str, classes: int, num_steps: int, train: Any, test: Any, conve
     return Dataset(name, classes, True, learn, validation, final, a + b + c)
 
 
-def _read(part: Any, num_steps: int, convert: Convert) -> tuple[Split, int]:
+def _read(part: _Subset, num_steps: int, convert: Convert) -> tuple[Split, int]:
     samples, label, clipped = list[NDArray[np.uint8]](), list[int](), 0
     for index in range(len(part)):
-        events, kind = part[index]
-        frames, lost = convert(events, num_steps)
+        with code_of_others(part.where(index)):
+            events, kind = part[index]
+            frames, lost = convert(events, num_steps, part.where(index))
         samples.append(frames)
         label.append(int(kind))
         clipped += lost
@@ -105,7 +114,7 @@ def _read(part: Any, num_steps: int, convert: Convert) -> tuple[Split, int]:
 
 
 def _frames(
-    events: Any, num_steps: int, *, size: tuple[int, int], resize: int | None = None
+    events: Any, num_steps: int, where: str, *, size: tuple[int, int], resize: int | None = None
 ) -> tuple[NDArray[np.uint8], int]:
     order = np.argsort(events["t"], kind="stable")
     columns = {key: np.asarray(events[key])[order].astype(np.int64) for key in ("t", "x", "y", "p")}
@@ -116,13 +125,13 @@ def _frames(
             columns["y"] * resize // height,
             (resize,) * 2,
         )
-    return events_to_frames(columns, size, num_steps, by="count")
+    return events_to_frames(columns, size, num_steps, by="count", where=where)
 
 
-def _channels(events: Any, num_steps: int) -> tuple[NDArray[np.uint8], int]:
+def _channels(events: Any, num_steps: int, where: str) -> tuple[NDArray[np.uint8], int]:
     order = np.argsort(events["t"], kind="stable")
     place = np.asarray(events["x"])[order].astype(np.int64) // SHD_GROUP
     width, zero = SHD_CHANNELS // SHD_GROUP, np.zeros(len(place), np.int64)
     columns = {"t": np.asarray(events["t"])[order], "x": place, "y": zero, "p": zero}
-    frames, lost = events_to_frames(columns, (1, width), num_steps, window=SHD_WINDOW)
+    frames, lost = events_to_frames(columns, (1, width), num_steps, window=SHD_WINDOW, where=where)
     return frames[:, 0, 0], lost

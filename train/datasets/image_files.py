@@ -99,7 +99,7 @@ def _read(file: Path, draws: Draws | None) -> NDArray[np.uint8]:
                 raise LavatubeError("image is too large", where=str(file), got=f"{width} x {height} pixels")
             box = _centre(width, height) if draws is None else _crop(width, height, draws)
             cut = image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR, box=box)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise LavatubeError("not a readable image", where=str(file), got=str(error).splitlines()[0]) from error
     return np.ascontiguousarray(np.asarray(cut).transpose(2, 0, 1))
 

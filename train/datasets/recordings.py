@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from lavatube.errors import LavatubeError
 from lavatube.train.datasets.dataset import Dataset, Split
-from lavatube.train.datasets.events import events_to_frames, read_aedat4, read_event_npz
+from lavatube.train.datasets.events import events_to_frames, read_aedat4, read_event_npz, whole_numbers
 
 Events = dict[str, NDArray]
 READERS: Mapping[str, Callable[[Path], Events]] = {".aedat4": read_aedat4, ".npz": read_event_npz}
 SPLIT_SEED = 0
+SIDE_MAX = 4096  # pixels; a coordinate beyond is no camera's
 
 
 def load_recordings(folder: Path | None, num_steps: int) -> Dataset:
@@ -33,11 +34,14 @@ def load_recordings(folder: Path | None, num_steps: int) -> Dataset:
         )
     classes = sorted(entry.name for entry in (root / "train").iterdir() if entry.is_dir())
     read = {part: _read(root / part, classes) for part in ("train", "test")}
-    every = [events for recordings, _ in read.values() for events in recordings]
+    every = [events for recordings, _ in read.values() for events in recordings.values()]
     size = tuple(1 + max(int(events[axis].max(initial=0)) for events in every) for axis in "yx")
     frames, clipped = {}, 0
     for part, (recordings, _) in read.items():
-        made = [events_to_frames(events, (size[0], size[1]), num_steps) for events in recordings]
+        made = [
+            events_to_frames(events, (size[0], size[1]), num_steps, where=str(file))
+            for file, events in recordings.items()
+        ]
         frames[part] = np.stack([frame for frame, _ in made])
         clipped += sum(lost for _, lost in made)
     labels = {part: np.asarray(found, np.int64) for part, (_, found) in read.items()}
@@ -49,14 +53,18 @@ def load_recordings(folder: Path | None, num_steps: int) -> Dataset:
     return Dataset("recordings", len(classes), True, train, validation, test, clipped)
 
 
-def _read(folder: Path, classes: list[str]) -> tuple[list[Events], list[int]]:
-    recordings, labels = [], []
+def _read(folder: Path, classes: list[str]) -> tuple[dict[Path, Events], list[int]]:
+    recordings, labels = dict[Path, Events](), list[int]()
     for label, name in enumerate(classes):
         files = sorted((folder / name).iterdir()) if (folder / name).is_dir() else []
         for file in files:
             if file.suffix in READERS:
-                recordings.append(READERS[file.suffix](file))
+                recordings[file] = events = READERS[file.suffix](file)
                 labels.append(label)
+                for axis in "yx":
+                    if whole_numbers(events, axis, str(file)).max(initial=0) >= SIDE_MAX:
+                        what, expected = f"events outside any frame, {axis}", f"0..{SIDE_MAX - 1}"
+                        raise LavatubeError(what, where=str(file), expected=expected, got=str(events[axis].max()))
     odd = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name not in classes)
     if odd or len(recordings) < 2:
         got = f"{len(recordings)} recordings" + (f", and a class that train does not have: {odd[0]}" if odd else "")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from lavatube.errors import LavatubeError
 from lavatube.trace import read_npz
 from lavatube.train.datasets.dataset import Dataset, Split
+from lavatube.train.datasets.events import whole_numbers
 from lavatube.train.datasets.quantized_values import packed, to_uint8
 
 SPLIT_SEED = 0
@@ -25,13 +26,18 @@ def load_spoken_digits(folder: Path | None, num_steps: int) -> Dataset:
     from sklearn.model_selection import train_test_split
 
     arrays = _read(folder, "spoken-digits/fsdd_mfcc.npz", ("frames", "lengths", "label"))
-    sequences, label = _cut(arrays["frames"], arrays["lengths"]), arrays["label"].astype(np.int64)
-    rest, test = train_test_split(np.arange(len(label)), test_size=300, random_state=SPLIT_SEED, stratify=label)
-    train, validation = train_test_split(rest, test_size=300, random_state=SPLIT_SEED, stratify=label[rest])
+    sequences, label = _cut(arrays["frames"], arrays["lengths"]), arrays["label"]
+    try:
+        rest, test = train_test_split(np.arange(len(label)), test_size=300, random_state=SPLIT_SEED, stratify=label)
+        train, validation = train_test_split(rest, test_size=300, random_state=SPLIT_SEED, stratify=label[rest])
+    except ValueError as error:
+        expected = "over 600 sequences, several of every digit"
+        raise LavatubeError("no split", where="data spoken-digits", expected=expected, got=str(error)) from error
     splits = [np.sort(rows) for rows in (train, validation, test)]
     return _dataset("spoken-digits", 10, sequences, label, splits, num_steps)
 
 
+IMU_CLASSES, IMU_SUBJECTS = 7, 5  # SUBJECTS: at least, of which four are held out
 IMU_SAMPLES = 200  # of one window, 4 s at 50 Hz, averaged over equal parts to T timesteps
 
 
@@ -55,11 +61,14 @@ def load_imu(folder: Path | None, num_steps: int) -> Dataset:
             label.append(int(kind))
             subject.append(int(who))
     people = np.unique(subject)
+    if len(people) < IMU_SUBJECTS:
+        expected = f"{IMU_SUBJECTS} or more subjects with windows of {IMU_SAMPLES} samples"
+        raise LavatubeError("too few subjects", where="data imu", expected=expected, got=str(len(people)))
     owner = np.array(subject)
     groups = people[:-4], people[-4:-2], people[-2:]
     splits = [np.flatnonzero(np.isin(owner, group)) for group in groups]
     labels = np.array(label, np.int64)
-    return _dataset("imu", int(labels.max()) + 1, windows, labels, splits, num_steps)
+    return _dataset("imu", IMU_CLASSES, windows, labels, splits, num_steps)
 
 
 def _dataset(
@@ -92,9 +101,12 @@ def _read(folder: Path | None, name: str, keys: tuple[str, ...]) -> dict[str, ND
     arrays = read_npz(path, kind="a data set")
     if missing := [key for key in keys if key not in arrays]:
         raise LavatubeError("not this data set", where=str(path), expected=", ".join(keys), got=f"no {missing[0]}")
-    frames, lengths = arrays[keys[0]], arrays["lengths"]
-    if frames.ndim != 2 or lengths.ndim != 1 or lengths.min(initial=1) < 1 or lengths.sum() != len(frames):
-        got = f"shape {frames.shape}, {len(lengths)} lengths that add up to {lengths.sum()}"
+    frames = arrays[keys[0]]
+    arrays |= {key: whole_numbers(arrays, key, str(path)) for key in keys[1:]}
+    lengths = arrays["lengths"]
+    fits = frames.dtype.kind in "iuf" and frames.ndim == 2 and 0 not in frames.shape
+    if not fits or lengths.min(initial=1) < 1 or lengths.sum() != len(frames):
+        got = f"{frames.dtype} {frames.shape}, {len(lengths)} lengths that add up to {lengths.sum()}"
         raise LavatubeError("frames and lengths", where=str(path), expected="[sum of lengths, features]", got=got)
     if any(len(arrays[key]) != len(lengths) for key in keys[2:]) or not np.isfinite(frames).all():
         raise LavatubeError("not this data set", where=str(path), expected="finite frames, one label per sequence")

@@ -47,8 +47,33 @@ def test_idx_files_plain_and_compressed_become_splits_without_overlap(tmp_path: 
 
 def test_labels_out_of_range_are_named_with_their_split(tmp_path: Path) -> None:
     write_mnist(tmp_path / "mnist", labels=11)
-    with pytest.raises(LavatubeError, match=r"mnist, train.*labels out of range.*0\.\.9.*0\.\.10"):
+    for name in ("mnist", "mnist-10k"):
+        with pytest.raises(LavatubeError, match=r"mnist, train.*labels out of range.*0\.\.9.*0\.\.10"):
+            load_data(name, tmp_path, num_steps=4)
+
+
+def test_an_absent_idx_file_is_fetched_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    utils = pytest.importorskip("torchvision.datasets.utils", reason="torchvision is not installed")
+    write_mnist(tmp_path / "mnist")
+    files = sorted(path.name for path in (tmp_path / "mnist").iterdir())
+    gone = tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz"
+    content = gone.read_bytes()
+    gone.unlink()
+
+    def fetch(url: str, root: str, name: str, md5: str) -> None:
+        assert url.endswith("t10k-labels-idx1-ubyte.gz")
+        (Path(root) / name).write_bytes(content if whole else content[:20])
+        if not whole:
+            raise ConnectionResetError
+
+    monkeypatch.setattr(utils, "download_url", fetch)
+    whole = False
+    with pytest.raises(LavatubeError, match=r"no files of mnist.*mnist/t10k-labels-idx1-ubyte\.gz"):
         load_data("mnist", tmp_path, num_steps=4)
+    assert sorted(path.name for path in (tmp_path / "mnist").iterdir()) == sorted({*files} - {gone.name})
+    whole = True
+    assert len(load_data("mnist", tmp_path, num_steps=4).test.label) == 50
+    assert sorted(path.name for path in (tmp_path / "mnist").iterdir()) == files
 
 
 @given(st.binary(max_size=64))
@@ -86,6 +111,56 @@ def test_an_absent_folder_is_one_error_with_the_remedy(name: str, monkeypatch: p
     monkeypatch.delenv("LAVATUBE_DATA", raising=False)
     with pytest.raises(LavatubeError, match="--data-dir"):
         load_data(name, None, num_steps=50)
+
+
+@pytest.mark.parametrize("name", [name for name in DATASETS if name != "digits"])
+def test_a_data_folder_that_is_not_there_is_one_error_and_is_not_made(name: str, tmp_path: Path) -> None:
+    with pytest.raises(LavatubeError, match=r"typo: no such data folder.*--data-dir or LAVATUBE_DATA"):
+        load_data(name, tmp_path / "typo", num_steps=50)
+    assert not (tmp_path / "typo").exists()
+
+
+def sequence_file(folder: Path, name: str, **changes: np.ndarray) -> Path:
+    """The file of `spoken-digits` or `imu`, with 1000 or 10 sequences; `changes` replace its arrays."""
+    spoken = name == "spoken-digits"
+    count, length, features = (1000, 3, 13) if spoken else (10, 200, 6)
+    draw = np.random.default_rng(0).normal(size=(count * length, features))
+    arrays = {"lengths": np.full(count, length), "label": np.arange(count) % 7, "subject": np.arange(count)}
+    path = folder / ("spoken-digits/fsdd_mfcc.npz" if spoken else "imu-exercises/watch_imu.npz")
+    path.parent.mkdir(parents=True)
+    np.savez(path, **{"frames" if spoken else "samples": draw, **arrays, **changes})  # type: ignore[arg-type]
+    return folder
+
+
+LABELS = np.arange(1000) % 10
+HALVES, TEXT, LONE = LABELS + 0.5, np.full(1000, "a"), np.r_[9, np.arange(999) % 9]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("spoken-digits", {"frames": np.full((3000, 13), "a")}, "frames and lengths"),
+        ("spoken-digits", {"frames": np.zeros((3000, 0))}, "frames and lengths"),
+        ("spoken-digits", {"frames": np.full((3000, 13), np.nan)}, "finite frames"),
+        ("spoken-digits", {"lengths": np.full(1000, 4)}, r"frames and lengths.*add up to 4000"),
+        ("spoken-digits", {"label": np.zeros((1000, 2), int)}, "label are no whole numbers"),
+        ("spoken-digits", {"label": HALVES}, "label are no whole numbers"),
+        ("spoken-digits", {"label": TEXT}, "label are no whole numbers"),
+        ("spoken-digits", {"label": np.arange(1000) % 12}, r"labels out of range, expected 0\.\.9, got 0\.\.11"),
+        ("spoken-digits", {"label": LABELS[:9]}, "one label per sequence"),
+        ("spoken-digits", {"label": LONE}, "no split, expected over 600 sequences, several of every digit"),
+        ("imu", {"subject": np.zeros(10, int)}, r"too few subjects, expected 5 or more.*got 1"),
+        ("imu", {"lengths": np.full(20, 100), "label": LABELS[:20], "subject": LABELS[:20]}, "too few subjects"),
+        ("imu", {"label": LABELS[:10]}, r"labels out of range, expected 0\.\.6"),
+        ("imu", {"subject": TEXT[:10]}, "subject are no whole numbers"),
+    ],
+)
+def test_a_damaged_file_of_sequences_says_what_is_wrong(
+    tmp_path: Path, name: str, changes: dict[str, np.ndarray], message: str
+) -> None:
+    load_data(name, sequence_file(tmp_path / "right", name), num_steps=4)
+    with pytest.raises(LavatubeError, match=message):
+        load_data(name, sequence_file(tmp_path / "wrong", name, **changes), num_steps=4)
 
 
 def test_cifar_is_read_from_the_files_of_its_authors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -78,9 +79,12 @@ def test_random_events_of_a_sample_do_not_depend_on_how_many_are_asked_for(folde
 
 def test_a_file_that_is_no_image_is_named(folder: Path) -> None:
     bad = folder / "imagenet" / "val" / "n01" / "0.JPEG"
-    bad.write_bytes(b"no image")
-    with pytest.raises(LavatubeError, match=r"not a readable image.*n01.*0\.JPEG"):
-        ImageFiles([bad]).read(np.array([0]), None)
+    bombs = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(bombs, "PNG")  # few bytes, many pixels
+    for content in (b"no image", b"", bad.read_bytes()[:-200], bombs.getvalue()):
+        bad.write_bytes(content)
+        with pytest.raises(LavatubeError, match=r"n01.*0\.JPEG: not a readable image"):
+            ImageFiles([bad]).read(np.array([0]), None)
 
 
 def test_other_classes_in_val_are_refused(folder: Path) -> None:
