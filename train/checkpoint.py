@@ -55,7 +55,8 @@ def load_checkpoint(
 ) -> tuple[int, float]:
     """Continue from a checkpoint: fills model, optimizer and scaler, returns (epochs done, seconds spent).
 
-    epochs: of the whole run. raises: LavatubeError if the file is damaged or belongs to another recipe or other data.
+    epochs: of the whole run. raises: LavatubeError if the file is damaged, belongs to another recipe or other data, or
+    lacks what an earlier version did not keep.
     """
     tensors, header = read_tensors(path, kind=KIND)
     epoch, seconds = header.get("epoch"), header.get("seconds")
@@ -76,6 +77,12 @@ def load_checkpoint(
         or not math.isfinite(seconds)
     ):
         raise LavatubeError("damaged checkpoint", where=str(path), got=f"epoch {epoch!r}, seconds {seconds!r}")
+    if scaler is not None and not isinstance(header.get("scaler"), dict):
+        what, remedy = (
+            "a checkpoint of an earlier version of lavatube, which kept no scale of an fp16 loss",
+            "--restart",
+        )
+        raise LavatubeError(what, where=str(path), remedy=f"{remedy}, or finish the run with that version")
     try:
         model.load_state_dict(_below("model/", tensors))
         state: dict[int, dict[str, torch.Tensor]] = {}

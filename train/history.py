@@ -47,15 +47,22 @@ def read_history(folder: Path) -> list[dict[str, str]]:
     return rows
 
 
+def require_tensorboard() -> None:
+    """raises: LavatubeError if tensorboard is not installed."""
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError as error:
+        raise LavatubeError("no tensorboard", where="train", remedy="pip install 'lavatube[train]'") from error
+
+
 def write_tensorboard(folder: Path) -> None:
     """The whole history as TensorBoard scalars in folder/tensorboard, replacing what was there.
 
     raises: LavatubeError if tensorboard is not installed.
     """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise LavatubeError("no tensorboard", where=str(folder), remedy="pip install 'lavatube[train]'") from error
+    require_tensorboard()
+    from torch.utils.tensorboard import SummaryWriter
+
     log = folder / "tensorboard"
     shutil.rmtree(log, ignore_errors=True)
     with SummaryWriter(str(log)) as writer:

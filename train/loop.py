@@ -16,6 +16,7 @@ from lavatube.train.networks.build import build_network, finalized
 from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.objectives.objective import Objective
 from lavatube.train.optimization import learning_rate
+from lavatube.train.passes.finite import FirstNonFinite
 from lavatube.train.plugin import Step
 from lavatube.train.probe import Probe
 from lavatube.train.processes import Processes
@@ -25,6 +26,10 @@ from lavatube.train.teachers.load import load_teacher
 
 FIRST_STEP = 2_000_000  # randomness of methods: epochs that neither training nor fine-tuning reaches
 FIRST_PROBE = 3_000_000  # randomness of what is tried before epochs: epochs that no training reaches
+DIVERGED = (
+    "lower optimizer.lr, or set optimizer.clip_norm, and begin anew with --restart: a checkpoint, which is of the last "
+    "whole epoch, is of the unchanged recipe"
+)
 
 
 class Trainee(nn.Module):
@@ -108,7 +113,7 @@ def train_epoch(
             loss_of = trainee.loss_of(inputs, labels, done)
             loss = recipe.gradient.gradients(network, inputs, loss_of, processes.backward)
         processes.average_gradients(trainee, optimizer)
-        refuse_non_finite(trainee, loss, f"epoch {epoch + 1}, step {step + 1}", scaled=processes.scales_loss)
+        refuse_non_finite(trainee, loss, inputs, processes, f"epoch {epoch + 1}, step {step + 1}")
         number = epoch * per_epoch + step
         generator = epoch_generator(recipe.seed, FIRST_STEP + number)
         now = Step(number, settings.epochs * per_epoch, inputs, generator, optimizer)
@@ -124,32 +129,51 @@ def train_epoch(
     return processes.mean(float((torch.stack(losses) * weights).sum() / weights.sum()))
 
 
-def refuse_non_finite(trainee: Trainee, loss: torch.Tensor, where: str, *, scaled: bool) -> None:
-    """raises: LavatubeError naming the first module with a gradient that is not finite.
+def refuse_non_finite(
+    trainee: Trainee, loss: torch.Tensor, inputs: torch.Tensor, processes: Processes, where: str
+) -> None:
+    """raises: LavatubeError naming the layer in which something first is not finite. inputs: of this step.
 
-    scaled: a loss scaler is at work, which skips such a step by itself; then only the loss counts.
+    Where a loss scaler is at work, which skips a step with such gradients by itself, only the loss counts.
     """
     gradients = {name: p.grad for name, p in trainee.named_parameters() if p.grad is not None}
-    total = torch.stack([loss, *([] if scaled else [g.sum() for g in gradients.values()])]).sum()
+    total = torch.stack([loss, *([] if processes.scales_loss else [g.sum() for g in gradients.values()])]).sum()
     if torch.isfinite(total):
         return
-    bad = [name for name, g in gradients.items() if not torch.isfinite(g).all()]
-    layer = bad[0].removeprefix("network.") if bad else "the objective"
+    layer = _first_non_finite(trainee, inputs, processes)
+    if not layer:  # so it began in the loss, or on the way back from it: in what is nearest to it
+        bad = [name for name, g in gradients.items() if not torch.isfinite(g).all()]
+        layer = bad[-1].removeprefix("network.") if bad and torch.isfinite(loss) else "the objective"
     terms = [kind for kind, of_term in trainee.objective.latest.items() if not torch.isfinite(of_term)]
     raise LavatubeError(
         "loss is not finite" if not torch.isfinite(loss) else "a gradient is not finite",
         where=f"{layer} ({where})",
         got=f"loss {float(loss):g}" + (f" by {', '.join(terms)}" if terms else ""),
-        remedy="lower optimizer.lr, or set optimizer.clip_norm; the checkpoint, if there is one, is of an epoch before",
+        remedy=DIVERGED,
     )
+
+
+@torch.no_grad()
+def _first_non_finite(trainee: Trainee, inputs: torch.Tensor, processes: Processes) -> str:
+    """The first parameter or statistic, else the first layer in the forward of this batch; "" if all are finite."""
+    if (name := _broken_state(trainee)) or processes.share[1] > 1:  # several normalize together: all would have to
+        return name
+    run = FirstNonFinite(trainee.network)
+    with processes.autocast():
+        trainee.network(inputs, run)
+    return run.found
 
 
 def refuse_non_finite_state(trainee: Trainee, where: str) -> None:
     """raises: LavatubeError naming the first parameter or statistic that is not finite; nothing of it gets saved."""
-    for name, value in trainee.state_dict().items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            what, remedy = f"{name.removeprefix('network.')} is not finite", "lower optimizer.lr"
-            raise LavatubeError(what, where=where, remedy=remedy)
+    if name := _broken_state(trainee):
+        raise LavatubeError(f"{name} is not finite", where=where, remedy=DIVERGED)
+
+
+def _broken_state(trainee: Trainee) -> str:
+    floats = ((name, value) for name, value in trainee.state_dict().items() if value.is_floating_point())
+    found = (name.removeprefix("network.") for name, value in floats if not bool(torch.isfinite(value).all()))
+    return next(found, "")
 
 
 @torch.no_grad()

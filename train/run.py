@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from torch import nn
 from lavatube.errors import LavatubeError
 from lavatube.files import require_writable
 from lavatube.train.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
-from lavatube.train.history import HISTORY, append_history, read_history, write_tensorboard
+from lavatube.train.history import HISTORY, append_history, read_history, require_tensorboard, write_tensorboard
 from lavatube.train.loop import Trainee, evaluate, refuse_non_finite_state, train_epoch
 from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.networks.spiking_layer import SpikingLayer
@@ -60,22 +60,22 @@ def train(
     processes = make_processes(device, recipe.precision)
     folder = None if out is None else Path(out)
     if folder is not None:
-        require_writable(folder)
-        if (folder / "config.json").exists():
-            if not overwrite:
-                remedy = "choose another folder, or --overwrite to replace it"
-                raise LavatubeError("this run is finished", where=str(folder), remedy=remedy)
-            resume = False
+        _refuse_finished(folder, overwrite)
+        if processes.is_main:
+            require_writable(folder, keep=False)
+        if tensorboard:
+            require_tensorboard()
+    data = prepare(recipe, data_dir)
+    trainee = Trainee(recipe, data, teacher).to(processes.device)
+    optimizer = make_optimizer(trainee, recipe.optimizer)
+    depends_on = [recipe.digest(), data.dataset.sha256()]
+    if trainee.teacher is not None:
+        depends_on.append(trainee.teacher.to(processes.device).sha256())
+    digest = hashlib.sha256("|".join(depends_on).encode()).hexdigest()
+    epochs, size = recipe.optimizer.epochs, len(data.dataset.train.label)
+    start, before = 0, 0.0
     with nullcontext() if folder is None or not processes.is_main else only_run_in(folder):
-        data = prepare(recipe, data_dir)
-        trainee = Trainee(recipe, data, teacher).to(processes.device)
-        optimizer = make_optimizer(trainee, recipe.optimizer)
-        depends_on = [recipe.digest(), data.dataset.sha256()]
-        if trainee.teacher is not None:
-            depends_on.append(trainee.teacher.to(processes.device).sha256())
-        digest = hashlib.sha256("|".join(depends_on).encode()).hexdigest()
-        epochs, size = recipe.optimizer.epochs, len(data.dataset.train.label)
-        start, before = 0, 0.0
+        resume = resume and not (folder is not None and _refuse_finished(folder, overwrite))
         if folder is not None and resume and checkpoint_path(folder).is_file():
             state = checkpoint_path(folder)
             start, before = load_checkpoint(
@@ -116,13 +116,26 @@ def train(
         return network
 
 
+def _refuse_finished(folder: Path, overwrite: bool) -> bool:
+    """Whether a finished run is there. raises: LavatubeError if so, unless it is to be replaced."""
+    finished = (folder / "config.json").exists()
+    if finished and not overwrite:
+        remedy = "choose another folder, or --overwrite to replace it"
+        raise LavatubeError("this run is finished", where=str(folder), remedy=remedy)
+    return finished
+
+
 @contextmanager
 def only_run_in(folder: Path) -> Iterator[None]:
-    """Holds the folder against other trainings. raises: LavatubeError if one is at work there.
+    """Makes the folder and holds it against other trainings. raises: LavatubeError if one is at work there.
 
-    The lock file stays: to remove it would let two waiting processes hold one each.
+    The lock file stays beside what was written: to remove it might let two processes that are here already hold one
+    each. Where nothing was, it and the folders made for it go.
     """
-    lock = FileLock(folder / ".training.lock")
+    absent = [each for each in (folder, *folder.parents) if not each.exists()]
+    require_writable(folder)
+    path = folder / ".training.lock"
+    lock, known = FileLock(path), path.exists()
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
@@ -130,7 +143,13 @@ def only_run_in(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        if not known and [each.name for each in folder.iterdir()] == [path.name]:
+            with suppress(OSError):  # of a system that keeps open files
+                path.unlink()
         lock.release()
+        for each in absent:
+            with suppress(OSError):  # something is in it
+                each.rmdir()
 
 
 def _remove_earlier(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +18,15 @@ from lavatube.train.checkpoint import checkpoint_path
 from lavatube.train.datasets import catalog
 from lavatube.train.datasets.dataset import Dataset, Split
 from lavatube.train.history import read_history
-from lavatube.train.loop import evaluate
+from lavatube.train.loop import Trainee, evaluate, train_epoch
 from lavatube.train.networks.build import load_network
+from lavatube.train.networks.network import SpikingNetwork
+from lavatube.train.optimization import make_optimizer
 from lavatube.train.processes import Processes
 from lavatube.train.recipe import Recipe, load_recipe
 from lavatube.train.run import train
 from lavatube.train.samples import prepare
+from lavatube.train.seq import Seq
 from lavatube.trained import TrainedNetwork, load_trained
 
 pytestmark = pytest.mark.usefixtures("tiny_data")
@@ -212,6 +216,127 @@ def test_a_run_that_fails_in_its_first_epoch_leaves_the_finished_one(make_recipe
     assert_equal(before, load_trained(tmp_path))
 
 
+DIVERGES = {"name": "sgd", "lr": 1e30, "epochs": 3, "batch_size": 32}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"network": {"kind": "vgg"}}, "average pooling"),
+        ({"optimizer": DIVERGES}, "not finite"),
+        ({"data": {"name": "nothing"}}, "unknown data set"),
+    ],
+    ids=["network", "first epoch", "data"],
+)
+def test_a_run_that_is_refused_before_it_writes_leaves_no_file_and_no_folder(
+    make_recipe: MakeRecipe, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    (tmp_path / "there").mkdir()
+    for out in (tmp_path / "there", tmp_path / "made" / "for" / "it"):
+        with pytest.raises(LavatubeError, match=message):
+            train(make_recipe(**changes), out=out)
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
+def test_a_run_that_stops_leaves_its_last_good_checkpoint_and_goes_on_from_it(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe()
+    straight = train(recipe)
+    with monkeypatch.context() as patched:
+        patched.setattr("lavatube.train.loop.learning_rate", lambda settings, epoch: 1e30 if epoch == 2 else 0.01)
+        patched.setattr("lavatube.train.run.make_optimizer", lambda model, _: torch.optim.SGD(model.parameters()))
+        with pytest.raises(
+            LavatubeError, match=r"layer\d.*epoch 3, step 2.*--restart: a checkpoint, .* last whole epoch"
+        ):
+            train(recipe, out=tmp_path)
+        assert read_tensors(checkpoint_path(tmp_path), kind="checkpoint")[1]["epoch"] == 2
+        with pytest.raises(LavatubeError, match=r"epoch 3, step 2"):  # resumed, it does the same again
+            train(recipe, out=tmp_path)
+    with pytest.raises(Interrupted):
+        train(recipe, out=tmp_path, resume=False, progress=interrupt_after(2))
+    with monkeypatch.context() as patched:
+        patched.setattr("lavatube.train.objectives.cross_entropy.F.cross_entropy", lambda z, *_, **__: z.sum() * np.inf)
+        with pytest.raises(LavatubeError, match=r"the objective \(epoch 3, step 1\): loss is not finite"):
+            train(recipe, out=tmp_path)
+    assert_equal(straight, train(recipe, out=tmp_path))
+
+
+def overflows(network: SpikingNetwork) -> None:
+    network.get_parameter("layer2.synapse.weight").fill_(1e38)
+
+
+def broken(network: SpikingNetwork) -> None:
+    network.get_parameter("layer2.synapse.weight")[0] = torch.nan
+
+
+def spreads_from_the_readout(network: SpikingNetwork) -> None:
+    network.get_submodule("layer3").register_forward_hook(
+        lambda module, inputs, x: Seq(x.steps, EndlessSlope.apply(x.rate))
+    )
+
+
+class EndlessSlope(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor) -> torch.Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        return gradients[0] * torch.inf
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (overflows, r"^layer2 \(epoch 1, step 1\): .* not finite"),
+        (broken, r"^layer2\.synapse\.weight \(epoch 1, step 1\): "),
+        (spreads_from_the_readout, r"^layer3\.synapse\.(weight|bias) \(epoch 1, step 1\): a gradient is not finite"),
+    ],
+)
+@pytest.mark.parametrize("gradient", ["rate", "bptt"])
+def test_the_layer_that_is_named_is_the_one_in_which_it_began(
+    make_recipe: MakeRecipe, gradient: str, damage: Callable[[SpikingNetwork], None], message: str
+) -> None:
+    recipe = make_recipe(gradient=gradient, objective=["cross_entropy"], normalization=None)
+    data = prepare(recipe)
+    trainee = Trainee(recipe, data)
+    with torch.no_grad():
+        for name in ("layer1", "layer2"):  # or they would not spike
+            trainee.network.get_parameter(f"{name}.synapse.weight").mul_(8)
+        damage(trainee.network)
+    before = {name: value.clone() for name, value in trainee.named_parameters()}
+    optimizer = make_optimizer(trainee, recipe.optimizer)
+    with pytest.raises(LavatubeError, match=message):
+        train_epoch(trainee, recipe, data, optimizer, 0, Processes())
+    for name, value in trainee.named_parameters():
+        assert torch.equal(value.nan_to_num(), before[name].nan_to_num()), name
+
+
+def test_an_fp16_checkpoint_without_the_scale_of_its_loss_says_so(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scaled(*unused: object) -> Processes:
+        made = Processes()
+        made.scaler = torch.amp.GradScaler("cpu")
+        return made
+
+    with pytest.raises(Interrupted):
+        train(make_recipe(), out=tmp_path, progress=interrupt_after(1))
+    monkeypatch.setattr("lavatube.train.run.make_processes", scaled)
+    with pytest.raises(LavatubeError, match=r"earlier version.*no scale of an fp16 loss.*--restart"):
+        train(make_recipe(), out=tmp_path)
+
+
+def test_without_tensorboard_its_curves_are_refused_before_an_epoch_is_spent(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(LavatubeError, match=r"no tensorboard.*pip install"):
+        train(make_recipe(), out=tmp_path / "run", tensorboard=True, progress=lambda *_: pytest.fail("trained"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_nothing_that_is_not_finite_is_saved(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     recipe = make_recipe(optimizer={"name": "sgd", "lr": 1e20, "epochs": 2, "batch_size": 32})
     with pytest.raises(LavatubeError, match="not finite"):
@@ -311,7 +436,7 @@ def test_a_network_that_does_not_fit_the_data_is_refused(
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(make_recipe: MakeRecipe) -> None:
-    with pytest.raises(LavatubeError, match=r"layer1.*epoch 1, step 2.*not finite.*optimizer\.lr"):
+    with pytest.raises(LavatubeError, match=r"^layer1.*epoch 1, step 2.*not finite.*optimizer\.lr"):
         train(make_recipe(optimizer={"name": "sgd", "lr": 1e30, "epochs": 3, "batch_size": 32}))
 
 
