@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
 import pytest
+import yaml
 
 from lavatube.cli.app import invoke
 from lavatube.program_file import save_program
@@ -21,7 +23,31 @@ def folder(tmp_path, small_program):
     (tmp_path / "text.nir").write_text("not HDF5")
     (tmp_path / "recipe.yaml").write_text("name: x\nnum_steps: 8\nlearning_rate: 3\n")
     (tmp_path / "zero.yaml").write_text("name: x\nnum_steps: 0\n")
+    for name, changes in RECIPES.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(RECIPE | changes))
+    (tmp_path / "mnist").mkdir()
+    for part, what in itertools.product(("train", "t10k"), ("images-idx3", "labels-idx1")):
+        (tmp_path / "mnist" / f"{part}-{what}-ubyte").write_bytes(b"no digits")
     return tmp_path
+
+
+RECIPE = {
+    "name": "x",
+    "num_steps": 2,
+    "data": {"name": "digits"},
+    "network": {"kind": "chain", "layers": [{"dense": {"units": 12}}, {"dense": {"units": 10}}]},
+    "neuron": {"decay": 0.5},
+    "optimizer": {"lr": 0.02, "epochs": 1, "batch_size": 128},
+}
+RECIPES = {
+    "no-data": {"data": {"name": "nowhere"}},
+    "option": {"encoder": {"kind": "rate", "speed": 3}},
+    "together": {"network": {"kind": "recurrent", "units": [8]}, "gradient": "rate"},
+    "classes": {"network": {"kind": "chain", "layers": [{"dense": {"units": 4}}]}},
+    "static": {"encoder": "delta"},
+    "diverges": {"optimizer": {"name": "sgd", "lr": 1e30, "epochs": 1, "batch_size": 128}},
+    "teacher": {"objective": ["cross_entropy", "kdsnn"], "teacher": {"kind": "run", "folder": "no-run"}},
+}
 
 
 CASES = [
@@ -55,6 +81,16 @@ CASES = [
     ("train {d}/recipe.yaml", "learning_rate"),
     ("train {d}/zero.yaml", "num_steps"),
     ("train nothing", "nothing"),
+    ("train {d}/no-data.yaml", "unknown data set, expected digits"),
+    ("train {d}/option.yaml", "unknown key encoder.speed, expected one of: kind"),
+    ("train {d}/together.yaml", "network recurrent does not go with gradient rate"),
+    ("train {d}/classes.yaml", "read-out does not fit the data, expected 10 units, got 4"),
+    ("train {d}/static.yaml", "encoder delta is not for static samples"),
+    ("train {d}/diverges.yaml", "not finite"),
+    ("train {d}/teacher.yaml", "no trained teacher"),
+    ("train imu --data-dir {d}", "watch_imu.npz: no such data"),
+    ("train imu --data-dir {d}/typo", "typo: no such data folder"),
+    ("train mnist --data-dir {d}", "not an IDX file"),
     ("train", "no recipe"),
     ("quantize {d}", "config.json"),
     ("export {d}", "quantized.safetensors"),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from lavatube.errors import LavatubeError
 from lavatube.files import read_tensors, write_tensors
@@ -69,6 +74,30 @@ def test_an_interrupted_run_resumes_to_the_same_bits(make_recipe: MakeRecipe, tm
         "history.csv",
         "model.safetensors",
     ]
+
+
+def test_a_killed_run_resumes_to_the_same_bits(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """By SIGKILL, in a process of its own, in the middle of an epoch."""
+    recipe = make_recipe(
+        ({"dense": {"units": 16}},), data={"name": "digits", "shift": 1}, num_steps=2,
+        objective=["cross_entropy"], optimizer={"lr": 0.01, "epochs": 8, "batch_size": 128},
+    )  # fmt: skip
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    out = tmp_path / "run"
+    child = subprocess.Popen(
+        [sys.executable, "-m", "lavatube", "train", str(tmp_path / "recipe.yaml"), "--out", str(out)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},  # or sums are added up in another order
+    )  # fmt: skip
+    while not checkpoint_path(out).is_file() and child.poll() is None:
+        time.sleep(0.01)
+    child.kill()
+    assert child.wait(60) == -signal.SIGKILL
+    assert not (out / "config.json").exists()
+    seen: list[int] = []
+    resumed = train(recipe, out=out, progress=lambda epoch, *rest: seen.append(epoch))
+    assert 1 < seen[0] <= seen[-1] == 8
+    assert_equal(train(recipe), resumed)
 
 
 def test_the_scale_of_an_fp16_loss_resumes_too(
