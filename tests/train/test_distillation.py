@@ -70,13 +70,14 @@ def test_where_nobody_is_right_only_the_cross_entropy_remains() -> None:
     assert torch.isfinite(gradient).all()
 
 
-def test_the_divergence_is_from_teacher_to_head_times_the_squared_temperature() -> None:
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_the_divergence_is_from_teacher_to_head_times_the_squared_temperature(temperature: float) -> None:
     z, labels = random_heads()
     target, valid = teacher(z, labels)
     assert 0 < int(valid.sum()) < len(valid)
-    soft = F.softmax(target[valid] / 3, -1)
-    wanted = sum(9 * F.kl_div(F.log_softmax(head[valid] / 3, -1), soft, reduction="batchmean") for head in z)
-    torch.testing.assert_close(distillation_loss(z, labels, 3.0), wanted)
+    soft = F.softmax(target[valid] / temperature, -1)
+    wanted = sum(F.kl_div(F.log_softmax(head[valid] / temperature, -1), soft, reduction="batchmean") for head in z)
+    torch.testing.assert_close(distillation_loss(z, labels, temperature), temperature**2 * wanted)
 
 
 def test_no_gradient_reaches_the_heads_through_the_teacher() -> None:

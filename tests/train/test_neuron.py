@@ -9,9 +9,14 @@ import pytest
 import torch
 
 from lavatube.errors import LavatubeError
+from lavatube.train.gradients.rate import record
+from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.neuron import NeuronSpec
 from lavatube.train.neuron_run import BLOCK, at_rest, run_through_time, step, trace
+from lavatube.train.passes.rate import RatePass
+from lavatube.train.passes.step_by_step import OnlineStep, ReplayRates, SequenceState
 from lavatube.train.recipe import Recipe
+from lavatube.train.seq import Outputs
 from lavatube.train.surrogate_table import SURROGATES
 from lavatube.train.surrogates import Surrogate
 
@@ -22,6 +27,26 @@ KINDS = [
     )
     if (reset, output) != ("subtract", "graded")
 ]
+GATED = {"reset": "subtract", "output": "signed", "memory_gate": True, "v_threshold_low": 0.2}
+KINDS += [  # the settings that only some outputs have
+    NeuronSpec(decay=0.5, detach_reset=detach, **settings)
+    for settings, detach in product(
+        (
+            {"reset": "subtract", "fire_at": 0.5, "refractory": 1},
+            {"output": "signed", "v_threshold_low": 0.4},
+            GATED,
+            GATED | {"refractory": 1, "reset": "zero"},
+            {"output": "graded", "graded_max": 1.5},
+        ),
+        (True, False),
+    )
+]
+
+
+def name_of(spec: NeuronSpec) -> str:
+    return ",".join(f"{key}={value}" for key, value in spec.model_dump(exclude_defaults=True, exclude={"dv"}).items())
+
+
 NUMBERS = list(product((0.0, 0.2, 0.5, 1.0), (0.7, 1.0), (0.0, 0.3)))
 
 
@@ -49,9 +74,7 @@ def specs(kind: NeuronSpec) -> list[NeuronSpec]:
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 6])
-@pytest.mark.parametrize(
-    "kind", KINDS, ids=lambda spec: f"{spec.reset}-{spec.output}-{spec.refractory}-{spec.detach_reset}"
-)
+@pytest.mark.parametrize("kind", KINDS, ids=name_of)
 def test_the_eligibility_is_the_gradient_of_the_rate_by_a_constant_current(kind: NeuronSpec, num_steps: int) -> None:
     for spec in specs(kind):
         shift = torch.zeros(3, 8, dtype=torch.float64, requires_grad=True)
@@ -63,9 +86,7 @@ def test_the_eligibility_is_the_gradient_of_the_rate_by_a_constant_current(kind:
         torch.testing.assert_close(eligibility, oracle, rtol=1e-10, atol=1e-14)
 
 
-@pytest.mark.parametrize(
-    "kind", KINDS, ids=lambda spec: f"{spec.reset}-{spec.output}-{spec.refractory}-{spec.detach_reset}"
-)
+@pytest.mark.parametrize("kind", KINDS, ids=name_of)
 def test_the_written_backward_through_time_is_autograd_of_the_definition(kind: NeuronSpec) -> None:
     for spec in specs(kind):
         current = currents(6).requires_grad_()
@@ -76,6 +97,39 @@ def test_the_written_backward_through_time_is_autograd_of_the_definition(kind: N
         torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-14)
         with torch.no_grad():
             assert torch.equal(run_through_time(current, spec), slow)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.detach_reset], ids=name_of)
+def test_every_drive_of_a_network_gives_the_same_spikes(
+    make_network: Callable[..., SpikingNetwork], kind: NeuronSpec
+) -> None:
+    """All timesteps at once or one at a time; by autograd, by hand, with eligibilities, or in evaluation."""
+    settings = kind.model_dump(exclude={"dv", "decay_asked"}) | {"v_threshold": 0.8, "v_initial": 0.3}
+    x = 2 * torch.rand(5, 4, 2, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) - 0.5
+
+    def rates(run: Callable[[SpikingNetwork], list[Outputs]]) -> list[torch.Tensor]:
+        outputs = run(make_network(2, num_steps=5, normalization=None, **settings))
+        return [torch.stack([each.rates[name] for each in outputs]).mean(0) for name in ("layer1", "layer2")]
+
+    def by_steps(network: SpikingNetwork) -> list[Outputs]:
+        state = SequenceState()
+        return [network.body_outputs(step.unsqueeze(0), OnlineStep(state)) for step in x]
+
+    def in_evaluation(network: SpikingNetwork) -> list[Outputs]:
+        with torch.no_grad():
+            return [network.eval()(x)]
+
+    wanted = rates(lambda network: [network(x)])
+    assert all(0 < (rate != 0).double().mean() for rate in wanted)
+    drives: list[Callable[[SpikingNetwork], list[Outputs]]] = [
+        by_steps,
+        in_evaluation,
+        lambda network: [network(x, RatePass(5))],
+        lambda network: [network.body_outputs(x, ReplayRates(record(network, x), 5))],
+    ]
+    for drive in drives:
+        for found, rate in zip(rates(drive), wanted, strict=True):
+            torch.testing.assert_close(found, rate, rtol=0, atol=1e-12)
 
 
 def test_neurons_are_independent_of_the_blocks_they_are_stepped_in() -> None:

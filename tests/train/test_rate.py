@@ -26,7 +26,14 @@ MULTI, SINGLE, BPTT, ONLINE = RateBased(), RateBased(form="single_step"), Bptt()
 LABELS = torch.arange(6)
 NORMS = [None, "pooled", "causal", "per_step", "running", "tse"]
 STEP_BY_STEP = [None, "causal", "per_step", "running", "tse"]
-NEURONS: list[dict[str, Any]] = [{}, {"reset": "subtract"}, {"detach_reset": False}, {"output": "graded"}]
+NEURONS: list[dict[str, Any]] = [
+    {},
+    {"reset": "subtract"},
+    {"detach_reset": False},
+    {"reset": "subtract", "detach_reset": False, "v_threshold": 0.7},
+    {"output": "signed"},
+    {"output": "graded"},
+]
 
 
 def inputs(*shape: int) -> torch.Tensor:
@@ -83,12 +90,15 @@ def test_with_one_spiking_layer_and_static_input_the_gradient_is_that_of_bptt(
 def test_without_memory_and_with_static_input_the_gradient_is_that_of_bptt_at_any_depth(
     make_network: Make, norm: Any
 ) -> None:
-    def of(rule: GradientRule) -> dict[str, torch.Tensor]:
-        return gradients(make_network(3, num_steps=5, decay=0.0, normalization=norm), inputs(6, 2, 5, 5), rule)
+    for neuron in NEURONS:
 
-    assert_same(of(BPTT), of(MULTI))
-    if norm in STEP_BY_STEP:
-        assert_same(of(BPTT), of(SINGLE))
+        def of(rule: GradientRule, neuron: dict[str, Any] = neuron) -> dict[str, torch.Tensor]:
+            network = make_network(3, num_steps=5, decay=0.0, normalization=norm, **neuron)
+            return gradients(network, inputs(6, 2, 5, 5), rule)
+
+        assert_same(of(BPTT), of(MULTI))
+        if norm in STEP_BY_STEP:
+            assert_same(of(BPTT), of(SINGLE))
 
 
 @pytest.mark.parametrize("norm", NORMS)

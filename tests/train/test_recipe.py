@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -76,6 +77,9 @@ def test_every_key_of_a_shipped_recipe_is_explained_there_or_in_digits(name: str
         (("network", "layers"), [{"pool": {}}], ("network.layers.0", "conv2d, dense", "pool")),
         (("network",), {"kind": "vgg12"}, ("network", "chain, vgg, resnet", "vgg12")),
         (("network",), {"kind": "vgg", "depth": 12}, ("network.depth", "11", "12")),
+        (("encoder",), "poisson", ("encoder", "direct, binary, rate, latency, delta", "poisson")),
+        (("encoder",), {"kind": "rate", "seed": 1}, ("unknown key encoder.seed", "kind")),
+        (("encoder",), {"kind": "delta", "threshold": 0}, ("encoder.threshold", "greater than or equal to 1", "got 0")),
         (("gradient",), "backprop", ("gradient", "bptt, rate, online", "backprop")),
         (("gradient",), {"kind": "rate", "from": 1}, ("unknown key gradient.from", "form, grad_scale")),
         (("normalization",), {"kind": "tse", "momentum": 2}, ("normalization.momentum", "less than or equal to 1")),
@@ -122,6 +126,29 @@ def test_a_file_that_is_no_recipe_is_one_error(tmp_path: Path, text: str) -> Non
 def test_an_unknown_recipe_lists_the_shipped_ones() -> None:
     with pytest.raises(LavatubeError, match="digits"):
         load_recipe("digit")
+
+
+def test_the_cosine_begins_after_the_warm_up_and_would_end_at_zero() -> None:
+    value = shipped()
+    value["optimizer"] = {"lr": 2, "epochs": 12, "batch_size": 1, "warmup_epochs": 4}
+    settings = parse_recipe(value, where="test").optimizer
+    rates = [learning_rate(settings, epoch) for epoch in range(13)]
+    assert rates[:5] == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0])
+    assert rates[4:] == pytest.approx([1 + math.cos(math.pi * k / 8) for k in range(9)])
+    assert rates[8] == pytest.approx(1.0)
+    assert rates[12] == pytest.approx(0.0)
+
+
+PUBLISHED = ("cifar10-resnet18", "cifar10-resnet19", "cifar100-resnet18", "cifar10-dvs-vgg11", "imagenet-sew34")
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist", "fashion-mnist", "spoken-digits", "imu", *PUBLISHED])
+def test_a_recipe_says_what_it_should_reach_and_who_says_so(name: str) -> None:
+    expected = load_recipe(name).expected
+    assert expected is not None
+    assert expected.test_accuracy > 60
+    assert ("not run here" in expected.source) == (name in PUBLISHED)
+    assert "measured" in expected.source or "seeds" in expected.source or name in PUBLISHED
 
 
 def test_steps_of_the_learning_rate_begin_after_the_warm_up() -> None:

@@ -76,6 +76,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(make_recipe: MakeRecipe, tm
     ]
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bits(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     """By SIGKILL, in a process of its own, in the middle of an epoch."""
     recipe = make_recipe(
@@ -152,6 +153,20 @@ def test_a_restart_begins_at_the_first_epoch(make_recipe: MakeRecipe, tmp_path: 
     seen: list[int] = []
     train(recipe, out=tmp_path, resume=False, progress=lambda epoch, *rest: seen.append(epoch))
     assert seen == [1, 2, 3, 4]
+
+
+def test_progress_counts_every_sample_of_the_run_also_after_a_resume(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """What the time that is left is estimated from."""
+    seen: list[tuple[int, int]] = []
+
+    def stop(epoch: int, *rest: object) -> None:
+        if epoch == 2 and len(seen) == 6:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train(make_recipe(), out=tmp_path, progress=stop, on_samples=lambda *counts: seen.append(counts))
+    train(make_recipe(), out=tmp_path, progress=stop, on_samples=lambda *counts: seen.append(counts))
+    assert seen == [(32 * step, 4 * 96) for step in range(1, 13)]
 
 
 def test_another_seed_gives_other_weights_and_the_global_generator_is_left_alone(make_recipe: MakeRecipe) -> None:

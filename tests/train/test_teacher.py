@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from lavatube.errors import LavatubeError
+from lavatube.train.datasets import catalog
+from lavatube.train.datasets.dataset import Dataset, Split
 from lavatube.train.loop import Trainee, train_epoch
 from lavatube.train.networks.build import load_network
 from lavatube.train.networks.network import SpikingNetwork
@@ -204,6 +206,28 @@ def test_a_run_that_saw_other_events_is_refused(
 ) -> None:
     recipe = pupil(RunTeacher(folder=str(folder)), **settings(**changes))
     with pytest.raises(LavatubeError, match=words):
+        load_teacher(recipe, prepare(recipe))
+
+
+@pytest.mark.parametrize("kind", ["chain", "recurrent"])
+def test_a_run_of_other_classes_is_refused_as_a_teacher(
+    make_recipe: MakeRecipe, pupil: Callable[..., Recipe], tiny_data: Dataset, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, kind: str,
+) -> None:  # fmt: skip
+    parts = (Split(part.samples.copy(), part.label % 4) for part in (tiny_data.train, tiny_data.validation))
+    learn, validate = parts
+    few = Dataset("few", 4, False, learn, validate, validate)
+    monkeypatch.setitem(catalog.DATASETS, "few", lambda *_: few)  # type: ignore[arg-type]
+    settings = {"units": [6]} if kind == "recurrent" else {"layers": [{"dense": {"units": 4}}]}
+    train(
+        make_recipe(
+            network={"kind": kind, **settings}, data={"name": "few"}, objective=LABELS, gradient="bptt",
+            optimizer={"lr": 0.01, "epochs": 1, "batch_size": 32},
+        ),
+        out=tmp_path,
+    )  # fmt: skip
+    recipe = pupil(RunTeacher(folder=str(tmp_path)))
+    with pytest.raises(LavatubeError, match=r"a teacher of other samples or classes.* 10 classes, got .*4"):
         load_teacher(recipe, prepare(recipe))
 
 

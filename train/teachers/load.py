@@ -62,7 +62,13 @@ def _from_run(folder: Path, recipe: Recipe, data: EncodedData) -> Teacher:
         raise LavatubeError(
             "a teacher of other timesteps", where=str(folder), expected=expected, got=str(taught.num_steps)
         )
-    network = load_network(trained, data.shape, data.classes)
+    try:
+        network = load_network(trained, data.shape, data.classes)
+    except LavatubeError as error:  # which does not know that it is a teacher's
+        expected = f"of samples {data.shape} and {data.classes} classes"
+        raise LavatubeError(
+            "a teacher of other samples or classes", where=str(folder), expected=expected, got=str(error)
+        ) from error
     return SpikingTeacher(network, data.shape, data.classes, str(folder))
 
 
