@@ -76,6 +76,8 @@ class AcceleratedProcesses(Processes):
                 "mixed precision and several processes need accelerate", remedy="pip install 'lavatube[train]'"
             ) from error
         wanted = torch_device(device)
+        if precision == "fp16" and wanted.type == "cpu":  # accelerate would train in float32 without a word
+            raise LavatubeError("precision fp16 needs a GPU", where="train", expected="bf16 or float32", got=device)
         mode = "no" if precision == "float32" else precision
         try:
             self.accelerator = Accelerator(mixed_precision=mode, cpu=device == "cpu")

@@ -94,6 +94,12 @@ def test_bf16_trains_and_float32_state_stays_float32(gradient: Any, normalizatio
     assert {value.dtype for value in trained.tensors.values()} == {np.dtype(np.float32)}
 
 
+def test_fp16_on_a_cpu_is_refused_and_not_trained_in_float32() -> None:
+    pytest.importorskip("accelerate", reason="accelerate is not installed")
+    with pytest.raises(LavatubeError, match=r"precision fp16 needs a GPU, expected bf16 or float32, got cpu"):
+        train(load_recipe("digits").model_copy(update={"precision": "fp16"}))
+
+
 def test_a_device_that_is_not_here_is_refused() -> None:
     with pytest.raises(LavatubeError, match="device"):
         train("digits", device="cuda:99")
