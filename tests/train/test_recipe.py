@@ -139,7 +139,8 @@ def test_the_cosine_begins_after_the_warm_up_and_would_end_at_zero() -> None:
     assert rates[12] == pytest.approx(0.0)
 
 
-PUBLISHED = ("cifar10-resnet18", "cifar10-resnet19", "cifar100-resnet18", "cifar10-dvs-vgg11", "imagenet-sew34")
+PUBLISHED = [f"cifar{classes}-resnet{depth}" for classes in (10, 100) for depth in (18, 19)]
+PUBLISHED += ["cifar10-dvs-vgg11", "imagenet-sew34"]
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist", "fashion-mnist", "spoken-digits", "imu", *PUBLISHED])
