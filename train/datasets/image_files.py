@@ -71,6 +71,10 @@ def load_imagenet(folder: Path | None, num_steps: int) -> Dataset:
         )
     classes = sorted(entry.name for entry in (root / "train").iterdir() if entry.is_dir())
     files, labels = _list(root / "train", classes)
+    present = np.unique(labels)
+    if absent := [name for label, name in enumerate(classes) if label not in present]:
+        where, expected = str(root / "train" / absent[0]), "files " + " or ".join(SUFFIXES)
+        raise LavatubeError("a class without images", where=where, expected=expected)
     order = np.random.default_rng(SPLIT_SEED).permutation(len(files))
     count = min(VALIDATION, len(files) // 10)
     parts = [np.sort(order[count:]), np.sort(order[:count])]

@@ -34,6 +34,9 @@ def load_recordings(folder: Path | None, num_steps: int) -> Dataset:
         )
     classes = sorted(entry.name for entry in (root / "train").iterdir() if entry.is_dir())
     read = {part: _read(root / part, classes) for part in ("train", "test")}
+    if absent := [name for label, name in enumerate(classes) if label not in read["train"][1]]:
+        where, expected = str(root / "train" / absent[0]), "files " + " or ".join(READERS)
+        raise LavatubeError("a class without recordings", where=where, expected=expected)
     every = [events for recordings, _ in read.values() for events in recordings.values()]
     size = tuple(1 + max(int(events[axis].max(initial=0)) for events in every) for axis in "yx")
     frames, clipped = {}, 0

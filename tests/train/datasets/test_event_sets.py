@@ -300,6 +300,13 @@ def own_recordings(folder: Path, **changes: np.ndarray) -> Path:
     return folder
 
 
+def test_a_class_without_recordings_is_named(tmp_path: Path) -> None:
+    own_recordings(tmp_path)
+    (tmp_path / "recordings" / "train" / "up").mkdir()
+    with pytest.raises(LavatubeError, match=r"train/up: a class without recordings, expected files \.aedat4 or \.npz"):
+        load_data("recordings", tmp_path, num_steps=4)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

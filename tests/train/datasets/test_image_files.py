@@ -93,6 +93,13 @@ def test_other_classes_in_val_are_refused(folder: Path) -> None:
         load_data("imagenet", folder)
 
 
+def test_a_class_without_images_is_named(folder: Path) -> None:
+    for part in ("train", "val"):
+        (folder / "imagenet" / part / "n03").mkdir()
+    with pytest.raises(LavatubeError, match=r"train/n03: a class without images, expected files \.jpeg or"):
+        load_data("imagenet", folder)
+
+
 def test_absent_folders_say_what_is_expected(tmp_path: Path) -> None:
     with pytest.raises(LavatubeError, match=r"imagenet/train/CLASS.*image-net\.org"):
         load_data("imagenet", tmp_path)
