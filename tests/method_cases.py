@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from lavatube.train.datasets import catalog
 from lavatube.train.datasets.dataset import Dataset, Split
@@ -163,11 +164,25 @@ def trained(recipe: Recipe, epochs: int = 2) -> Trainee:
     return trainee
 
 
-def plain_names(recipe: Recipe) -> set[str]:
-    """Of what the network of a recipe is made of where none of its methods did anything."""
+def anatomy(network: nn.Module) -> dict[str, tuple[object, ...]]:
+    """What a network is made of: by module its class, attributes, parameters, buffers, and hooks of all kinds."""
+    found = {}
+    for name, module in network.named_modules():
+        own = dict(module.named_parameters(recurse=False))
+        hooks = [key for key, value in vars(module).items() if key.endswith("hooks") and value]
+        hooks += [key for key, p in own.items() if p._backward_hooks or p._post_accumulate_grad_hooks]
+        trains = {key: p.requires_grad for key, p in own.items()}
+        buffers = {key for key, value in module.named_buffers(recurse=False) if value is not None}
+        kept = {key for key, value in vars(module).items() if value is not None}
+        found[name] = type(module), kept, trains, buffers, hooks
+    return found
+
+
+def plain_anatomy(recipe: Recipe) -> dict[str, tuple[object, ...]]:
+    """Of the network of a recipe where none of its methods did anything."""
     data = prepare(recipe)
     plain = recipe.model_copy(update={"normalization": Pooled() if recipe.normalization else None})
-    return set(build_network(plain, data.shape, data.classes).state_dict())
+    return anatomy(build_network(plain, data.shape, data.classes))
 
 
 def outputs(network: SpikingNetwork) -> torch.Tensor:

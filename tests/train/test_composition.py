@@ -8,9 +8,8 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from method_cases import BASE, ROWS, plain_names, trained
+from method_cases import BASE, ROWS, anatomy, plain_anatomy, trained
 from method_pairs import PAIRS, Method, covering, forbidden, label, together
-from torch.nn.utils import parametrize
 
 from lavatube.convert.export import export
 from lavatube.convert.fold import LOWERED
@@ -18,20 +17,43 @@ from lavatube.convert.quantize import quantize
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.train.composition import NEEDS, RULES, Need, Rule
 from lavatube.train.extension_points import EXTENSION_POINTS
+from lavatube.train.networks.build import build_network
+from lavatube.train.networks.network import SpikingNetwork
+from lavatube.train.networks.spiking_layer import SpikingLayer
 from lavatube.train.recipe import Recipe
 from lavatube.train.recipe_model import kind_of
+from lavatube.train.sparsity.channel_activity import ChannelActivity
+from lavatube.train.sparsity.channels import prunable
+from lavatube.train.sparsity.density import erdos_renyi
+from lavatube.train.sparsity.structure_evolution import StructureEvolution, synapses
+from lavatube.train.weights.binary import Binary
 from lavatube.trained import TrainedNetwork, save_trained
 
 pytestmark = pytest.mark.usefixtures("tiny")
+
+
+def assert_each_method_did_its_part(network: SpikingNetwork, recipe: Recipe) -> None:
+    """What a sparsity and a weight rule promise of the finalized network, whatever was beside them."""
+    if isinstance(recipe.sparsity, ChannelActivity):
+        whole = prunable(build_network(recipe, network.input_shape, 10))
+        kept = [max(1, round(recipe.sparsity.keep * len(part.norm.weight))) for part in whole]
+        assert [len(part.norm.weight) for part in prunable(network)] == kept
+    if isinstance(recipe.sparsity, StructureEvolution):
+        weights = [layer.weight for layer in synapses(network)]
+        counts = erdos_renyi([tuple(weight.shape) for weight in weights], recipe.sparsity.density)
+        assert all(int(weight.count_nonzero()) <= count for weight, count in zip(weights, counts, strict=True))
+    if isinstance(recipe.weight, Binary):
+        for layer in [module for module in network.modules() if isinstance(module, SpikingLayer)][1:-1]:
+            rows = layer.synapse.weight.detach().abs().flatten(1)
+            assert ((rows == 0) | (rows == rows.max(1, keepdim=True).values)).all()
 
 
 def goes_all_the_way(recipe: Recipe, folder: Path) -> None:
     """Trains two steps, leaves nothing behind, and exports; or is refused for what it needs, by name."""
     trainee = trained(recipe, epochs=1)
     network = trainee.finalize()
-    assert set(network.state_dict()) == plain_names(recipe)
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
-    assert not any(parametrize.is_parametrized(module) for module in network.modules())
+    assert anatomy(network) == plain_anatomy(recipe)
+    assert_each_method_did_its_part(network, recipe)
     tensors = {name: value.numpy() for name, value in network.state_dict().items()}
     save_trained(TrainedNetwork(recipe.model_dump(mode="json"), tensors, {}), folder)
     refused = sorted(network.needs - LOWERED)

@@ -19,6 +19,7 @@ from torch.nn.utils import parametrize
 from lavatube.errors import UnsupportedError
 from lavatube.train.networks.chain import ChainNetwork
 from lavatube.train.networks.network import SpikingNetwork
+from lavatube.train.sparsity.masks import live_of
 
 NAME = "threshold_scale"  # of the parameter, in a population
 
@@ -66,11 +67,15 @@ def hold_thresholds(network: SpikingNetwork, least: float) -> None:
 
 
 def keep_thresholds(network: SpikingNetwork) -> None:
-    """Leave the weights as they are used, and drop the scales."""
+    """Leave the weights as they are used, and drop the scales.
+
+    A masked tensor is left to who masked it, and who still has to see what of it lives: the mask is folded with all
+    that is before it.
+    """
     for module in network.modules():
         parametrized: Mapping[str, Iterable[nn.Module]] = getattr(module, "parametrizations", {})
         for name in list(parametrized):
-            if any(isinstance(each, Scaled) for each in parametrized[name]):
+            if live_of(module, name) is None and any(isinstance(each, Scaled) for each in parametrized[name]):
                 parametrize.remove_parametrizations(module, name, leave_parametrized=True)
     for population in network.populations():
         if hasattr(population, NAME):
