@@ -8,7 +8,8 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from method_cases import BASE, ROWS, anatomy, plain_anatomy, trained
+import torch
+from method_cases import BASE, ROWS, anatomy, outputs, plain_anatomy, trained
 from method_pairs import PAIRS, Method, covering, forbidden, label, together
 
 from lavatube.convert.export import export
@@ -51,7 +52,9 @@ def assert_each_method_did_its_part(network: SpikingNetwork, recipe: Recipe) -> 
 def goes_all_the_way(recipe: Recipe, folder: Path) -> None:
     """Trains two steps, leaves nothing behind, and exports; or is refused for what it needs, by name."""
     trainee = trained(recipe, epochs=1)
+    before = outputs(trainee.network)
     network = trainee.finalize()
+    torch.testing.assert_close(outputs(network), before, rtol=0, atol=1e-5)
     assert anatomy(network) == plain_anatomy(recipe)
     assert_each_method_did_its_part(network, recipe)
     tensors = {name: value.numpy() for name, value in network.state_dict().items()}

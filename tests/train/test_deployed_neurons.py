@@ -12,7 +12,7 @@ import torch
 from lavatube.convert.export import export
 from lavatube.convert.float_graph.given import choose_contract
 from lavatube.convert.float_graph.read import read_float_graph
-from lavatube.convert.quantize import quantize
+from lavatube.convert.quantize import distance, quantize
 from lavatube.deploy.lower import lower
 from lavatube.errors import UnsupportedError
 from lavatube.program import LoihiProgram
@@ -129,3 +129,8 @@ def test_a_quantized_network_is_calibrated_layer_by_layer_without_labels(
         rate.sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
         touched = {key.split(".")[1] for key, value in module.named_parameters() if value.grad is not None}
         assert touched == {str([layer.name for layer in module.in_order()].index(name))}
+    parameters = list(module.in_order()[0].inbound()[0].parameters())
+    own = torch.nn.functional.mse_loss(made["layer1"], lesson.rates["layer1"])
+    learnt = distance(module, network, data, events, recipe.neuron)  # what the fine-tuning above went down
+    alone, summed = (torch.autograd.grad(loss, parameters, retain_graph=True) for loss in (own, learnt))
+    torch.testing.assert_close(summed, alone)

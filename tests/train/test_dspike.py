@@ -100,6 +100,18 @@ def test_adapting_never_lowers_the_agreement_and_changes_nothing_else(
     assert temperatures(trainee) == {start}
 
 
+@pytest.mark.parametrize(("temperature", "chosen"), [(1.0, 1.5), (5.0, 4.5), (3.0, 3.0), (0.3, 0.8), (99.8, 99.3)])
+def test_of_three_neighbours_the_one_with_the_best_agreement_is_taken(
+    monkeypatch: pytest.MonkeyPatch, temperature: float, chosen: float
+) -> None:
+    def agreements(self: Dspike, probe: object, temperatures: list[float]) -> dict[float, float]:
+        assert all(0 < b <= 100 for b in temperatures)
+        return {b: -abs(b - 3) for b in temperatures}
+
+    monkeypatch.setattr(Dspike, "agreements", agreements)
+    assert Dspike(change=0.5).adapted(None, temperature) == pytest.approx(chosen)  # type: ignore[arg-type]
+
+
 def test_every_weight_is_its_own_direction_where_there_are_few(dspike_recipe: Callable[..., Recipe]) -> None:
     surrogate = Dspike(directions=6)
     each = surrogate._directions(torch.zeros(2, 3), torch.Generator())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -87,11 +89,20 @@ def test_firing_early_is_a_higher_start_and_a_current(
     assert torch.equal(run_through_time(current, spec), run_through_time(current + more, moved))
 
 
-def test_firing_early_is_gone_after_folding(make_recipe: Callable[..., Recipe]) -> None:
-    neuron = {"decay": 1, "reset": "subtract", "fire_at": 0.25, "v_threshold": 2.0}
-    network = build_network(make_recipe(neuron=neuron, normalization=None), (1, 8, 8), 10)
-    layers = fold(network.eval(), 1.0)
-    assert [layer.neuron.v_initial for layer in layers[:-1] if layer.neuron] == [0.75, 0.75]
+@pytest.mark.parametrize("decay", [1.0, 0.5])
+def test_firing_early_is_gone_after_folding(make_recipe: Callable[..., Recipe], decay: float) -> None:
+    """In thresholds: a start that is 0.75 higher and, with leak, what that loses in every timestep."""
+    folded = []
+    for fire_at in (0.25, 1.0):
+        neuron = {"decay": decay, "reset": "subtract", "fire_at": fire_at, "v_threshold": 2.0}
+        network = build_network(make_recipe(neuron=neuron, normalization=None), (1, 8, 8), 10)
+        folded.append(fold(network.eval(), 1.0))
+    for early, plain in zip(*folded, strict=True):
+        if early.neuron is None or plain.neuron is None:
+            assert np.array_equal(early.bias, plain.bias)
+            continue
+        assert early.neuron == replace(plain.neuron, v_initial=0.75)
+        assert early.bias - plain.bias == pytest.approx(0.75 * (1 - decay))
 
 
 @pytest.mark.parametrize("decay", [1.0, 0.5])

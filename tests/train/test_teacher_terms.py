@@ -220,6 +220,16 @@ def test_whole_channels_are_blurred_anew_each_time_and_none_in_evaluation() -> N
     assert bool(restore.eval().mask(maps).all())
 
 
+def test_the_loss_is_of_what_the_blur_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, taught = draw(2, 3, 4, 4), draw(2, 3, 4, 4, seed=1)
+    restore = Restore(pair((3, 4, 4), (3, 4, 4)), blur=0.5)
+    restore.restore = nn.Sequential()
+    mask = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]], dtype=own.dtype)[..., None, None]
+    monkeypatch.setattr(restore, "mask", lambda like: mask)
+    loss = Bkdsnn(feature_weight=1, logit_weight=0).loss(outputs(own, taught), LABELS, nn.ModuleDict({"restore": restore}))
+    assert float(loss) == pytest.approx(float(((mask * own - taught) ** 2).sum()) / 2)
+
+
 def test_the_blur_goes_on_after_a_resume_where_it_stopped() -> None:
     maps, one, other = torch.ones(4, 8, 2, 2), *(Restore(pair((8, 2, 2), (8, 2, 2)), blur=0.5) for _ in range(2))
     one.mask(maps)
@@ -238,6 +248,8 @@ def test_the_weighted_logits_are_their_definition_and_pass_no_gradient_through_t
     (gradient,) = torch.autograd.grad(loss, own)
     expected = 4 * weight.detach()[:, None] * (F.softmax(own / 2, -1) - F.softmax(taught / 2, -1)) / 2 / 2
     torch.testing.assert_close(gradient, expected.detach())
+    (at_equal,) = torch.autograd.grad(weighted_cross_entropy(own, own.detach() + 3, LABELS, 2.0), own)
+    torch.testing.assert_close(at_equal, torch.zeros_like(at_equal))  # nothing to learn, up to a constant
 
 
 def test_a_teacher_without_any_error_gives_no_nan() -> None:

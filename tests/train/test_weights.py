@@ -217,6 +217,20 @@ def test_despite_an_outlier_the_codeword_is_found_more_often_than_by_plain_dista
     assert z > 5, only
 
 
+@pytest.mark.parametrize(("quantizer", "outliers"), [("os", True), ("l2", False)])
+def test_the_quantizer_of_a_recipe_is_the_one_that_trains(
+    make_recipe: MakeRecipe, tiny_data: Dataset, quantizer: str, outliers: bool
+) -> None:
+    recipe = recipe_of(make_recipe, {"kind": "sub_bit", "quantizer": quantizer, "index_bits": 2})
+    [module] = Trainee(recipe, prepare(recipe)).network.chain()[1][1].synapse.parametrizations["weight"]
+    latent = torch.randn(20, 4, 3, 3, generator=GENERATOR.manual_seed(4))
+    latent[:, :, 1, 1] *= 50
+    found = [CodewordStraightThrough.apply(latent, module.codebook, each) for each in (outliers, not outliers)]
+    assert not torch.equal(*found)  # the premise
+    module.magnitude.forward = lambda latent: 1.0
+    assert torch.equal(module(latent), found[0])
+
+
 def test_outliers_of_constant_kernels_stay_finite() -> None:
     assert torch.isfinite(scale_outliers(torch.zeros(2, 1, 3, 3))).all()
     spike = torch.zeros(1, 1, 3, 3)
