@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -47,12 +48,16 @@ def exact_conv2d(
     max_event: largest |event|. Returns int64 [N, O, ...].
     """
     dtype = exact_dtype(weight, max_event)
+    with exact_kernels():
+        return _conv2d(events, weight, dtype, stride, padding, dilation, groups).to(torch.int64)
+
+
+def _conv2d(events: torch.Tensor, weight: torch.Tensor, dtype: torch.dtype, *window: Any) -> torch.Tensor:
+    """In floats. window: stride, padding, dilation, groups."""
     values = events.to(dtype)
     if values.shape[1] == 1:  # strides that may be of channels last make oneDNN sum something else (torch 2.15)
         values = values.clone(memory_format=torch.contiguous_format)
-    with exact_kernels():
-        sums = F.conv2d(values, weight.to(dtype), None, stride, padding, dilation, groups)
-        return sums.to(torch.int64)
+    return F.conv2d(values, weight.to(dtype), None, *window)
 
 
 def exact_linear(events: torch.Tensor, weight: torch.Tensor, max_event: int) -> torch.Tensor:
@@ -83,12 +88,18 @@ def exact_dtype(weight: torch.Tensor, max_event: int) -> torch.dtype:
 
 @lru_cache(maxsize=8)
 def float32_is_exact(device: str) -> bool:
-    """Self-check of this device's float32 kernels against float64, on odd and even sums up to just below 2^24."""
+    """Self-check of this device's float32 kernels against float64, on odd and even sums up to just below 2^24.
+
+    Convolutions of many channels, and of one, whose strides are those of channels last.
+    """
     generator = torch.Generator().manual_seed(24)
     events = torch.randint(240, 256, (4, 57, 9, 9), generator=generator).to(device)
     weight = torch.randint(110, 128, (8, 57, 3, 3), generator=generator).to(device)  # 57 x 9 products: below 2^24
     flat, rows = events.flatten(1)[:, :513], torch.randint(110, 128, (32, 513), generator=generator).to(device)
+    one = events[:, :1, :4, :4].permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    both = (torch.float32, torch.float64)
     with exact_kernels():
-        conv = [F.conv2d(events.to(d), weight.to(d), padding=1).double() for d in (torch.float32, torch.float64)]
-        dense = [F.linear(flat.to(d), rows.to(d)).double() for d in (torch.float32, torch.float64)]
-    return bool(torch.equal(*conv) and torch.equal(*dense))
+        conv = [_conv2d(events, weight, d, 1, 1).double() for d in both]
+        of_one = [_conv2d(one, weight[:, :1], d, (1, 2), (1, 0)).double() for d in both]
+        dense = [F.linear(flat.to(d), rows.to(d)).double() for d in both]
+    return bool(torch.equal(*conv) and torch.equal(*of_one) and torch.equal(*dense))

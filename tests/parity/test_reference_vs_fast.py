@@ -25,7 +25,7 @@ from lavatube.sim.fast_kernels.compiled import HAS_NUMBA
 from lavatube.sim.fast_kernels.populations import CompiledPopulation, TorchPopulation, bias_of
 from lavatube.sim.fast_kernels.walk import Walk
 from lavatube.sim.reference import run_reference
-from lavatube.train import integer_step
+from lavatube.train import exact_sums, integer_step
 from lavatube.train.exact_sums import exact_conv2d
 
 EXTREMES = st.one_of(
@@ -237,3 +237,14 @@ def test_a_convolution_of_one_channel_is_exact_however_its_strides_are_written(r
     weight = torch.tensor(rng.integers(-9, 9, (1, 1, 3, 3)))
     wanted = torch.nn.functional.conv2d(events.double(), weight.double(), None, (1, 2), (1, 0))
     assert torch.equal(exact_conv2d(events, weight, (1, 2), (1, 0), 1).double(), wanted)
+
+
+@pytest.mark.parametrize("channels", [1, 57])
+def test_the_self_check_sees_float32_sums_of_one_channel_or_many_that_are_wrong(channels, monkeypatch):
+    def wrong(events, weight, *rest):
+        return conv2d(events, weight, *rest) + (events.shape[1] == channels and events.dtype == torch.float32)
+
+    conv2d = torch.nn.functional.conv2d
+    assert exact_sums.float32_is_exact.__wrapped__("cpu")
+    monkeypatch.setattr(exact_sums.F, "conv2d", wrong)
+    assert not exact_sums.float32_is_exact.__wrapped__("cpu")

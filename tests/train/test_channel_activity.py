@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from itertools import pairwise
@@ -15,6 +16,7 @@ import torch
 from lavatube.convert.export import export
 from lavatube.convert.quantize import quantize
 from lavatube.deploy.lower import lower
+from lavatube.deploy.mapping.limits import load_limits
 from lavatube.deploy.mapping.map_program import map_program
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.inputs import make_inputs
@@ -256,8 +258,12 @@ def test_the_program_of_the_pruned_network_is_smaller_in_neurons_synapses_and_ev
     assert 0 < after.high * 2 < before.high  # type: ignore[operator]
     assert counts["pruned"].synops_dense * 4 < counts["whole"].synops_dense
     assert counts["pruned"].neuron_accesses * 3 < counts["whole"].neuron_accesses
-    cores = {name: map_program(program).cores for name, program in programs.items()}
-    assert len(cores["pruned"]) <= len(cores["whole"])
+    loihi2 = load_limits("loihi2")
+    fewer = [vars(limit) | {"value": 128 if key == "neurons" else limit.value} for key, limit in loihi2.limits.items()]
+    limits = tmp_path / "small.json"  # small cores, for a small network
+    limits.write_text(json.dumps({"schema": 1, "name": "small", "extends": "loihi2", "limits": fewer}), "utf-8")
+    cores = {name: map_program(program, target=limits).cores for name, program in programs.items()}
+    assert [len(cores[name]) for name in ("whole", "pruned")] == [8, 4]
     words = [sum(core.loads["synapse_words"] for core in cores[name]) for name in ("pruned", "whole")]
     assert words[0] * 3 < words[1]
 

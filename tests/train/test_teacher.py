@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from lavatube.convert.from_onnx import read_onnx
 from lavatube.errors import LavatubeError
 from lavatube.train.datasets import catalog
 from lavatube.train.datasets.dataset import Dataset, Split
@@ -137,6 +138,37 @@ def test_a_module_sees_the_mean_of_the_events_as_images_and_stays_as_it_was(pupi
     x = (pixels / 255 - 0.5) / 0.25
     torch.testing.assert_close(lesson.logits, module(x).detach())
     torch.testing.assert_close(lesson.features["0.1"], body[1](body[0](x)).detach())  # not what the ReLU made of it
+
+
+def test_maps_and_logits_of_an_imported_onnx_file_are_lessons(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="needs the extra onnx")
+    module, node = plain().eval(), onnx.helper.make_node
+    conv, dense = module[0][0], module[2]  # type: ignore[index]
+    tensors = {"cw": conv.weight, "cb": conv.bias, "dw": dense.weight, "db": dense.bias}
+    nodes = [
+        node("Conv", ["x", "cw", "cb"], ["map"], name="conv"), node("Relu", ["map"], ["relu"], name="relu"),
+        node("Flatten", ["relu"], ["flat"]), node("Gemm", ["flat", "dw", "db"], ["y"], transB=1),
+    ]  # fmt: skip
+    info, number = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    constants = [onnx.numpy_helper.from_array(value.detach().numpy(), name) for name, value in tensors.items()]
+    graph = onnx.helper.make_graph(
+        nodes, "g", [info("x", number, ["b", 1, 8, 8])], [info("y", number, None)], constants
+    )
+    opset = onnx.helper.make_opsetid("", 17)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8), tmp_path / "ann.onnx")
+    stage = ({"conv2d": {"channels": 4, "kernel": 3}},)  # of the map's size, with another number of channels
+    teacher = {"kind": "onnx", "file": str(tmp_path / "ann.onnx")}
+    recipe = make_recipe(stage, objective=["cross_entropy", "kdsnn", "lasnn", "bkdsnn"], teacher=teacher, **settings())
+    data = prepare(recipe)
+    trainee = Trainee(recipe, data, read_onnx(tmp_path / "ann.onnx"))
+    events, _ = next(data.batches(data.dataset.train, 8, torch.device("cpu")))
+    inputs = data.as_floats(events)
+    assert trainee.teacher is not None
+    lesson, [feature] = trainee.teacher(inputs), trainee.teacher(inputs).features.values()
+    images = events.float().mean(0) / 255
+    wanted = conv(images).relu()
+    torch.testing.assert_close(feature, wanted.detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(lesson.logits, dense(wanted.flatten(1)).detach(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("part", ["logits", "0"])

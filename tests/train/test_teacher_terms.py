@@ -223,10 +223,10 @@ def test_whole_channels_are_blurred_anew_each_time_and_none_in_evaluation() -> N
 def test_the_loss_is_of_what_the_blur_left(monkeypatch: pytest.MonkeyPatch) -> None:
     own, taught = draw(2, 3, 4, 4), draw(2, 3, 4, 4, seed=1)
     restore = Restore(pair((3, 4, 4), (3, 4, 4)), blur=0.5)
-    restore.restore = nn.Sequential()
+    restore.restore, heads = nn.Sequential(), nn.ModuleDict({"restore": restore})
     mask = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]], dtype=own.dtype)[..., None, None]
     monkeypatch.setattr(restore, "mask", lambda like: mask)
-    loss = Bkdsnn(feature_weight=1, logit_weight=0).loss(outputs(own, taught), LABELS, nn.ModuleDict({"restore": restore}))
+    loss = Bkdsnn(feature_weight=1, logit_weight=0).loss(outputs(own, taught), LABELS, heads)
     assert float(loss) == pytest.approx(float(((mask * own - taught) ** 2).sum()) / 2)
 
 

@@ -23,7 +23,8 @@ class Dsr(ClampedRule):
     With weights l[t] in proportion to decay^(T - t) and the representations i = sum l[t] I[t], o = sum l[t] s[t] (time
     means without leak), o = i / V - (what is left in v) / V, so o is modelled as clamp(i / V, 0, 1):
     d(o)/d(i) = 1[0 <= i <= V] / V. The threshold V trains: of the amplitude V o, d(V o)/d(V) = 1[i > V].
-    One graph on the representations carries it; memory does not depend on T.
+    One graph on the representations carries it: what it keeps does not depend on T. In the forward pass, one layer's
+    spikes of all timesteps are there at a time.
     neuron.surrogate has no part in this training; what uses it is the fine-tuning of `lavatube quantize`.
 
     thresholds: "trained" (one per layer, from neuron.v_threshold on) or "fixed".
