@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib.resources import files
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +19,11 @@ from pydantic.fields import FieldInfo
 
 from lavatube.cli.recipe_table import row_of
 from lavatube.train.extension_points import EXTENSION_POINTS
+from lavatube.train.neuron import NeuronSpec
 from lavatube.train.plugin import Plugin
 from lavatube.train.recipe import load_recipe
 from lavatube.train.recipe_file import list_recipes, read_recipe_file
-from lavatube.train.recipe_model import kind_of
+from lavatube.train.recipe_model import Strict, kind_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "methods.md"
 HEAD = """# Methods
@@ -30,6 +34,12 @@ training, weight 0 changes no bit, seeds reproduce, what it needs is what loweri
 equal) is tested for each row. What each does to accuracy, spikes, bits, energy and time is measured in
 [Training](training.md#what-each-method-adds).
 """
+TOGETHER = {  # methods that are no kind of their own, but several with their settings: by the recipe that has them
+    "ReverB-SNN": "digits-reverb",
+    "SEI-BWSNN": "digits-bireal",
+    "Structure learning with reverse distillation": "digits-reverse-distillation",
+    "Conversion with error compensation": "digits-conversion",
+}
 BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
@@ -43,8 +53,8 @@ def bounds(field: FieldInfo) -> str:
     return ", ".join(f"{BOUNDS[name]} {value:g}" for name, value in found.items() if abs(value) < 1e6)
 
 
-def settings(row: type[Plugin]) -> Iterator[str]:
-    fields = {name: field for name, field in row.model_fields.items() if name != "kind"}
+def settings(row: type[Strict], *left_out: str) -> Iterator[str]:
+    fields = {name: field for name, field in row.model_fields.items() if name not in ("kind", *left_out)}
     if not fields:
         return
     yield from ("", "| setting | default | bounds |", "|---|---|---|")
@@ -60,10 +70,14 @@ def mentions(value: Any, kind: str) -> bool:
     return any(mentions(each, kind) for each in value) if isinstance(value, list) else value == kind
 
 
+read = cache(read_recipe_file)  # slow, and wanted for each kind
+facts_of = cache(lambda name: row_of(load_recipe(name)))
+
+
 def recipes_with(point: str, kind: str) -> list[str]:
     found = []
     for name in list_recipes():
-        recipe = read_recipe_file(name)
+        recipe = read(name)
         part = recipe.get("neuron", {}).get("surrogate") if point == "surrogate" else recipe.get(point)
         if mentions(part, kind):
             found.append(name)
@@ -81,13 +95,36 @@ def entry(point: str, row: type[Plugin]) -> Iterator[str]:
         yield from ("", f"Needs of the target: {', '.join(needs)}.")
     yield from settings(row)
     if used := recipes_with(point, kind):
-        yield from ("", "| recipe | data | should reach | deploys on |", "|---|---|---|---|")
-        for facts in (row_of(load_recipe(name)) for name in used):
-            yield f"| `{facts['name']}` | {facts['data']} | {facts['expected']} | {facts['deploys']} |"
+        yield from recipes(used)
+
+
+def recipes(names: Iterable[str]) -> Iterator[str]:
+    yield from ("", "| recipe | data | should reach | deploys on |", "|---|---|---|---|")
+    for facts in map(facts_of, names):
+        yield f"| `{facts['name']}` | {facts['data']} | {facts['expected']} | {facts['deploys']} |"
+
+
+def of_several(title: str, name: str) -> Iterator[str]:
+    """A method that is a recipe: what its file says at the top, and the kinds that it names."""
+    text = (files("lavatube.train") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+    head = takewhile(lambda line: line.startswith("# "), text.splitlines())
+    kinds = [
+        f"{point} [{kind}](#{kind})"
+        for point, rows in EXTENSION_POINTS.items()
+        for kind in map(kind_of, rows)
+        if name in recipes_with(point, kind)
+    ]
+    yield from ("", f"### {title}", "", "```text", *(line[2:] for line in head), "```")
+    yield from ("", "Made of " + ", ".join(kinds) + ", and a [neuron](#neuron).")
+    yield from recipes([name])
 
 
 def page() -> str:
-    lines = [HEAD.rstrip()]
+    lines = [HEAD.rstrip(), "", "## Methods that are recipes"]
+    for title, name in TOGETHER.items():
+        lines += of_several(title, name)
+    lines += ["", "## neuron", "", "```text", inspect.cleandoc(NeuronSpec.__doc__ or ""), "```"]
+    lines += settings(NeuronSpec, "surrogate", "decay_asked", "dv")
     for point, rows in EXTENSION_POINTS.items():
         lines += ["", f"## {point}"]
         for row in rows:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
 import write_methods
 
+from lavatube.train import extension_points
+from lavatube.train.datasets.catalog import DATASETS
 from lavatube.train.extension_points import EXTENSION_POINTS
+from lavatube.train.neuron import NeuronSpec
+from lavatube.train.recipe import Optimizer
 from lavatube.train.recipe_model import kind_of
+from lavatube.train.teachers.kinds import TEACHERS
 
 
 def test_the_gallery_is_up_to_date() -> None:
     found = write_methods.page()
     assert found == write_methods.PAGE.read_text(encoding="utf-8"), "run tests/write_methods.py"
-    assert found.count("\n### ") == sum(map(len, EXTENSION_POINTS.values()))
+    assert found.count("\n### ") == sum(map(len, EXTENSION_POINTS.values())) + len(write_methods.TOGETHER)
 
 
 def test_every_method_says_what_it_is_and_every_one_from_a_paper_which() -> None:
@@ -19,3 +26,22 @@ def test_every_method_says_what_it_is_and_every_one_from_a_paper_which() -> None
     for point, row in ((point, row) for point, rows in EXTENSION_POINTS.items() for row in rows):
         assert row.__doc__, row
         assert getattr(row, "source", "") or kind_of(row) in own, (point, row)
+
+
+def test_the_tables_of_training_name_every_kind_and_setting_and_no_other() -> None:
+    page = write_methods.PAGE.with_name("training.md").read_text(encoding="utf-8")
+    lines = page[page.index("## What a recipe chooses") : page.index("## The rules")].splitlines()
+    rows = dict(re.findall(r"^\| `([^|]*)` \| (.*?) \|", line)[0] for line in lines if line.startswith("| `"))
+
+    def named(key: str) -> set[str]:
+        """Outside of brackets, which hold settings."""
+        return set(re.findall(r"`([^`]*)`", re.sub(r"\([^)]*\)", "", rows[key]))) - {"null"}
+
+    for point, kinds in (EXTENSION_POINTS | {"teacher": TEACHERS}).items():
+        key = "neuron.surrogate" if point == "surrogate" else point
+        assert named(key) == {kind_of(row) for row in kinds}, key
+    assert named("neuron") == set(NeuronSpec.model_fields) - {"surrogate", "decay_asked", "dv"}
+    assert set(Optimizer.model_fields) <= set(re.findall(r"`([^`]*)`", rows["optimizer"]))
+    assert named("data.name") == {name for name in DATASETS if not name.endswith("-10k")}
+    tables = {name for name, value in vars(extension_points).items() if value in EXTENSION_POINTS.values()}
+    assert set(", ".join(rows).replace("`", "").split(", ")) >= tables
