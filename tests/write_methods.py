@@ -1,11 +1,14 @@
 """Make docs/methods.md from the table of methods: what each is, where it is from, its settings, its recipes.
 
+And the names of the kinds in the first table of docs/training.md.
+
 uv run tests/write_methods.py [FILE]
 """
 
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -26,6 +29,8 @@ from lavatube.train.recipe_file import list_recipes, read_recipe_file
 from lavatube.train.recipe_model import Strict, kind_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "methods.md"
+TRAINING = PAGE.with_name("training.md")
+OPTIONAL = ("weight", "normalization", "sparsity")  # may be null
 HEAD = """# Methods
 
 Every method that a recipe can choose, by extension point, made by `uv run tests/write_methods.py` from the table
@@ -133,5 +138,24 @@ def page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def with_kinds(text: str) -> str:
+    """Of training.md, with the kinds that there are in the rows of its first table."""
+    for point, rows in EXTENSION_POINTS.items():
+        key = "neuron.surrogate" if point == "surrogate" else point
+        names = {taught: [f"`{kind_of(row)}`" for row in rows if _taught(row) == taught] for taught in (False, True)}
+        cell = ", ".join([*names[False], *(["`null`"] if point in OPTIONAL else [])])
+        cell += "; with a teacher " + ", ".join(names[True]) if names[True] else ""
+        text, count = re.subn(rf"^\| `{re.escape(key)}` \| [^|]* \|", f"| `{key}` | {cell} |", text, flags=re.MULTILINE)
+        assert count == 1, key
+    return text
+
+
+def _taught(row: type[Strict]) -> bool:
+    assert issubclass(row, Plugin)
+    return row.needs_teacher
+
+
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        TRAINING.write_text(with_kinds(TRAINING.read_text(encoding="utf-8")), encoding="utf-8")
     Path(sys.argv[1] if len(sys.argv) > 1 else PAGE).write_text(page(), encoding="utf-8")

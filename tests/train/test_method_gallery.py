@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
+from pathlib import Path
 
+import pytest
+import torch
 import write_methods
 
 from lavatube.train import extension_points
 from lavatube.train.datasets.catalog import DATASETS
 from lavatube.train.extension_points import EXTENSION_POINTS
 from lavatube.train.neuron import NeuronSpec
+from lavatube.train.objectives.term import Term
 from lavatube.train.recipe import Optimizer
 from lavatube.train.recipe_model import kind_of
+from lavatube.train.seq import Outputs
 from lavatube.train.teachers.kinds import TEACHERS
 
 
@@ -29,19 +35,31 @@ def test_every_method_says_what_it_is_and_every_one_from_a_paper_which() -> None
 
 
 def test_the_tables_of_training_name_every_kind_and_setting_and_no_other() -> None:
-    page = write_methods.PAGE.with_name("training.md").read_text(encoding="utf-8")
+    page = write_methods.TRAINING.read_text(encoding="utf-8")
+    assert page == write_methods.with_kinds(page), "run tests/write_methods.py"
     lines = page[page.index("## What a recipe chooses") : page.index("## The rules")].splitlines()
     rows = dict(re.findall(r"^\| `([^|]*)` \| (.*?) \|", line)[0] for line in lines if line.startswith("| `"))
 
     def named(key: str) -> set[str]:
         """Outside of brackets, which hold settings."""
-        return set(re.findall(r"`([^`]*)`", re.sub(r"\([^)]*\)", "", rows[key]))) - {"null"}
+        return set(re.findall(r"`([^`]*)`", re.sub(r"\([^)]*\)", "", rows[key])))
 
-    for point, kinds in (EXTENSION_POINTS | {"teacher": TEACHERS}).items():
-        key = "neuron.surrogate" if point == "surrogate" else point
-        assert named(key) == {kind_of(row) for row in kinds}, key
+    assert named("teacher") == {kind_of(row) for row in TEACHERS}
     assert named("neuron") == set(NeuronSpec.model_fields) - {"surrogate", "decay_asked", "dv"}
     assert set(Optimizer.model_fields) <= set(re.findall(r"`([^`]*)`", rows["optimizer"]))
     assert named("data.name") == {name for name in DATASETS if not name.endswith("-10k")}
     tables = {name for name, value in vars(extension_points).items() if value in EXTENSION_POINTS.values()}
     assert set(", ".join(rows).replace("`", "").split(", ")) >= tables
+
+
+def test_the_example_of_a_new_method_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = write_methods.TRAINING.read_text(encoding="utf-8")
+    [example] = re.findall(r"```python\n(from .*?)```", page, re.DOTALL)
+    (tmp_path / "confidence_of_the_docs.py").write_text(example, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    term = import_module("confidence_of_the_docs").Confidence(weight=2.0)
+    assert isinstance(term, Term)
+    logits = torch.tensor([[1.0, 2.0, 4.0], [0.0, 0.0, 0.0]])
+    entropy = torch.distributions.Categorical(logits=logits).entropy().mean()
+    loss = term.loss(Outputs(logits), torch.zeros(2, dtype=torch.int64), torch.nn.ModuleDict())
+    torch.testing.assert_close(loss, -2 * entropy)
