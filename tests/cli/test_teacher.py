@@ -65,6 +65,14 @@ def test_a_teachers_file_or_folder_that_is_not_there_is_one_line(
         assert not (tmp_path / "pupil" / "config.json").exists()
 
 
+def test_what_fine_tuning_learns_from_is_chosen_by_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert invoke(["quantize", "run", "--teach", "floats"]) == 2
+    assert "teach, expected labels or float, got floats" in capsys.readouterr().err
+
+
 def test_a_recipe_says_which_key_of_its_teacher_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

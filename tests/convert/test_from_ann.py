@@ -12,6 +12,7 @@ from torch import nn
 
 onnx = pytest.importorskip("onnx", reason="needs the extra onnx")
 
+from lavatube.cli.app import invoke  # noqa: E402
 from lavatube.convert.ann_chain import ann_chain  # noqa: E402
 from lavatube.convert.export import export  # noqa: E402
 from lavatube.convert.from_ann import convert_onnx  # noqa: E402
@@ -183,3 +184,12 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: p
     convert_onnx(file, data="few", out=out)
     with pytest.raises(LavatubeError, match="finished"):
         convert_onnx(file, data="few", out=out)
+
+
+def test_the_command_converts_a_file_and_quantizes_its_twin(tmp_path: Path) -> None:
+    file = to_onnx(ann(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 10)), tmp_path / "a.onnx")
+    options = ["--data", "few", "--num-steps", "3", "--epochs", "0", "--out", str(tmp_path / "run")]
+    assert invoke(["quantize", str(file), *options]) == 0
+    twin = load_trained(tmp_path / "run").recipe
+    assert (twin["num_steps"], twin["neuron"]["output"]) == (3, "signed")
+    assert (tmp_path / "run" / "quantized.safetensors").exists()
