@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from method_cases import (
+    BASE,
     BESIDE,
     CASES,
     NETWORKS,
@@ -28,10 +29,12 @@ from lavatube.convert.fold import LOWERED
 from lavatube.convert.quantize import quantize
 from lavatube.deploy.lower import lower
 from lavatube.errors import LavatubeError, UnsupportedError
+from lavatube.files import read_tensors
 from lavatube.sim.parity import parity
+from lavatube.train.checkpoint import checkpoint_path
 from lavatube.train.extension_points import EXTENSION_POINTS
 from lavatube.train.loop import Trainee
-from lavatube.train.networks.build import load_network
+from lavatube.train.networks.build import build_network, load_network
 from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.objectives.cross_entropy import CrossEntropy
 from lavatube.train.recipe import Recipe
@@ -102,6 +105,37 @@ def test_a_run_with_any_method_resumes_to_the_same_bits(
     assert set(resumed) == set(straight)
     for name, value in straight.items():
         assert np.array_equal(resumed[name], value), name
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {
+            "objective": ["cross_entropy", "self_distillation", "shortcut", "kdsnn", "bkdsnn"],
+            "network": {"kind": "vgg", "width": 2},
+            "weight": {"kind": "binary", "scale": "learnt"},
+        },
+        {"gradient": "dsr", **BESIDE["dsr"]},
+    ],
+    ids=["heads and magnitudes", "thresholds"],
+)
+def test_whatever_a_method_adds_to_train_is_trained(
+    tiny_recipe: Callable[..., Recipe], tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    recipe = tiny_recipe(**BASE | changes)
+
+    def interrupt(epoch: int, *rest: object) -> None:
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train(recipe, out=tmp_path, progress=interrupt)
+    after, _ = read_tensors(checkpoint_path(tmp_path), kind="checkpoint")
+    data = prepare(recipe)
+    plain = {f"network.{name}" for name, _ in build_network(recipe, data.shape, data.classes).named_parameters()}
+    added = {name: value for name, value in Trainee(recipe, data).named_parameters() if name not in plain}
+    assert added
+    for name, value in added.items():
+        assert not np.array_equal(after[f"model/{name}"], value.detach().numpy()), name
 
 
 class Halved(nn.Module):
