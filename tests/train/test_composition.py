@@ -7,6 +7,7 @@ from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from method_cases import BASE, ROWS, anatomy, outputs, plain_anatomy, trained
@@ -23,6 +24,7 @@ from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.networks.spiking_layer import SpikingLayer
 from lavatube.train.recipe import Recipe
 from lavatube.train.recipe_model import kind_of
+from lavatube.train.run import train
 from lavatube.train.sparsity.channel_activity import ChannelActivity
 from lavatube.train.sparsity.channels import prunable
 from lavatube.train.sparsity.density import erdos_renyi
@@ -83,6 +85,32 @@ def test_the_recipes_of_pairs_hold_every_allowed_pair_and_no_forbidden_one() -> 
     held = {pair for methods in CHOICES for pair in combinations(methods, 2)}
     assert {pair for pair in PAIRS if not forbidden(*pair)} <= held
     assert not any(forbidden(*pair) for pair in held)
+
+
+MANY = [
+    ("dspike", "bptt", "tse", "sub_bit", "sca", "self_ensemble", "bkdsnn", "mpfd", "shortcut"),
+    ("dsr", "running", "binary", "esl", "kdsnn", "lasnn", "tandem"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kinds", MANY, ids="-".join)
+def test_a_run_with_many_methods_resumes_to_the_same_bits(
+    tiny_recipe: Callable[..., Recipe], kinds: tuple[str, ...], tmp_path: Path
+) -> None:
+    chosen = [row for row in ROWS if kind_of(row[1]) in kinds and not (row[0] == "encoder" and "binary" in kinds)]
+    assert len(chosen) == len(kinds)
+    recipe = tiny_recipe(**together(*chosen) | {"optimizer": {"lr": 0.02, "epochs": 2, "batch_size": 32}})
+
+    def stop(*progress: object) -> None:
+        raise KeyboardInterrupt
+
+    whole = train(recipe).tensors
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, out=tmp_path, progress=stop)
+    resumed = train(recipe, out=tmp_path).tensors
+    assert set(whole) == set(resumed)
+    assert all(np.array_equal(value, resumed[name]) for name, value in whole.items())
 
 
 GRADED = {"decay": 0.5, "output": "graded", "graded_max": 4.0}
