@@ -142,7 +142,7 @@ def _totals(parts: Any) -> dict[str, Any]:
     for part in parts:
         recorded |= {kind for kind in ("u", "v") if getattr(part, kind)}
         for name, value in part.spikes.items():
-            spikes[name] = spikes.get(name, 0) + int(value.sum())
+            spikes[name] = spikes.get(name, 0) + int((value != 0).sum())
         for kind, axis in (("inputs", 1), ("readouts", 0)):
             for name, value in getattr(part, kind).items():
                 shape = shapes[kind].setdefault(name, [*value.shape[:axis], 0, *value.shape[axis + 1 :]])

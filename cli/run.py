@@ -86,7 +86,7 @@ def run(
             stock_only=stock_only, pad_windows=pad_windows, timeout=timeout, workers=workers, overflow=overflow,  # type: ignore[arg-type]
             packed=packed, progress=update,
         )  # fmt: skip
-    spikes = {name: int(value.sum()) for name, value in trace.spikes.items()}
+    spikes = {name: int((value != 0).sum()) for name, value in trace.spikes.items()}
     if json:
         print_json(
             {"trace": str(out), "steps": trace.num_steps, "samples": trace.batch, "spikes": spikes, **trace.meta}

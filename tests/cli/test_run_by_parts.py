@@ -6,10 +6,12 @@ import json
 
 import numpy as np
 import pytest
+from random_programs import random_case
 
 from lavatube.cli.app import invoke
 from lavatube.inputs import make_inputs, save_inputs
 from lavatube.program_file import save_program
+from lavatube.sim.reference import run_reference
 
 
 @pytest.fixture
@@ -89,3 +91,18 @@ def test_a_changed_bit_of_a_trace_file_is_found(folder, capsys):
         handle["spikes/layer2_lif"][3, 2, 0] ^= 1 << 7
     assert call(folder, "parity", "a.h5", "b.h5") == 1
     assert "step 3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("seed", [27, 45])  # graded; signed
+def test_a_spike_is_an_event_whatever_it_carries_and_however_it_is_run(seed, tmp_path, capsys):
+    program, inputs = random_case(seed, 3)
+    save_program(program, tmp_path / "program.safetensors")
+    save_inputs(inputs, tmp_path / "x.npz")
+    trace = run_reference(program, inputs)
+    events = {name: int(np.count_nonzero(value)) for name, value in trace.spikes.items()}
+    assert any(events[name] != int(value.sum()) for name, value in trace.spikes.items())
+    for given in (("--backend", "reference", "--out", "a.npz"), ("--out", "b.h5")):
+        assert call(tmp_path, "run", "program.safetensors", "--input", "x.npz", *given, "--json") == 0
+        assert json.loads(capsys.readouterr().out)["spikes"] == events
+        assert call(tmp_path, "inspect", given[-1], "--json") == 0
+        assert json.loads(capsys.readouterr().out)["spikes"] == events
