@@ -27,7 +27,9 @@ def export(
     ] = None,
     lava_script: Annotated[
         Path | None,
-        typer.Option("--lava-script", help="Write a Python script of stock Lava processes (and its .npz) instead."),
+        typer.Option(
+            "--lava-script", help="Write a Python script of stock Lava processes (and its .arrays.npz) instead."
+        ),
     ] = None,
     json: Json = False,
 ) -> int:

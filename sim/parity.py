@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from lavatube.convert.lineage import refuse_stale
 from lavatube.errors import LavatubeError
 from lavatube.files import refuse_same_file, require_writable_file
 from lavatube.inputs import InputBatch
@@ -63,9 +62,8 @@ def parity(
              made from one another.
     """
     folder = Path(source) if Path(source).is_dir() else None
-    if folder is not None:
-        refuse_stale(folder)
-    program = load_program(program_path(source))
+    file = program_path(source)
+    program = load_program(file)
     after_training = folder is not None and is_post_training(folder)
     if samples is not None and samples < 1:
         raise LavatubeError("--samples", expected="at least 1", got=str(samples))
@@ -76,7 +74,7 @@ def parity(
     if "torch" in engines and folder is None:
         expected = "a run folder: this engine runs the quantized checkpoint itself"
         raise LavatubeError("--against torch", where=str(source), expected=expected, got="a program")
-    refuse_same_file(program=program_path(source), data=data, out=out)
+    refuse_same_file(program=file, data=data, out=out)
     if out is not None:
         require_writable_file(Path(out))
     batch = samples_for(program, folder, data, data_dir, samples)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lavatube.bounds import prove_no_overflow
+from lavatube.convert.lineage import refuse_stale
 from lavatube.deploy.lava_backend.choose import CONV_CHOICES
 from lavatube.errors import LavatubeError
 from lavatube.files import refuse_same_file, require_writable_file
@@ -109,9 +110,15 @@ def run(
 
 
 def program_path(source: Path | str) -> Path:
-    """The program file itself, or the one in a run folder."""
+    """The program file itself, or the one in a run folder.
+
+    raises: LavatubeError where the files of the folder were not made from one another.
+    """
     path = Path(source)
-    return path / "program.safetensors" if path.is_dir() else path
+    if not path.is_dir():
+        return path
+    refuse_stale(path)
+    return path / "program.safetensors"
 
 
 def as_batch(inputs: Inputs, nodes: Nodes, default_steps: int, steps: int | None) -> InputBatch:

@@ -140,9 +140,11 @@ def refuse_non_finite(
     total = torch.stack([loss, *([] if processes.scales_loss else [g.sum() for g in gradients.values()])]).sum()
     if torch.isfinite(total):
         return
+    bad = [name for name, g in gradients.items() if not torch.isfinite(g).all()]
+    if torch.isfinite(loss) and not bad:  # only their sum is too large
+        return
     layer = _first_non_finite(trainee, inputs, processes)
     if not layer:  # so it began in the loss, or on the way back from it: in what is nearest to it
-        bad = [name for name, g in gradients.items() if not torch.isfinite(g).all()]
         layer = bad[-1].removeprefix("network.") if bad and torch.isfinite(loss) else "the objective"
     terms = [kind for kind, of_term in trainee.objective.latest.items() if not torch.isfinite(of_term)]
     raise LavatubeError(
@@ -159,8 +161,11 @@ def _first_non_finite(trainee: Trainee, inputs: torch.Tensor, processes: Process
     if (name := _broken_state(trainee)) or processes.share[1] > 1:  # several normalize together: all would have to
         return name
     run = FirstNonFinite(trainee.network)
+    kept = [(buffer, buffer.clone()) for buffer in trainee.network.buffers()]  # averages that a forward moves
     with processes.autocast():
         trainee.network(inputs, run)
+    for buffer, before in kept:
+        buffer.copy_(before)
     return run.found
 
 

@@ -140,6 +140,8 @@ def only_run_in(folder: Path) -> Iterator[None]:
         lock.acquire(blocking=False)
     except Timeout as error:
         raise LavatubeError("another training is at work in this folder", where=str(folder)) from error
+    except OSError as error:
+        raise LavatubeError(f"cannot lock this folder ({error.strerror or error})", where=str(path)) from error
     try:
         yield
     finally:

@@ -16,9 +16,14 @@ The arrays are in {arrays}, beside this file.
 Written by lavatube {version}.
 """
 
+import hashlib
 import json
+import os
 import sys
-from pathlib import Path
+import warnings
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:] = [each for each in sys.path if os.path.abspath(each) != HERE]  # a file here may be named as a module
 
 import numpy as np
 from lava.magma.core.run_conditions import RunSteps
@@ -29,9 +34,11 @@ from lava.proc.io.source import RingBuffer as Source
 from lava.proc.lif.process import LIFReset
 from lava.proc.sparse.process import DelaySparse, Sparse
 from lava.utils.weightutils import SignMode
-from scipy.sparse import coo_matrix, csr_matrix
+from scipy.sparse import SparseEfficiencyWarning, coo_matrix, csr_matrix
 
-ARRAYS = Path(__file__).with_name({arrays!r})
+warnings.simplefilter("ignore", SparseEfficiencyWarning)  # of how Lava fills its weights
+ARRAYS = os.path.join(HERE, {arrays!r})
+ARRAYS_SHA256 = {sha256!r}  # None: arrays that you changed; the trace then names no program
 PROGRAM = {program!r}  # SHA-256 of the program that this is
 NUM_STEPS = {num_steps}  # timesteps of a sample
 PACE = {pace}  # ticks of a timestep
@@ -94,9 +101,21 @@ def window(values, lag, samples):
     return values.reshape(samples, NUM_STEPS, -1).swapaxes(0, 1)
 
 
+def stored(path, sha256=None):
+    """{name: array} of an .npz file. Ends with a line that says what is wrong with it."""
+    try:
+        with open(path, "rb") as file:
+            if sha256 is not None and hashlib.sha256(file.read()).hexdigest() != sha256:
+                sys.exit(f"{path}: not the arrays that belong to this script; export both again")
+            with np.load(path, allow_pickle=False) as found:
+                return {name: found[name] for name in found.files}
+    except Exception as error:
+        sys.exit(f"{path}: not readable as .npz: {error}")
+
+
 def simulate(events):
     """events: {input: [T, B, neurons]}. Returns {population: [T, B, neurons]}, {read-out: [B, classes]}."""
-    arrays = dict(np.load(ARRAYS, allow_pickle=False))
+    arrays = stored(ARRAYS, ARRAYS_SHA256)
     batch = next(iter(events.values())).shape[1]
     together = batch if STREAMS else 1
     spikes, readouts = {name: [] for name in NEURONS}, {name: [] for name in READOUTS}
@@ -128,28 +147,35 @@ def key(kind, name, names):
 
 def load(path):
     """{input: [T, B, ...]} of X.npz. Ends with a line that says what does not fit."""
-    stored, events = np.load(path, allow_pickle=False), {}
-    for name, (shape, most) in INPUTS.items():
-        wanted = key("input", name, INPUTS)
-        if wanted not in stored:
-            sys.exit(f"{path}: no `{wanted}`, found {', '.join(stored.files)}")
-        value = np.asarray(stored[wanted])
+    arrays, events = stored(path), {}
+    keys = [key("input", name, INPUTS) for name in INPUTS]
+    if set(arrays) - {"length", "label"} != set(keys):
+        sys.exit(f"{path}: expected {', '.join(keys)}, and length or label if you like; got {', '.join(arrays)}")
+    for wanted, (name, (shape, most)) in zip(keys, INPUTS.items()):
+        value = arrays[wanted]
         if value.ndim == len(shape) + 1:
             value = np.broadcast_to(value, (NUM_STEPS, *value.shape))
         if value.shape[2:] != shape or len(value) != NUM_STEPS or not value.size:
             sys.exit(f"{path}: `{wanted}` {value.shape}, expected ({NUM_STEPS}, samples, *{shape})")
-        if (value != np.floor(value)).any() or value.min() < 0 or value.max() > most:
+        whole = value.dtype.kind in "iub" or (value.dtype.kind == "f" and (value == np.floor(value)).all())
+        if not whole or value.min() < 0 or value.max() > most:
             sys.exit(f"{path}: `{wanted}` has values beside the integers 0..{most}")
         events[name] = value.astype(np.int64)
-    if len({value.shape[1] for value in events.values()}) > 1:
+    batches = {value.shape[1] for value in events.values()}
+    if len(batches) > 1:
         sys.exit(f"{path}: inputs of different numbers of samples")
-    if "length" in stored and (stored["length"] != NUM_STEPS).any():
-        sys.exit(f"{path}: samples shorter than {NUM_STEPS} timesteps; run each length by itself")
+    if "length" in arrays and not np.array_equal(arrays["length"], np.full(batches.pop(), NUM_STEPS)):
+        sys.exit(f"{path}: `length` is not {NUM_STEPS} for every sample; other lengths run by themselves")
     return events
 
 
 def main(source, target=None):
     events = load(source)
+    if target is not None:
+        if os.path.realpath(target) in (os.path.realpath(source), os.path.realpath(ARRAYS)):
+            sys.exit(f"{target}: would replace what is read")
+        if os.path.isdir(target) or not os.access(os.path.dirname(os.path.abspath(target)), os.W_OK):
+            sys.exit(f"{target}: cannot be written")
     flat = {name: value.reshape(*value.shape[:2], -1) for name, value in events.items()}
     spikes, readouts = simulate(flat)
     for name, value in readouts.items():
@@ -158,18 +184,21 @@ def main(source, target=None):
         return
     batch = len(next(iter(readouts.values())))
     names = {"layers": list(NEURONS), "inputs": list(INPUTS), "readouts": list(READOUTS)}
-    meta = {"engine": "lava", "device": "cpu", "program_sha256": PROGRAM, "script": Path(__file__).name, **names}
+    program = "changed arrays" if ARRAYS_SHA256 is None else PROGRAM
+    meta = {"engine": "lava", "device": "cpu", "program_sha256": program, **names}
     trace = {"length": np.full(batch, NUM_STEPS, np.int64), "meta": np.array(json.dumps(meta, sort_keys=True))}
     trace.update({key("input", name, INPUTS): value for name, value in events.items()})
     trace.update({key("readout", name, READOUTS): value for name, value in readouts.items()})
     trace.update({key("prediction", name, READOUTS): value.argmax(1) for name, value in readouts.items()})
     for name, (shape, _) in NEURONS.items():
         trace[f"spikes/{name}"] = spikes[name].reshape(NUM_STEPS, batch, *shape).astype(np.uint8)
-    np.savez_compressed(target, **trace)
+    with open(f"{target}.part", "wb") as file:  # whole or not at all
+        np.savez_compressed(file, **trace)
+    os.replace(f"{target}.part", target)
 
 
 if __name__ == "__main__":
     if len(sys.argv) not in (2, 3):
-        sys.exit(f"usage: python {Path(__file__).name} X.npz [TRACE.npz]")
+        sys.exit(f"usage: python {os.path.basename(__file__)} X.npz [TRACE.npz]")
     main(*sys.argv[1:])
 '''

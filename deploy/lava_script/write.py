@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import io
-import sys
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from lavatube.deploy.lava_backend.synapse_arrays import conv_matrix
 from lavatube.deploy.lava_backend.timing import Timing, timing
 from lavatube.deploy.lava_script.frame import HEAD, TAIL
 from lavatube.errors import LavatubeError, UnsupportedError
-from lavatube.files import whole_file
+from lavatube.files import require_writable_file, whole_file
 from lavatube.fixed_point import THRESHOLD_MAX
 from lavatube.program import Conv2dNode, DenseNode, LoihiProgram, NeuronNode, SparseNode, Synapse
 from lavatube.program_file import program_sha256
@@ -25,19 +26,20 @@ Arrays = dict[str, np.ndarray]
 
 
 def write_lava_script(program: LoihiProgram, path: Path | str) -> Path:
-    """Write SCRIPT.py and, beside it, SCRIPT.npz. Returns the path of the arrays.
+    """Write SCRIPT.py and, beside it, SCRIPT.arrays.npz. Returns the path of the arrays.
 
     The script runs samples one after another in its own Python 3.10 with Lava 0.10.0, without lavatube, and gives the
     spikes of this program. Its processes are the stock ones of docs/lava.md, convolutions as `Sparse`.
-    raises: UnsupportedError naming a node that has no stock process; LavatubeError if `path` is no .py file,
-    or would hide a module that the script imports.
+    raises: UnsupportedError naming a node that has no stock process; LavatubeError if `path` is no .py file
+    or cannot be written.
     """
     path = Path(path)
-    if path.suffix != ".py":
-        raise LavatubeError("not the name of a script", where=str(path), expected="FILE.py", got=path.name)
-    if path.stem in ("lava", "numpy", "scipy") or path.stem in sys.stdlib_module_names:
-        remedy = "choose another name"
-        raise LavatubeError(f"the script would be imported in the place of {path.stem}", where=str(path), remedy=remedy)
+    if re.fullmatch(r"[A-Za-z0-9_.-]+\.py", path.name) is None:
+        expected = "FILE.py of letters, digits, _ . -"
+        raise LavatubeError("not the name of a script", where=str(path), expected=expected, got=path.name)
+    npz = path.with_suffix(".arrays.npz")
+    for each in (path, npz):
+        require_writable_file(each)
     chosen, when = choose_processes(program, "sparse"), timing(program)
     for name, choice in chosen.items():
         if not choice.stock:
@@ -45,9 +47,11 @@ def write_lava_script(program: LoihiProgram, path: Path | str) -> Path:
             raise UnsupportedError(f"no stock Lava process: {choice.why_own}", where=name, remedy=remedy)
     arrays: Arrays = {f"{node.name}.bias": node.bias for node in program.readouts}
     build = _build(program, {name: choice.process for name, choice in chosen.items()}, when, arrays)
-    npz = path.with_suffix(".npz")
+    stored = io.BytesIO()
+    np.savez_compressed(stored, **arrays)
     head = HEAD.format(
         script=path.name, arrays=npz.name, version=__version__, program=program_sha256(program),
+        sha256=hashlib.sha256(stored.getvalue()).hexdigest(),
         num_steps=program.num_steps, pace=when.pace, streams=when.streams, depth=when.depth,
         inputs=", ".join(f"{node.name} {node.shape}, 0..{node.max_value}" for node in program.inputs),
         input_shapes={node.name: (node.shape, node.max_value) for node in program.inputs},
@@ -55,8 +59,6 @@ def write_lava_script(program: LoihiProgram, path: Path | str) -> Path:
         readouts={node.name: (node.reads, _heard(program, node.name), when.latency[node.name])
                   for node in program.readouts},
     )  # fmt: skip
-    stored = io.BytesIO()
-    np.savez_compressed(stored, **arrays)
     with whole_file(npz) as temporary:
         temporary.write_bytes(stored.getvalue())
     matrix = inspect.getsource(conv_matrix) if any(isinstance(each, Conv2dNode) for each in program.synapses) else ""

@@ -43,7 +43,7 @@ def run_script(script: Path, *arguments: str) -> subprocess.CompletedProcess[str
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [5, 34, 46])  # every kind of read-out; two inputs and a delay; a cycle
-def test_the_script_gives_every_spike_and_a_changed_array_is_seen(seed: int, tmp_path: Path) -> None:
+def test_the_script_gives_every_spike_and_refuses_changed_arrays(seed: int, tmp_path: Path) -> None:
     program, inputs = case(seed)
     arrays = write_lava_script(program, tmp_path / "net.py")
     save_inputs(inputs, tmp_path / "x.npz")
@@ -58,22 +58,37 @@ def test_the_script_gives_every_spike_and_a_changed_array_is_seen(seed: int, tmp
     readout = program.readouts[0].name
     changed[f"{readout}.bias"] = changed[f"{readout}.bias"] + 1
     np.savez(arrays, **changed)
-    assert run_script(tmp_path / "net.py", "x.npz", "trace.npz").returncode == 0
-    wrong = compare(reference, load_trace(tmp_path / "trace.npz"))
-    assert not wrong.equal
+    refused = run_script(tmp_path / "net.py", "x.npz", "again.npz")
+    assert refused.returncode != 0
+    assert "not the arrays that belong to this script" in refused.stderr
+    assert not (tmp_path / "again.npz").exists()
 
 
 @pytest.mark.slow
-def test_the_script_says_in_one_line_what_does_not_fit(tmp_path: Path) -> None:
+def test_the_script_says_in_one_line_what_does_not_fit_and_replaces_nothing_that_it_reads(tmp_path: Path) -> None:
     program, inputs = case(4)
     write_lava_script(program, tmp_path / "net.py")
     (values,) = inputs.by_name.values()
-    np.savez(tmp_path / "x.npz", input=values[..., :-1])
-    done = run_script(tmp_path / "net.py", "x.npz", "trace.npz")
-    assert done.returncode != 0
-    assert done.stderr.count("\n") == 1
-    assert "expected" in done.stderr
-    assert not (tmp_path / "trace.npz").exists()
+    np.savez(tmp_path / "x.npz", input=values)
+    np.savez(tmp_path / "narrow.npz", input=values[..., :-1])
+    np.savez(tmp_path / "more.npz", input=values, lable=values)
+    (tmp_path / "text.npz").write_text("no zip")
+    (tmp_path / "numpy.py").write_text("raise ValueError")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for arguments, words in (
+        (("narrow.npz", "t.npz"), "expected (4, samples"),
+        (("more.npz", "t.npz"), "lable"),
+        (("text.npz", "t.npz"), "not readable as .npz"),
+        (("none.npz", "t.npz"), "No such file"),
+        (("x.npz", "x.npz"), "would replace what is read"),
+        (("x.npz", "net.arrays.npz"), "would replace what is read"),
+        (("x.npz", "none/t.npz"), "cannot be written"),
+    ):
+        done = run_script(tmp_path / "net.py", *arguments)
+        assert done.returncode != 0
+        assert done.stderr.count("\n") == 1
+        assert words in done.stderr
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_node_without_a_stock_process_is_refused_by_name_and_nothing_is_written(
@@ -88,8 +103,14 @@ def test_a_node_without_a_stock_process_is_refused_by_name_and_nothing_is_writte
     assert [path.name for path in tmp_path.iterdir()] == ["p.safetensors"]
 
 
-def test_a_script_has_a_name_of_its_own(tmp_path: Path) -> None:
-    with pytest.raises(LavatubeError, match="in the place of lava"):
-        write_lava_script(case(4)[0], tmp_path / "lava.py")
+@pytest.mark.parametrize("name", ["net.txt", "a\\u.py", 'a".py'])
+def test_a_script_has_a_name_that_python_can_say(name: str, tmp_path: Path) -> None:
     with pytest.raises(LavatubeError, match=r"expected FILE\.py"):
-        write_lava_script(case(4)[0], tmp_path / "net.txt")
+        write_lava_script(case(4)[0], tmp_path / name)
+
+
+def test_nothing_is_written_where_the_script_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "d.py").mkdir()
+    with pytest.raises(LavatubeError, match="cannot write here"):
+        write_lava_script(case(4)[0], tmp_path / "d.py")
+    assert [path.name for path in tmp_path.iterdir()] == ["d.py"]

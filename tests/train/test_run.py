@@ -23,7 +23,7 @@ from lavatube.train.checkpoint import checkpoint_path
 from lavatube.train.datasets import catalog
 from lavatube.train.datasets.dataset import Dataset, Split
 from lavatube.train.history import read_history
-from lavatube.train.loop import Trainee, evaluate, train_epoch
+from lavatube.train.loop import Trainee, evaluate, refuse_non_finite, train_epoch
 from lavatube.train.networks.build import load_network
 from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.optimization import make_optimizer
@@ -244,6 +244,12 @@ def test_a_damaged_history_is_one_error_before_an_epoch_is_spent(
     assert seen == []
 
 
+def test_a_folder_that_cannot_be_locked_is_refused(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    (tmp_path / ".training.lock").mkdir()
+    with pytest.raises(LavatubeError, match="cannot lock this folder"):
+        train(make_recipe(), out=tmp_path)
+
+
 def test_two_trainings_do_not_share_a_folder(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     def second(*progress: object) -> None:
         with pytest.raises(LavatubeError, match="another training is at work"):
@@ -355,6 +361,24 @@ def test_the_layer_that_is_named_is_the_one_in_which_it_began(
         train_epoch(trainee, recipe, data, optimizer, 0, Processes())
     for name, value in trainee.named_parameters():
         assert torch.equal(value.nan_to_num(), before[name].nan_to_num()), name
+
+
+def test_gradients_of_which_only_the_sum_is_not_finite_go_on_and_a_look_for_the_layer_moves_no_statistics(
+    make_recipe: MakeRecipe,
+) -> None:
+    recipe = make_recipe()
+    data = prepare(recipe)
+    trainee = Trainee(recipe, data)
+    for parameter in trainee.parameters():
+        parameter.grad = torch.full_like(parameter, 3e38)
+    events, _ = next(data.batches(data.dataset.train, 8, torch.device("cpu")))
+    inputs = data.as_floats(events)
+    refuse_non_finite(trainee, torch.tensor(1.0), inputs, Processes(), "step 1")
+    before = {name: value.clone() for name, value in trainee.named_buffers()}
+    with pytest.raises(LavatubeError, match="loss is not finite"):
+        refuse_non_finite(trainee, torch.tensor(torch.nan), inputs, Processes(), "step 1")
+    assert before
+    assert all(torch.equal(value, before[name]) for name, value in trainee.named_buffers())
 
 
 def test_an_fp16_checkpoint_without_the_scale_of_its_loss_says_so(
