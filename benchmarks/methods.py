@@ -31,8 +31,8 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], float]] = {
     "spikes per sample": lambda point: point["spikes"],
     "synops per sample": lambda point: point["synops"],
     "bits per weight": lambda point: point["bits_per_weight"],
-    "energy, low uJ": lambda point: point["energy_low"],
-    "energy, high uJ": lambda point: point["energy_high"],
+    "energy per sample, low uJ": lambda point: point["energy_low"],
+    "energy per sample, high uJ": lambda point: point["energy_high"],
     "CPU s per epoch": lambda point: point["seconds_per_epoch"],
     "peak MB": lambda point: point["peak_mb"],
 }

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.table import Table
 
 from lavatube.cli.output import console, print_json
 from lavatube.targets import OFFERS
 from lavatube.train.recipe import Recipe, list_recipes, load_recipe
+
+NOT_RUN = "not run here"  # in the source of an expected accuracy
 
 
 def print_recipes(*, as_json: bool) -> None:
@@ -17,28 +20,42 @@ def print_recipes(*, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    table = Table()
+    table = Table(box=SIMPLE, padding=(0, 1))
     table.add_column("recipe", no_wrap=True)
-    for title in ("data", "network", "T", "gradient", "should reach", "deploys"):
-        table.add_column(title)
+    for title in ("network", "T", "methods", "should reach", "deploys"):
+        table.add_column(title, overflow="fold", min_width=len("self_distillation") if title == "methods" else None)
     for row in rows:
+        reach = row["expected"].replace(f", {NOT_RUN}", " *")
         table.add_row(
-            *(str(row[key]) for key in ("name", "data", "network", "num_steps", "gradient", "expected", "deploys"))
+            row["name"], row["network"], str(row["num_steps"]), ", ".join(row["methods"]), reach, row["deploys"]
         )
     console().print(table)
+    print(f"* {NOT_RUN}: published for this architecture, partly of another method. --json adds data sets and sources.")
+
+
+def methods_of(recipe: Recipe) -> list[str]:
+    """What is chosen beside the defaults: gradient rule, adaptive surrogate, what spikes are, terms, weights, ..."""
+    gradient, fields = recipe.gradient, type(recipe.gradient).model_fields
+    form = getattr(gradient, "form", None)
+    found = [gradient.kind if form is None or form == fields["form"].default else f"{gradient.kind} {form}"]
+    found += ["dspike"] if recipe.neuron.surrogate.kind == "dspike" else []
+    found += [f"{recipe.neuron.output} spikes"] if recipe.neuron.output != "binary" else []
+    found += [term.kind for term in recipe.objective if term.kind not in ("cross_entropy", "bias_limit")]
+    return found + [chosen.kind for chosen in (recipe.weight, recipe.sparsity) if chosen is not None]
 
 
 def row_of(recipe: Recipe) -> dict[str, Any]:
     """What the table says of a recipe, JSON values."""
-    gradient = recipe.gradient.model_dump()
+    expected = recipe.expected
+    reach = "-" if expected is None else f"{expected.test_accuracy} %"
     return {
         "name": recipe.name,
         "data": recipe.data.name,
         "network": recipe.network.kind,
         "num_steps": recipe.num_steps,
-        "gradient": " ".join([gradient["kind"], *([gradient["form"]] if "form" in gradient else [])]),
-        "expected": f"{recipe.expected.test_accuracy} %" if recipe.expected else "-",
-        "source": recipe.expected.source if recipe.expected else None,
+        "methods": methods_of(recipe),
+        "expected": f"{reach}, {NOT_RUN}" if expected is not None and NOT_RUN in expected.source else reach,
+        "source": None if expected is None else expected.source,
         "needs": sorted(recipe.needs),
         "deploys": deploys(recipe),
     }
