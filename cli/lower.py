@@ -85,7 +85,8 @@ def lower(
     here = [record for record in program.lossy if record.get("stage") in ("read", "lower")]
     for line in (*record_lines(here), *notes(program, bounds)):
         print(line)
-    lossy = sum(record.get("stage") != "read" for record in program.lossy)
+    lasting = [record for record in program.lossy if record.get("when") != "before fine-tuning"]
+    lossy = sum(record.get("stage") != "read" for record in lasting)
     made_here = sum(record.get("stage") == "lower" for record in program.lossy)
     print(f"wrote {path}; {lossy or 'no'} lossy steps, {made_here or 'none'} of them made by lowering")
     return 0

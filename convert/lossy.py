@@ -46,18 +46,22 @@ def rounded_registers(folded: Sequence[FoldedLayer], module: QuantizedModule) ->
     return records
 
 
-def rounding(chosen: Sequence[ChosenLayer], module: QuantizedModule) -> list[dict[str, Any]]:
-    """What rounding and clamping does: to the folded floats before fine-tuning, and to the master weights after it."""
+def rounding(chosen: Sequence[ChosenLayer], module: QuantizedModule, *, tuned: bool) -> list[dict[str, Any]]:
+    """What rounding and clamping does: to the folded floats before fine-tuning, and to the master weights after it.
+
+    tuned: else nothing was fine-tuned, and there is one record of each, from the folded floats to the integers in use.
+    """
     records = []
     for values, layer, made in zip(chosen, module.in_order(), module.integer_layers(), strict=True):
         bias_range = (BIAS_MANTISSA_MIN, BIAS_MANTISSA_MAX) if made.neuron else (-INT32_MAX, INT32_MAX)
         for number, (synapse, row) in enumerate(zip(layer.inbound(), made.synapses, strict=True)):
             limit, what = 2 ** (row.num_weight_bits - 1) - 1, f"weights rounded to {row.num_weight_bits} bits"
             before, after = values.weights[number], synapse.master.cpu().numpy()
-            for when, weight, integers in (
+            sides = [
                 ("before", before, _nearest(before, row.scale, (-limit, limit))),
                 ("after", after, row.weight.reshape(after.shape)),  # where signs are kept, no magnitude is below 0
-            ):
+            ]
+            for when, weight, integers in sides if tuned else [("", before, sides[1][2])]:
                 found = _difference("weight", weight, integers, row.scale)
                 records.append(_record(row.node_name, when, what) | found)
             if row.headroom < 0:
@@ -66,17 +70,18 @@ def rounding(chosen: Sequence[ChosenLayer], module: QuantizedModule) -> list[dic
                     "what": "sums rounded down to the unit of their population", "lost_at_most": 1 - 2.0**row.headroom,
                     "threshold": made.neuron.vth if made.neuron else None,
                 })  # fmt: skip
-        for when, bias, integers in (
+        sides = [
             ("before", values.bias, _nearest(values.bias, made.bias_scale, bias_range)),
             ("after", layer.bias.detach().cpu().numpy(), made.bias),
-        ):
+        ]
+        for when, bias, integers in sides if tuned else [("", values.bias, made.bias)]:
             found = _difference("bias", bias, integers, made.bias_scale)
             records.append(_record(made.name, when, "biases rounded to their register") | found)
     return records
 
 
 def _record(layer: str, when: str, what: str) -> dict[str, Any]:
-    return {"stage": "quantize", "layer": layer, "when": f"{when} fine-tuning", "what": what}
+    return {"stage": "quantize", "layer": layer, **({"when": f"{when} fine-tuning"} if when else {}), "what": what}
 
 
 def _nearest(value: np.ndarray, scale: float, limits: tuple[int, int]) -> np.ndarray:

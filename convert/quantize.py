@@ -109,7 +109,7 @@ def quantize(
         recipe=recipe.model_dump(mode="json"),
         layout=module.layout,
         tensors={name: value.detach().cpu().numpy().copy() for name, value in module.state_dict().items()},
-        lossy=(*snapped(recipe), *rounded_registers(folded, module), *rounding(chosen, module)),
+        lossy=(*snapped(recipe), *rounded_registers(folded, module), *rounding(chosen, module, tuned=epochs > 0)),
         metrics={
             "float_test_accuracy": evaluate(network, dataset, dataset.dataset.test).accuracy,
             "rounded_validation_accuracy": rounded,

@@ -133,12 +133,21 @@ def test_the_record_of_kept_signs_counts_a_magnitude_that_trained_below_zero() -
     with torch.no_grad():
         synapse.weights.magnitude[1] = -40.25 * scale
     assert synapse.integer_weight()[1].tolist() == [0] * 4
-    (record,) = (each for each in rounding(chosen, module) if each["layer"] == "a_dense" and "after" in each["when"])
+    records = rounding(chosen, module, tuned=True)
+    (record,) = (each for each in records if each["layer"] == "a_dense" and "after" in each["when"])
     found = {key: value for key, value in record.items() if key.startswith("weight_")}
     largest = int(synapse.integer_weight().max())
     assert found == {
         "weight_largest": largest, "weight_to_zero": 4, "weight_clamped": 4, "weight_largest_error": 40.25 * scale
     }  # fmt: skip
+
+
+def test_without_fine_tuning_there_is_one_record_of_each_rounding() -> None:
+    module, chosen = signs_module()
+    before = [each for each in rounding(chosen, module, tuned=True) if each["when"] == "before fine-tuning"]
+    only = rounding(chosen, module, tuned=False)
+    assert [(each["layer"], each["what"]) for each in only] == [(each["layer"], each["what"]) for each in before]
+    assert not any("when" in each for each in only)
 
 
 @pytest.mark.parametrize("sign", [2.0, -0.5, 300.0])
