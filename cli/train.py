@@ -18,6 +18,9 @@ def train(
     list_: Annotated[
         bool, typer.Option("--list", help="Show the shipped recipes, what they reach, and whether they deploy.")
     ] = False,
+    print_: Annotated[
+        bool, typer.Option("--print", help="Print the recipe, to be saved and changed: train NAME --print > mine.yaml.")
+    ] = False,
     seed: Annotated[int | None, typer.Option("--seed", help="Replace the recipe's seed.")] = None,
     device: Device = "cpu",
     data_dir: DataDir = None,
@@ -29,6 +32,7 @@ def train(
     from lavatube.cli.output import print_json, progress_bar, say
     from lavatube.errors import LavatubeError
     from lavatube.train.recipe import list_recipes, load_recipe, parse_recipe
+    from lavatube.train.recipe_file import recipe_text
     from lavatube.train.run import train as train_recipe
     from lavatube.train.teachers.kinds import OnnxTeacher
 
@@ -40,6 +44,9 @@ def train(
     if not recipe:
         raise LavatubeError("no recipe", expected="a YAML file or one of: " + ", ".join(list_recipes()))
     loaded = load_recipe(recipe)
+    if print_:
+        print(recipe_text(recipe), end="")
+        return 0
     if seed is not None:
         loaded = parse_recipe({**loaded.model_dump(mode="json"), "seed": seed}, where="--seed")
     folder = out or Path("runs") / loaded.name

@@ -22,18 +22,21 @@ def list_recipes() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
+def recipe_text(name_or_path: str) -> str:
+    """A shipped recipe (by name) or a file, as it is written. raises: LavatubeError if there is none."""
+    shipped = list_recipes()
+    if name_or_path in shipped:
+        return (files("lavatube.train") / "recipes" / f"{name_or_path}.yaml").read_text(encoding="utf-8")
+    if Path(name_or_path).is_file():
+        return Path(name_or_path).read_text(encoding="utf-8")
+    expected = "a YAML file or one of: " + ", ".join(shipped)
+    raise LavatubeError("no such recipe", where=name_or_path, expected=expected)
+
+
 def read_recipe_file(name_or_path: str) -> Any:
     """The YAML of a shipped recipe (by name) or of a file, unchecked. raises: LavatubeError."""
-    shipped = list_recipes()
     try:
-        if name_or_path in shipped:
-            text = (files("lavatube.train") / "recipes" / f"{name_or_path}.yaml").read_text(encoding="utf-8")
-        elif Path(name_or_path).is_file():
-            text = Path(name_or_path).read_text(encoding="utf-8")
-        else:
-            expected = "a YAML file or one of: " + ", ".join(shipped)
-            raise LavatubeError("no such recipe", where=name_or_path, expected=expected)
-        return yaml.load(text, UniqueKeys)
+        return yaml.load(recipe_text(name_or_path), UniqueKeys)
     except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
         got = " ".join(str(error).split())
         raise LavatubeError("not readable as YAML", where=name_or_path, got=got) from error

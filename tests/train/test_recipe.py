@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from lavatube.cli.app import invoke
 from lavatube.errors import LavatubeError
 from lavatube.train.optimization import learning_rate
 from lavatube.train.recipe import list_recipes, load_recipe, parse_recipe
@@ -199,3 +200,15 @@ def test_a_decay_that_yaml_reads_as_text_is_on_record_too() -> None:
     value = shipped()
     value["neuron"] = {"decay": "9e-1"}
     assert parse_recipe(value, where="test").neuron.decay_asked == 0.9
+
+
+def test_a_shipped_recipe_is_printed_as_it_is_written_to_be_changed_and_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["train", "digits", "--print"]) == 0
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(capsys.readouterr().out)
+    assert load_recipe(str(mine)) == load_recipe("digits")
+    assert "#" in mine.read_text()
+    assert invoke(["train", "digit", "--print"]) == 2
+    assert "no such recipe" in capsys.readouterr().err
