@@ -59,7 +59,13 @@ def train_point(args: argparse.Namespace, data: str, arm: str, seed: int) -> Non
     if not resumes:
         used = resource.getrusage(resource.RUSAGE_SELF)
         seconds = (used.ru_utime + used.ru_stime) / args.epochs
-        (where / "cost.json").write_text(json.dumps({"seconds_per_epoch": seconds, "peak_mb": used.ru_maxrss / 1024}))
+        (where / "cost.json").write_text(json.dumps({"seconds_per_epoch": seconds, "peak_mb": peak_megabytes()}))
+
+
+def peak_megabytes() -> float:
+    """Most memory of this process. Not ru_maxrss, which on Linux remembers the process that started this one."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
 def measure_point(args: argparse.Namespace, data: str, arm: str, seed: int) -> dict[str, Any]:
