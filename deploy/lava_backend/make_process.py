@@ -16,8 +16,8 @@ from scipy.sparse import csr_matrix, identity, kron
 from lavatube.deploy.lava_backend.choose import Choice
 from lavatube.deploy.lava_backend.processes.population import Population
 from lavatube.deploy.lava_backend.processes.projection import Projection
+from lavatube.deploy.lava_backend.settings import message_bits, neuron_settings, synapse_settings
 from lavatube.deploy.lava_backend.synapse_arrays import conv_weight, sparse_weight
-from lavatube.fixed_point import THRESHOLD_MAX
 from lavatube.program import Conv2dNode, NeuronNode, Source, Synapse
 
 SIGN_MODES = {"mixed": SignMode.MIXED, "excitatory": SignMode.EXCITATORY, "inhibitory": SignMode.INHIBITORY}
@@ -25,11 +25,10 @@ SIGN_MODES = {"mixed": SignMode.MIXED, "excitatory": SignMode.EXCITATORY, "inhib
 
 def make_synapse(synapse: Synapse, choice: Choice, origin: Source, wait: int, lanes: int) -> Any:
     """The process of a synapse for so many samples side by side, which holds its sums back for `wait` ticks."""
-    low, high = origin.event_range
     if choice.process == "Projection":
+        low, high = origin.event_range
         return _projection(synapse, max(-low, high), wait, lanes)
-    graded = (low, high) != (0, 1)
-    message = {"num_message_bits": max(-low, high).bit_length() if graded else 0, "name": synapse.name}
+    message = {"num_message_bits": message_bits(origin), "name": synapse.name}
     if choice.process == "Conv":
         (stride_y, stride_x), (pad_y, pad_x) = synapse.stride, synapse.padding  # type: ignore[union-attr]
         channels, height, width = synapse.in_shape
@@ -41,11 +40,7 @@ def make_synapse(synapse: Synapse, choice: Choice, origin: Source, wait: int, la
             **message,
         )
     # always say the sign mode: Lava's guess fails for layers without positive weights
-    exact = {
-        "weight_exp": synapse.weight_exp,
-        "num_weight_bits": synapse.num_weight_bits,
-        "sign_mode": SIGN_MODES[synapse.sign],
-    }
+    exact = {**synapse_settings(synapse), "sign_mode": SIGN_MODES[synapse.sign]}
     if choice.process == "Dense" and lanes == 1:
         return Dense(weights=synapse.weight.astype(np.int32), **exact, **message)
     weights = csr_matrix(kron(identity(lanes, np.int32), sparse_weight(synapse), "csr"))
@@ -73,15 +68,5 @@ def make_neurons(node: NeuronNode, choice: Choice, lanes: int, whc: bool, window
         names = {field.name for field in fields(node)} - {"name", "shape"}
         options = {name: getattr(node, name) for name in names} | {"bias_mant": bias}
         return Population(shape=bias.shape, options=options, start=start, window=window, pace=pace, name=node.name)
-    interval = (node.reset_interval or window) * pace
-    return LIFReset(
-        shape=bias.shape,
-        du=node.du,
-        dv=node.dv,
-        vth=THRESHOLD_MAX + 1 if node.output == "none" else node.vth,  # above what v can reach
-        bias_mant=bias,
-        bias_exp=node.bias_exp,
-        reset_interval=interval,
-        reset_offset=start % interval,
-        name=node.name,
-    )
+    settings = neuron_settings(node, window, start, pace)
+    return LIFReset(shape=bias.shape, bias_mant=bias, name=node.name, **settings)

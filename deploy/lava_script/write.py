@@ -12,16 +12,21 @@ import numpy as np
 
 from lavatube import __version__
 from lavatube.deploy.lava_backend.choose import choose_processes
+from lavatube.deploy.lava_backend.settings import (
+    first_tick,
+    message_bits,
+    neuron_settings,
+    synapse_settings,
+    window_of,
+)
 from lavatube.deploy.lava_backend.synapse_arrays import conv_matrix
 from lavatube.deploy.lava_backend.timing import Timing, timing
 from lavatube.deploy.lava_script.frame import HEAD, TAIL
 from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.files import require_writable_file, whole_file
-from lavatube.fixed_point import THRESHOLD_MAX
 from lavatube.program import Conv2dNode, DenseNode, LoihiProgram, NeuronNode, SparseNode, Synapse
 from lavatube.program_file import program_sha256
 
-NO_RESET = 1 << 30  # ticks, more than any run has
 Arrays = dict[str, np.ndarray]
 
 
@@ -89,7 +94,7 @@ def _build(program: LoihiProgram, processes: dict[str, str], when: Timing, array
 
 
 def _synapse(program: LoihiProgram, synapse: Synapse, process: str, wait: int, arrays: Arrays) -> list[str]:
-    name, high = synapse.name, program.source_of(synapse).event_range[1]
+    name = synapse.name
     arrays[f"{name}.weight"] = synapse.weight
     weight = f"arrays[{name + '.weight'!r}]"
     if isinstance(synapse, Conv2dNode):
@@ -106,11 +111,7 @@ def _synapse(program: LoihiProgram, synapse: Synapse, process: str, wait: int, a
     lines, held = [f"    weights = {weights}"], ""
     if process == "DelaySparse":
         held = f", delays=wait(weights, {wait}), max_delay={wait}"
-    settings = {
-        "weight_exp": synapse.weight_exp,
-        "num_weight_bits": synapse.num_weight_bits,
-        "num_message_bits": high.bit_length() if high > 1 else 0,  # 0: binary
-    }
+    settings = synapse_settings(synapse) | {"num_message_bits": message_bits(program.source_of(synapse))}
     said = "".join(f", {key}={value}" for key, value in settings.items())
     lines.append(
         f"    network[{name!r}] = {process}(weights=weights{held}{said}, sign_mode=SignMode.{synapse.sign.upper()})"
@@ -119,17 +120,9 @@ def _synapse(program: LoihiProgram, synapse: Synapse, process: str, wait: int, a
 
 
 def _neurons(program: LoihiProgram, node: NeuronNode, when: Timing, arrays: Arrays) -> list[str]:
-    """One sample has its own window: a population is reset at its first tick of each, one after its latency."""
     arrays[f"{node.name}.bias_mant"] = node.bias_mant.astype(np.int32).reshape(-1)
-    interval = (node.reset_interval or (program.num_steps if when.streams else NO_RESET)) * when.pace
-    settings = {
-        "du": node.du,
-        "dv": node.dv,
-        "vth": THRESHOLD_MAX + 1 if node.output == "none" else node.vth,  # above what v can reach
-        "bias_exp": node.bias_exp,
-        "reset_interval": interval,
-        "reset_offset": (when.latency[node.name] + 1) % interval,
-    }
+    window, start = window_of(program.num_steps, when), first_tick(node.name, when)
+    settings = neuron_settings(node, window, start, when.pace)
     said = "".join(f", {key}={value}" for key, value in settings.items())
     bias = f"arrays[{node.name + '.bias_mant'!r}]"
     size = int(np.prod(node.shape))
