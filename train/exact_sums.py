@@ -45,11 +45,15 @@ def exact_conv2d(
 ) -> torch.Tensor:
     """Cross-correlation of integer events [N, I, H, W] with integer weights [O, I / groups, h, w].
 
-    max_event: largest |event|. Returns int64 [N, O, ...].
+    max_event: largest |event|. Returns [N, O, ...], int32 if float32 is wide enough for the sums, else int64.
     """
     dtype = exact_dtype(weight, max_event)
     with exact_kernels():
-        return _conv2d(events, weight, dtype, stride, padding, dilation, groups).to(torch.int64)
+        return _as_integers(_conv2d(events, weight, dtype, stride, padding, dilation, groups))
+
+
+def _as_integers(total: torch.Tensor) -> torch.Tensor:
+    return total.to(torch.int32 if total.dtype == torch.float32 else torch.int64)
 
 
 def _conv2d(events: torch.Tensor, weight: torch.Tensor, dtype: torch.dtype, *window: Any) -> torch.Tensor:
@@ -61,10 +65,10 @@ def _conv2d(events: torch.Tensor, weight: torch.Tensor, dtype: torch.dtype, *win
 
 
 def exact_linear(events: torch.Tensor, weight: torch.Tensor, max_event: int) -> torch.Tensor:
-    """Integer events [N, I] times integer weights [O, I]; returns int64 [N, O]."""
+    """Integer events [N, I] times integer weights [O, I]; returns [N, O], of the dtypes of `exact_conv2d`."""
     dtype = exact_dtype(weight, max_event)
     with exact_kernels():
-        return F.linear(events.to(dtype), weight.to(dtype)).to(torch.int64)
+        return _as_integers(F.linear(events.to(dtype), weight.to(dtype)))
 
 
 def exact_sums(events: torch.Tensor, pool: Pool) -> torch.Tensor:

@@ -65,14 +65,14 @@ class QuantizedModule(nn.Module):
         return False
 
     def run(self, events: torch.Tensor, keep: Iterable[str] = ()) -> list[LayerRun]:
-        """Integer forward of events [T, B, ...] int64; exact on every device."""
+        """Integer forward of integer events [T, B, ...]; exact on every device."""
         if self.is_recurrent:
             return self._run_step_by_step(events, keep)
         made, runs = {INPUT: events}, []
         for layer in self.in_order():
             runs.append(layer.run(made, self.largest, keep))
             if (neurons := runs[-1].neurons) is not None:
-                made[layer.name] = neurons.events.to(torch.int64)
+                made[layer.name] = neurons.events
         return runs
 
     @torch.no_grad()

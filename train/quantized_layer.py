@@ -17,12 +17,12 @@ from lavatube.train.integer_step import IntegerState, IntegerStep, NeuronRun, at
 from lavatube.train.neuron import NeuronSpec, partials
 from lavatube.train.quantized_synapse import QuantizedSynapse
 
-Events = dict[str, torch.Tensor]  # by source, [T, B, ...] int64
+Events = dict[str, torch.Tensor]  # by source, [T, B, ...] of any integers
 
 
 @dataclass(frozen=True)
 class LayerRun:
-    """activation: [T, B, ...] int64, bias included at the read-out only; neurons: None at the read-out."""
+    """activation: [T, B, ...], int64 and with the bias at the read-out, else int32 or int64; neurons: None there."""
 
     name: str
     activation: torch.Tensor
@@ -86,7 +86,7 @@ class QuantizedLayer(nn.Module):
         return (self.integer_bias() << exponent).reshape(-1, *(1,) * (len(self.layout["out_shape"]) - 1))
 
     def activation(self, events: Events, largest: Mapping[str, int]) -> torch.Tensor:
-        """The sum over the synapses, [T, B, ...] int64. largest: |event| by source."""
+        """The sum over the synapses, [T, B, ...], int32 or int64. largest: |event| by source."""
         parts = [synapse.activation(events[synapse.source], largest[synapse.source]) for synapse in self.inbound()]
         return int32(torch.stack(parts).sum(0)) if len(parts) > 1 else parts[0]
 
@@ -163,7 +163,8 @@ class StepByStep:
         self.made: list[IntegerStep] = []
 
     def step(self, activation: torch.Tensor) -> torch.Tensor:
-        """Spikes [B, ...] int64 (at the read-out: its activation) of an activation [B, ...]."""
+        """Spikes [B, ...] (at the read-out: its activation) of an activation [B, ...] of integers."""
+        activation = activation.to(torch.int64)  # of sums over so many timesteps as may come
         if self.neuron is None:
             self.activations.append(activation + self.bias)
             return activation
@@ -171,7 +172,7 @@ class StepByStep:
         state = self.state or at_rest(self.neuron, activation)
         self.made.append(step_neurons(self.neuron, state, activation, self.bias))
         self.state = self.made[-1].state
-        return self.made[-1].events.long()
+        return self.made[-1].events
 
     def finish(self) -> LayerRun:
         """All timesteps."""

@@ -124,7 +124,7 @@ class QuantizedSynapse(nn.Module):
         return torch.round(self.straight_through().detach() / self.layout["scale"]).to(torch.int64)
 
     def activation(self, events: torch.Tensor, max_event: int) -> torch.Tensor:
-        """[T, B, ...] int64 of events [T, B, ...] int64; an input expanded over T is summed once."""
+        """[T, B, ...], int32 or int64, of integer events [T, B, ...]; an input expanded over T is summed once."""
         static = events.stride(0) == 0
         seen = events[:1] if static else events
         weight, flat = self.integer_weight(), seen.flatten(0, 1)
@@ -144,7 +144,7 @@ class QuantizedSynapse(nn.Module):
         """Sums of integers as activations: `fixed_point.activation` of sums of mantissas. bound: of |total|."""
         k, grid = int(self.layout["headroom"]), fp.WEIGHT_BITS_MAX + 1 - int(self.layout["bits"])
         if bound << max(grid, k) > fp.INT32_MAX:  # with --overflow hardware, or at a read-out that is refused later
-            total = int32(total << grid)
+            total = int32(total.to(torch.int64) << grid)
             return int32(total << k - grid if k >= grid else total >> grid - k)
         return total << k if k >= 0 else total >> -k
 
