@@ -104,7 +104,7 @@ def quantize(
     if found := overflow(module):
         raise UnsupportedError(found, where="quantize", remedy="quantize with a smaller --headroom")
     teacher = network.to(torch_device(device)) if teach == "float" else None
-    _fine_tune(module, recipe, dataset, epochs, progress, teacher)
+    best = _fine_tune(module, recipe, dataset, epochs, progress, teacher, rounded) if epochs else rounded
     quantized = QuantizedNetwork(
         recipe=recipe.model_dump(mode="json"),
         layout=module.layout,
@@ -113,7 +113,7 @@ def quantize(
         metrics={
             "float_test_accuracy": evaluate(network, dataset, dataset.dataset.test).accuracy,
             "rounded_validation_accuracy": rounded,
-            "validation_accuracy": accuracy(module, dataset, dataset.dataset.validation) if epochs else rounded,
+            "validation_accuracy": best,
             "test_accuracy": accuracy(module, dataset, dataset.dataset.test),
             "test_samples": len(dataset.dataset.test.label),
             "weight_bits": weight_bits,
@@ -159,15 +159,16 @@ def _fine_tune(
     epochs: int,
     progress: Callable[[int, int, str], None] | None,
     teacher: SpikingNetwork | None,
-) -> None:
+    rounded: float,
+) -> float:
     """Adam on the master weights, by their rates or, if recurrent, through time; keeps the best epoch in the module.
 
-    Best on the validation split. teacher: the float network whose rates each layer learns; None: all layers learn the
-    labels.
+    Best on the validation split, whose accuracy in % it returns. teacher: the float network whose rates each layer
+    learns; None: all layers learn the labels. rounded: the accuracy before.
     """
     recurrent = module.is_recurrent  # so there is no rate path
     optimizer = torch.optim.Adam(_groups(module))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(epochs, 1))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     kept = {name: value.clone() for name, value in module.state_dict().items()}
     hold_zeros(module)
     logit_scale = module.layout["layers"][-1]["logit_scale"]
@@ -185,7 +186,7 @@ def _fine_tune(
         ]
         return -sum(parts) / len(validation.label)
 
-    best, what = score() if epochs else 0.0, "accuracy" if teacher is None else "distance to the float network"
+    best, what = (rounded, "accuracy") if teacher is None else (score(), "distance to the float network")
     for epoch in range(epochs):
         generator = epoch_generator(recipe.seed, FIRST_EPOCH + epoch)
         for events, labels in data.training_batches(recipe.data, recipe.optimizer.batch_size, generator, device):
@@ -207,6 +208,7 @@ def _fine_tune(
             shown = f"{found:.1f} %" if teacher is None else f"{-found:.3g}"
             progress(epoch + 1, epochs, f"epoch {epoch + 1}/{epochs}, integer validation {what} {shown}{note}")
     module.load_state_dict(kept)
+    return best if teacher is None else accuracy(module, data, data.dataset.validation)
 
 
 def hold_zeros(module: QuantizedModule) -> None:
