@@ -104,8 +104,12 @@ def entry(point: str, row: type[Plugin]) -> Iterator[str]:
 
 
 def recipes(names: Iterable[str]) -> Iterator[str]:
-    yield from ("", "| recipe | data | should reach | deploys on |", "|---|---|---|---|")
-    for facts in map(facts_of, names):
+    yield from ("", "[Recipes](#recipes): " + ", ".join(f"`{name}`" for name in names) + ".")
+
+
+def table_of_recipes() -> Iterator[str]:
+    yield from ("", "## Recipes", "", "| recipe | data | should reach | deploys on |", "|---|---|---|---|")
+    for facts in map(facts_of, list_recipes()):
         yield f"| `{facts['name']}` | {facts['data']} | {facts['expected']} | {facts['deploys']} |"
 
 
@@ -135,6 +139,7 @@ def page() -> str:
         for row in rows:
             assert issubclass(row, Plugin)
             lines += entry(point, row)
+    lines += table_of_recipes()
     return "\n".join(lines) + "\n"
 
 
