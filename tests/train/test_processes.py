@@ -19,6 +19,7 @@ from lavatube.trained import TrainedNetwork, load_trained
 # Sums over a batch are added up in another order by two processes, so weights differ by float32 rounding; over a few
 # steps of plain SGD this grows to about 1e-6, while a norm or gradient that were not shared would show at 1e-2.
 TOLERANCE = 2e-5
+SINGLE = {"kind": "rate", "form": "single_step"}
 
 
 def short_recipe(**changes: Any) -> dict[str, Any]:
@@ -62,7 +63,15 @@ def by_torchrun(recipe: dict[str, Any], folder: Path, processes: int) -> Trained
 @pytest.mark.usefixtures("data_folder")
 @pytest.mark.parametrize(
     ("gradient", "normalization"),
-    [("rate", "pooled"), pytest.param("bptt", "causal", marks=pytest.mark.long)],
+    [
+        ("rate", "pooled"),
+        pytest.param("bptt", "causal", marks=pytest.mark.long),
+        pytest.param("online", "tse", marks=pytest.mark.long),
+        pytest.param(SINGLE, "tse", marks=pytest.mark.long),
+        pytest.param(SINGLE, "per_step", marks=pytest.mark.long),
+        pytest.param("rate", "tse", marks=pytest.mark.long),
+    ],
+    ids=str,
 )
 def test_two_processes_train_what_one_does(tmp_path: Path, gradient: Any, normalization: str) -> None:
     pytest.importorskip("accelerate", reason="accelerate is not installed")
@@ -76,7 +85,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path, gradient: Any, normal
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("gradient", ["rate", {"kind": "rate", "form": "single_step"}, "bptt", "online"], ids=str)
+@pytest.mark.parametrize("gradient", ["rate", SINGLE, "bptt", "online"], ids=str)
 @pytest.mark.parametrize("normalization", ["pooled", "causal", "per_step", "running", "tse", None])
 def test_bf16_trains_and_float32_state_stays_float32(gradient: Any, normalization: str | None) -> None:
     pytest.importorskip("accelerate", reason="accelerate is not installed")
