@@ -4,38 +4,33 @@
 
 Two convolutions (16 and 32 channels) and a dense layer (method_arms.py; what is pruned or taught to be deep has a
 network of its own beside it), T = 4, equal epochs and optimizer, no augmentation. Each point is trained in a process of
-its own (its CPU time, which other work on the machine hardly lengthens, and peak memory), quantized to 8 bits, lowered,
-compared spike for spike (reference, fast, torch; stock Lava on fewer) on the first test samples, counted and priced.
-Nothing is left out because it is bad. One folder a point; the same command goes on where an interrupted one stopped;
-the table is written after every point.
+its own, quantized to 8 bits, lowered, compared spike for spike (reference, fast, torch; stock Lava on fewer) on the
+first test samples, counted and priced; the accuracies are of all test samples. Nothing is left out because it is bad.
+
+Points are rows of --results, by default those that the documentation shows: what has a row is not measured again, so
+the same command goes on where an interrupted one stopped. --table prints the table of them and draws the scatter;
+--cost times some steps of each method, one after another in one run, and takes their peak memory.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
-import resource
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from method_arms import ARMS, recipe
+from method_table import COST_FIELDS, FIELDS, append, plot, read, table
 
-COLUMNS: dict[str, Callable[[dict[str, Any]], float]] = {
-    "float accuracy %": lambda point: point["float_accuracy"],
-    "program accuracy %": lambda point: point["program_accuracy"],
-    "spikes per sample": lambda point: point["spikes"],
-    "synops per sample": lambda point: point["synops"],
-    "bits per weight": lambda point: point["bits_per_weight"],
-    "energy per sample, low uJ": lambda point: point["energy_low"],
-    "energy per sample, high uJ": lambda point: point["energy_high"],
-    "CPU s per epoch": lambda point: point["seconds_per_epoch"],
-    "peak MB": lambda point: point["peak_mb"],
-}
+from lavatube.cli.memory import keep_freed_memory
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results" / "methods.csv"
+COST_STEPS = 12
 
 
 def folder(args: argparse.Namespace, data: str, arm: str, seed: int) -> Path:
@@ -43,29 +38,21 @@ def folder(args: argparse.Namespace, data: str, arm: str, seed: int) -> Path:
     return Path(args.out) / f"{data}_{name}_{seed}"
 
 
-def train_point(args: argparse.Namespace, data: str, arm: str, seed: int) -> None:
-    """In a process of its own: train; write what the process took, unless another one had done a part."""
+def recipe_of(args: argparse.Namespace, data: str, arm: str, seed: int) -> Any:
     import torch
 
     from lavatube.train.recipe import parse_recipe
-    from lavatube.train.run import train
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    where, teacher = folder(args, data, arm, seed), str(folder(args, data, "teacher", seed))
-    made = recipe(arm, data, seed, epochs=args.epochs, lr=args.lr, teacher=teacher)
-    resumes = (where / "checkpoint").exists()
-    train(parse_recipe(made, where=arm), out=where, data_dir=args.data_dir)
-    if not resumes:
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        seconds = (used.ru_utime + used.ru_stime) / args.epochs
-        (where / "cost.json").write_text(json.dumps({"seconds_per_epoch": seconds, "peak_mb": peak_megabytes()}))
+    teacher = str(folder(args, data, "teacher", seed))
+    return parse_recipe(recipe(arm, data, seed, epochs=args.epochs, lr=args.lr, teacher=teacher), where=arm)
 
 
-def peak_megabytes() -> float:
-    """Most memory of this process. Not ru_maxrss, which on Linux remembers the process that started this one."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+def train_point(args: argparse.Namespace, data: str, arm: str, seed: int) -> None:
+    from lavatube.train.run import train
+
+    train(recipe_of(args, data, arm, seed), out=folder(args, data, arm, seed), data_dir=args.data_dir)
 
 
 def measure_point(args: argparse.Namespace, data: str, arm: str, seed: int) -> dict[str, Any]:
@@ -75,12 +62,11 @@ def measure_point(args: argparse.Namespace, data: str, arm: str, seed: int) -> d
     """
     import lavatube
     from lavatube.errors import UnsupportedError
+    from lavatube.trained import load_trained
 
     where = folder(args, data, arm, seed)
-    metrics = json.loads((where / "config.json").read_text())["metrics"]
-    point: dict[str, Any] = {"float_accuracy": metrics["test_accuracy"]}
-    if (where / "cost.json").is_file():
-        point |= json.loads((where / "cost.json").read_text())
+    point: dict[str, Any] = {"data": data, "method": arm, "seed": seed}
+    point["float_accuracy"] = load_trained(where).metrics["test_accuracy"]
     try:
         quantized = lavatube.quantize(where, epochs=args.tune, data_dir=args.data_dir, overwrite=True)
         lavatube.export(where)
@@ -98,7 +84,7 @@ def measure_point(args: argparse.Namespace, data: str, arm: str, seed: int) -> d
     sizes = {node.name: node.weight.size for node in program.synapses}
     return {
         **point,
-        "program_accuracy": 100 * float((trace.prediction == test.label[: args.samples]).mean()),
+        "program_accuracy": quantized.metrics["test_accuracy"],
         "equal": report.equal and lava.equal,
         "spikes": total.spikes_out / samples,
         "synops": total.synops_nonzero / samples,
@@ -108,73 +94,49 @@ def measure_point(args: argparse.Namespace, data: str, arm: str, seed: int) -> d
     }
 
 
-def done(args: argparse.Namespace, data: str, arm: str) -> list[dict[str, Any]]:
-    files = [folder(args, data, arm, seed) / "point.json" for seed in range(args.seeds)]
-    return [json.loads(file.read_text()) for file in files if file.is_file()]
+def measure_cost(args: argparse.Namespace, data: str, arm: str) -> None:
+    """In a process of its own: the median of some steps, after those in which memory is first asked for."""
+    from lavatube.train.loop import Trainee, train_epoch
+    from lavatube.train.optimization import make_optimizer
+    from lavatube.train.processes import make_processes
+    from lavatube.train.samples import prepare
 
+    class EnoughError(Exception):
+        pass
 
-def cell(points: list[dict[str, Any]], value: Callable[[dict[str, Any]], float]) -> str:
-    """Mean and sample standard deviation over seeds."""
-    found = [value(point) for point in points if _has(point, value)]
-    if not found:
-        return "-"
-    spread = f" ± {statistics.stdev(found):.2g}" if len(found) > 1 else ""
-    return f"{statistics.mean(found):.5g}{spread}"
+    chosen = recipe_of(args, data, arm, 0)
+    samples = prepare(chosen, args.data_dir)
+    trainee = Trainee(chosen, samples, None)
+    at = [time.perf_counter()]
 
+    def advance(_: int) -> None:
+        at.append(time.perf_counter())
+        if len(at) > COST_STEPS:
+            raise EnoughError
 
-def _has(point: dict[str, Any], value: Callable[[dict[str, Any]], float]) -> bool:
     try:
-        return value(point) is not None
-    except KeyError:
-        return False
+        train_epoch(
+            trainee, chosen, samples, make_optimizer(trainee, chosen.optimizer), 0,
+            make_processes("cpu", chosen.precision), advance,
+        )  # fmt: skip
+    except EnoughError:
+        steps = [later - earlier for earlier, later in pairwise(at[3:])]
+        took = {"milliseconds_per_step": f"{1000 * statistics.median(steps):.0f}", "peak_mb": f"{peak_megabytes():.0f}"}
+        append(cost_file(args), COST_FIELDS, {"method": arm, **took})
 
 
-def table(args: argparse.Namespace) -> str:
-    lines = ["| " + " | ".join(("data", "method", "seeds", *COLUMNS, "every spike equal")) + " |"]
-    lines.append("|---" * (4 + len(COLUMNS)) + "|")
-    for data in args.data:
-        for arm in ARMS:
-            if points := done(args, data, arm):
-                verdicts = {point.get("equal") for point in points}
-                equal = "yes" if verdicts == {True} else "NO" if False in verdicts else "-"
-                cells = (data, arm, str(len(points)), *(cell(points, value) for value in COLUMNS.values()), equal)
-                lines.append("| " + " | ".join(cells) + " |")
-    refused = {
-        arm: point["refused"]
-        for data in args.data
-        for arm in ARMS
-        for point in done(args, data, arm)
-        if "refused" in point
-    }
-    lines += ["", *(f"- {arm}: not deployed, {why}" for arm, why in refused.items())] if refused else []
-    return "\n".join(lines) + "\n"
+def peak_megabytes() -> float:
+    """Most memory of this process. Not ru_maxrss, which on Linux remembers the process that started this one."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
-def plot(args: argparse.Namespace) -> None:
-    """Accuracy of the program against its energy, one panel per data set."""
-    try:
-        import matplotlib
-    except ImportError:
-        print("no plot: matplotlib is not installed", file=sys.stderr)
-        return
-    matplotlib.use("svg")
-    from matplotlib import pyplot
+def cost_file(args: argparse.Namespace) -> Path:
+    return Path(args.results.with_name(f"{args.results.stem}_cost.csv"))
 
-    figure, axes = pyplot.subplots(
-        1, len(args.data), figsize=(6 * len(args.data), 4), layout="constrained", squeeze=False
-    )
-    for axis, data in zip(axes[0], args.data, strict=True):
-        for arm in ARMS:
-            points = [p for p in done(args, data, arm) if p.get("energy_low") is not None]
-            if points:
-                x = statistics.mean((p["energy_low"] + p["energy_high"]) / 2 for p in points)
-                y = statistics.mean(p["program_accuracy"] for p in points)
-                axis.scatter(x, y)
-                axis.annotate(arm, (x, y), fontsize=7, xytext=(3, 3), textcoords="offset points")
-        axis.set(xlabel="dynamic energy a sample, middle of the interval (uJ)", ylabel="accuracy of the program (%)")
-        axis.set(title=data, xscale="log")
-        axis.grid(alpha=0.3)
-    figure.savefig(args.out / "methods.svg")
+
+def in_its_own_process(what: str, data: str, arm: str, seed: int) -> None:
+    subprocess.run([sys.executable, *sys.argv, "--do", what, data, arm, str(seed)], check=True)
 
 
 def main() -> None:
@@ -189,28 +151,47 @@ def main() -> None:
     parser.add_argument("--lava-samples", type=int, default=20, help="of these, compared with stock Lava too")
     parser.add_argument("--lr", type=float, default=0.005)
     parser.add_argument("--threads", type=int, default=0, help="0: as torch chooses")
-    parser.add_argument("--out", type=Path, default=Path("runs/methods"))
-    parser.add_argument("--point", nargs=3, metavar=("DATA", "ARM", "SEED"), help="train this one point and end")
+    parser.add_argument("--out", type=Path, default=Path("runs/methods"), help="run folders")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="CSV of the points")
+    parser.add_argument("--table", action="store_true", help="print the table, draw the scatter beside --results, end")
+    parser.add_argument("--cost", action="store_true", help="time and memory of some steps of each method, and end")
+    parser.add_argument("--do", nargs=4, metavar=("WHAT", "DATA", "ARM", "SEED"), help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.point:
-        data, arm, seed = args.point
-        return train_point(args, data, arm, int(seed))
+    keep_freed_memory()  # as `lavatube train` does
+    if args.do:
+        what, data, arm, seed = args.do
+        return train_point(args, data, arm, int(seed)) if what == "train" else measure_cost(args, data, arm)
     # the teacher first, of whom others learn
     arms = sorted(args.arms, key=lambda arm: arm != "teacher")
-    for seed in range(args.seeds):
+    if args.cost:
+        require_trained(args, args.data[-1], "teacher", 0)
+        cost_file(args).unlink(missing_ok=True)
+        for arm in arms:
+            in_its_own_process("cost", args.data[-1], arm, 0)
+        return None
+    for seed in [] if args.table else range(args.seeds):
         for data in args.data:
             for arm in arms:
-                where = folder(args, data, arm, seed)
-                if (where / "point.json").is_file():
+                if (data, arm, str(seed)) in {(row["data"], row["method"], row["seed"]) for row in read(args.results)}:
                     continue
-                if not (where / "config.json").is_file():
-                    subprocess.run([sys.executable, *sys.argv, "--point", data, arm, str(seed)], check=True)
+                if ARMS[arm].get("teacher"):
+                    require_trained(args, data, "teacher", seed)
+                require_trained(args, data, arm, seed)
                 point = measure_point(args, data, arm, seed)
-                (where / "point.json").write_text(json.dumps(point, indent=2))
+                append(args.results, FIELDS, point)
                 print(f"{data}, {arm}, seed {seed}: {point}", file=sys.stderr, flush=True)
-                (args.out / "methods.md").write_text(table(args), encoding="utf-8")
-    print(table(args), end="")
-    plot(args)
+    points = read(args.results)
+    print(table(points, read(cost_file(args))), end="")
+    try:
+        plot(points, args.results.with_suffix(".svg"))
+    except ImportError:
+        print("no plot: matplotlib is not installed", file=sys.stderr)
+    return None
+
+
+def require_trained(args: argparse.Namespace, data: str, arm: str, seed: int) -> None:
+    if not (folder(args, data, arm, seed) / "config.json").is_file():
+        in_its_own_process("train", data, arm, seed)
 
 
 if __name__ == "__main__":
