@@ -90,9 +90,10 @@ def step_neurons(
     *,
     may_wrap: bool = True,
 ) -> IntegerStep:
-    """One timestep. activation: [B, ...] int64; bias: (...) register value, that of `neuron` on its device.
+    """One timestep. activation: [B, ...]; bias: (...) register value, that of `neuron` on its device.
 
-    All int64; or int32, where nothing leaves it. may_wrap: False where u cannot leave its 24 bits.
+    State, activation and bias are all int64, or all int32 where no sum leaves that. may_wrap: False where u cannot
+    leave its 24 bits.
     """
     raw_u = decay(state.u, neuron.du, offset=fp.CURRENT_DECAY_OFFSET) + (activation << fp.ACTIVATION_SHIFT)
     u = wrap_current(int32(raw_u)) if may_wrap else raw_u
@@ -126,7 +127,7 @@ def step_neurons(
 class NeuronRun:
     """A population over all steps. events: [T, B, ...], as `events_dtype` has it.
 
-    states: {"u", "v", "membrane"} -> [T, B, ...] int32 if kept.
+    states: {"u", "v", "membrane"} -> [T, B, ...] int32 or int64 if kept.
     membrane: v before the reset. wrapped, saturated: [T, B] int64, neurons whose u wrapped or v saturated.
     """
 
@@ -141,7 +142,7 @@ def run_neurons(
 ) -> NeuronRun:
     """Step a population from rest through activations [T, B, ...], int32 or int64; bias: (...) int64 register value.
 
-    In int32 where nothing can overflow that, which takes a third of the time on a CPU.
+    In int32 where nothing can overflow that, which is faster on a CPU.
     """
     steps, batch = activation.shape[:2]
     events = torch.empty_like(activation, dtype=events_dtype(neuron))

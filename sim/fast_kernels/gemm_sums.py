@@ -55,7 +55,7 @@ def windows(events: torch.Tensor, conv: Conv2dNode) -> torch.Tensor:
 
 
 def float_sums(synapse: Conv2dNode, events: torch.Tensor, weight: torch.Tensor, largest: int) -> torch.Tensor:
-    """A convolution in floats. weight: as in the node; returns [rows, H' * W' * out] int64."""
+    """A convolution in floats. weight: as in the node; returns [rows, H' * W' * out], int32 or int64."""
     channels, height, width = synapse.in_shape
     image = events.view(len(events), height, width, channels).permute(0, 3, 1, 2)
     window = synapse.stride, synapse.padding
@@ -64,7 +64,7 @@ def float_sums(synapse: Conv2dNode, events: torch.Tensor, weight: torch.Tensor, 
 
 
 def float_products(events: torch.Tensor, weight: torch.Tensor, largest: int) -> torch.Tensor:
-    """[rows, in] integers times integer weights [out, in], in floats: [rows, out] int64."""
+    """[rows, in] integers times integer weights [out, in], in floats: [rows, out], int32 or int64."""
     return exact_linear(events, weight, largest)
 
 
