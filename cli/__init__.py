@@ -13,7 +13,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Exit codes: 0 done and gates hold, 1 a gate failed, 2 bad input or refusal, 130 interrupted, 141 output not read.
     """
     from lavatube.cli.app import UNREAD, invoke
+    from lavatube.cli.memory import keep_freed_memory
 
+    keep_freed_memory()
     code = invoke(arguments)
     try:
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Memory that a long command keeps between its steps."""
+"""Memory that a command keeps between its steps."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ def keep_freed_memory() -> None:
     """Freed memory stays with the process, for the next step of training, which needs as much again.
 
     glibc gives large blocks back to the system at once, and every page of them is cleared and mapped anew when asked
-    for: up to a quarter of the time of a step (docs/training.md). The peak stays nearly what it is. Elsewhere than
-    in glibc nothing changes.
+    for (what that takes: docs/training.md, Cost). Elsewhere than in glibc nothing changes.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -55,7 +55,6 @@ def quantize(
     json: Json = False,
 ) -> int:
     """Fold batch norm, choose Loihi's registers, and fine-tune with a forward that is the integer timestep itself."""
-    from lavatube.cli.memory import keep_freed_memory
     from lavatube.cli.output import print_json, progress_bar, say
     from lavatube.errors import LavatubeError
 
@@ -82,7 +81,6 @@ def quantize(
             raise LavatubeError(what, where=str(source), expected=expected)
         convert_onnx(source, data=data, num_steps=num_steps or 8, out=out, data_dir=data_dir, overwrite=overwrite)
         source = out
-    keep_freed_memory()
     with progress_bar("fine-tuning") as update:
         network = quantize_run(
             source, out=folder, weight_bits=weight_bits, headroom=headroom, epochs=epochs, teach=teach, data=data,

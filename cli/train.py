@@ -29,7 +29,6 @@ def train(
     json: Json = False,
 ) -> int:
     """Train a spiking network by a recipe. Writes model.safetensors and config.json; an interrupted run resumes."""
-    from lavatube.cli.memory import keep_freed_memory
     from lavatube.cli.output import print_json, progress_bar, say
     from lavatube.errors import LavatubeError
     from lavatube.train.recipe import list_recipes, load_recipe, parse_recipe
@@ -63,7 +62,6 @@ def train(
         note = f"epoch {epoch}/{epochs}, loss {loss:.3f}"
         note += f", validation {accuracy:.1f} %" if accuracy is not None else ""
 
-    keep_freed_memory()
     with progress_bar("training") as update:
         network = train_recipe(
             loaded,

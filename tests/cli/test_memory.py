@@ -1,4 +1,4 @@
-"""Training and fine-tuning keep the memory that they free."""
+"""The command line keeps the memory that it frees."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import subprocess
 import sys
 
 import pytest
+
+from lavatube import cli
 
 LARGE_BLOCKS_AGAIN_AND_AGAIN = """
 import resource, sys
@@ -30,3 +32,11 @@ def test_large_blocks_are_not_asked_for_again() -> None:
         for how in ("keep", "give back")
     }
     assert faults["keep"] < 100 < faults["give back"]
+
+
+def test_every_command_keeps_what_it_frees(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[bool] = []
+    monkeypatch.setattr("lavatube.cli.memory.keep_freed_memory", lambda: called.append(True))
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert called
