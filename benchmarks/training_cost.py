@@ -28,6 +28,8 @@ RULES: dict[str, tuple[Any, str]] = {
     "online": ("online", "tse"),
 }
 FRAMEWORKS = ("snntorch", "spikingjelly")
+COMPILED = ", compiled"  # after the name of a rule that calls its network as a whole: through torch.compile
+CAN_COMPILE = ("bptt", "rate, multi-step")
 NETWORKS = {"resnet18": (3, 32, 32), "vgg11": (3, 32, 32)}
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 COLUMNS = ("rule", "timesteps", "seconds", "megabytes", "saved_megabytes")
@@ -53,7 +55,7 @@ def make_step(args: argparse.Namespace) -> tuple[Any, Any]:
         from lavatube.train.networks.build import build_network
         from lavatube.train.recipe import parse_recipe
 
-        rule, norm = RULES[args.point]
+        rule, norm = RULES[args.point.removesuffix(COMPILED)]
         network = (
             {"kind": "resnet", "depth": 18, "width": args.width}
             if args.network == "resnet18"
@@ -66,6 +68,8 @@ def make_step(args: argparse.Namespace) -> tuple[Any, Any]:
         }  # fmt: skip
         parsed = parse_recipe(recipe, where="benchmark")
         model = build_network(parsed, shape, 10).to(device).train()
+        if args.point.endswith(COMPILED):
+            model.compile()
 
         def gradients() -> None:
             parsed.gradient.gradients(model, x, lambda outputs: loss_of(outputs.logits, y))
@@ -124,12 +128,17 @@ def measure(args: argparse.Namespace) -> None:
     import torch
 
     torch.set_num_threads(args.threads)
+    if args.keep_memory:
+        from lavatube.cli.memory import keep_freed_memory
+
+        keep_freed_memory()
     try:
         step, model = make_step(args)
     except ImportError as error:
         print(json.dumps({"missing": str(error)}))
         return
-    step()
+    for _ in range(3 if args.point.endswith(COMPILED) else 1):  # compiling goes on in the second step
+        step()
     times, now = [], CLOCKS[args.clock]
     for _ in range(args.repeats):
         started = now()
@@ -142,6 +151,7 @@ def measure(args: argparse.Namespace) -> None:
 def run_point(args: argparse.Namespace, point: str, timesteps: int) -> dict[str, Any]:
     """In the parent: one point in a process of its own."""
     own = [f"--{key}={value}" for key, value in vars(args).items() if key in PASSED_ON]
+    own += ["--keep-memory"] * args.keep_memory
     command = [sys.executable, __file__, f"--point={point}", f"--timesteps={timesteps}", *own]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -161,11 +171,19 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="steps per round")
     parser.add_argument("--rounds", type=int, default=2, help="times that every point is visited in turn")
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32], help="numbers of timesteps")
-    parser.add_argument("--points", nargs="+", default=[*RULES, *FRAMEWORKS], help="rules and frameworks")
+    parser.add_argument(
+        "--points",
+        nargs="+",
+        default=[*RULES, *FRAMEWORKS],
+        help="rules, frameworks, 'bptt, compiled' or 'rate, multi-step, compiled'",
+    )
     parser.add_argument("--reset", choices=["zero", "subtract"], default="zero")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
+    parser.add_argument(
+        "--keep-memory", action="store_true", help="keep what is freed, as `lavatube train` does; files end in _kept"
+    )
     parser.add_argument("--add", action="store_true", help="keep the rows of the CSV that this run does not measure")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--point", help=argparse.SUPPRESS)
@@ -174,6 +192,9 @@ def main() -> None:
     if args.point:
         measure(args)
         return
+    known = [*RULES, *(rule + COMPILED for rule in CAN_COMPILE), *FRAMEWORKS]
+    if unknown := [point for point in args.points if point not in known]:
+        parser.error(f"--points {', '.join(unknown)}: expected {'; '.join(known)}")
     rows = read_rows(args) if args.add else []
     for timesteps in args.steps:
         seconds: dict[str, list[float]] = {}
@@ -191,13 +212,16 @@ def main() -> None:
             row |= {key: round(last[point][key], 2) for key in ("megabytes", "saved_megabytes")}
             rows = [old for old in rows if (old["rule"], old["timesteps"]) != (point, timesteps)] + [row]
             print(row, file=sys.stderr, flush=True)
-        order = [*RULES, *FRAMEWORKS]
-        write(sorted(rows, key=lambda row: (row["timesteps"], order.index(row["rule"]))), args)
+        write(sorted(rows, key=lambda row: (row["timesteps"], known.index(row["rule"]))), args)
+
+
+def stem(args: argparse.Namespace) -> str:
+    return f"training_cost_{args.network}_{args.device}" + "_kept" * args.keep_memory
 
 
 def read_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Of an earlier run into the same folder."""
-    path = args.out / f"training_cost_{args.network}_{args.device}.csv"
+    path = args.out / f"{stem(args)}.csv"
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -208,13 +232,12 @@ def read_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
 def write(rows: list[dict[str, Any]], args: argparse.Namespace) -> None:
     """CSV, table and plot; after every number of timesteps, so that an interrupted run leaves what it has."""
     args.out.mkdir(parents=True, exist_ok=True)
-    stem = f"training_cost_{args.network}_{args.device}"
-    with (args.out / f"{stem}.csv").open("w", newline="", encoding="utf-8") as file:
+    with (args.out / f"{stem(args)}.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-    (args.out / f"{stem}.md").write_text(table(rows), encoding="utf-8")
-    plot(rows, args.out / f"{stem}.svg", f"{args.network}, width {args.width}, batch {args.batch}, {args.device}")
+    (args.out / f"{stem(args)}.md").write_text(table(rows), encoding="utf-8")
+    plot(rows, args.out / f"{stem(args)}.svg", f"{args.network}, width {args.width}, batch {args.batch}, {args.device}")
 
 
 def table(rows: list[dict[str, Any]]) -> str:
