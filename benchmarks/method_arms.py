@@ -76,6 +76,24 @@ ARMS: dict[str, dict[str, Any]] = {
     "composed: T = 2, graded": {**COMPOSED, "num_steps": 2, "neuron": GRADED},
 }  # fmt: skip
 
+# what each shows a method beside, where that is not BPTT; null: nothing, several things differ
+BESIDE: dict[str, str | None] = {
+    "rate + self-distillation": "rate",
+    "rate, single-step, tse": "rate, single-step, per_step",
+    "rate, single-step, tse + self-distillation": "rate, single-step, tse",
+    "16 layers": None,
+    "16 layers + shortcut": "16 layers",
+    "teacher": None,
+    "SEI-BWSNN": "binary",
+    "three dense layers": None,
+    "three dense layers + ESL": "three dense layers",
+    "three dense layers + ESL + teacher": "three dense layers + ESL",
+    "composed: binary": None,
+    "composed: ReverB": None,
+    "composed: T = 2": None,
+    "composed: T = 2, graded": None,
+}
+
 
 def recipe(arm: str, data: str, seed: int, *, epochs: int, lr: float, teacher: str) -> dict[str, Any]:
     """A recipe of an arm. teacher: the run folder that teaches, where one does."""

@@ -10,7 +10,10 @@ from typing import Any
 
 from method_arms import ARMS
 
+from lavatube.files import whole_file
+
 Row = dict[str, str]
+RESULTS = Path(__file__).parents[1] / "docs" / "results" / "methods.csv"
 COLUMNS: dict[str, tuple[str, ...]] = {  # heading -> what it shows of a point
     "float %": ("float_accuracy",),
     "program %": ("program_accuracy",),
@@ -19,8 +22,15 @@ COLUMNS: dict[str, tuple[str, ...]] = {  # heading -> what it shows of a point
     "bits per weight": ("bits_per_weight",),
     "energy, uJ": ("energy_low", "energy_high"),
 }
-FIELDS = ["data", "method", "seed", *(name for names in COLUMNS.values() for name in names), "equal", "refused"]
-COST_FIELDS = ["method", "milliseconds_per_step", "peak_mb"]
+FIELDS = [
+    "data", "method", "seed", "settings", *(name for names in COLUMNS.values() for name in names), "equal", "refused",
+]  # fmt: skip
+COST_FIELDS = ["data", "method", "milliseconds_per_step", "peak_mb"]
+
+
+def cost_of(results: Path) -> Path:
+    """The file of what the methods of `results` cost."""
+    return results.with_name(f"{results.stem}_cost.csv")
 
 
 def read(path: Path) -> list[Row]:
@@ -31,15 +41,15 @@ def read(path: Path) -> list[Row]:
         return list(csv.DictReader(file))
 
 
-def append(path: Path, fields: Iterable[str], point: dict[str, Any]) -> None:
-    """One row more; numbers with six digits."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    begins = not path.is_file()
-    with path.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(fields), lineterminator="\n")
-        if begins:
-            writer.writeheader()
-        writer.writerow({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in point.items()})
+def put(path: Path, fields: list[str], row: dict[str, Any]) -> None:
+    """One row more, in place of an earlier one of the same data, method and seed; numbers with six digits."""
+    keys = [name for name in fields if name in ("data", "method", "seed")]
+    new = {name: f"{value:.6g}" if isinstance(value, float) else str(value) for name, value in row.items()}
+    kept = [old for old in read(path) if [old[key] for key in keys] != [new[key] for key in keys]]
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fields, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*kept, new])
 
 
 def values(rows: Iterable[Row], name: str) -> list[float]:
@@ -47,9 +57,9 @@ def values(rows: Iterable[Row], name: str) -> list[float]:
 
 
 def cell(rows: list[Row], names: tuple[str, ...]) -> str:
-    """Mean and sample standard deviation over seeds, of an interval the means of its ends."""
+    """Mean over seeds, of accuracies with the sample standard deviation, of an interval the means of its ends."""
     found = [values(rows, name) for name in names]
-    if not found[0]:
+    if not all(found):
         return "-"
     if len(found) > 1:
         return " to ".join(_number(statistics.mean(each)) for each in found)
@@ -61,10 +71,9 @@ def _number(value: float) -> str:
     return f"{value / 1e6:.2f} M" if value >= 1e6 else f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
-def table(points: list[Row], costs: list[Row]) -> str:
+def table(points: list[Row]) -> str:
     """In Markdown, a row for each data set and method; below it why networks were refused."""
-    cost = {row["method"]: row for row in costs}
-    headings = ("data", "method", "seeds", *COLUMNS, "every spike equal", *(("ms a step", "peak MB") if cost else ()))
+    headings = ("data", "method", "seeds", *COLUMNS, "every spike equal")
     lines = ["| " + " | ".join(headings) + " |", "|---" * len(headings) + "|"]
     for data in sorted({row["data"] for row in points}):
         for method in ARMS:
@@ -72,13 +81,15 @@ def table(points: list[Row], costs: list[Row]) -> str:
                 verdicts = {row["equal"] for row in rows} - {""}
                 equal = "yes" if verdicts == {"True"} else "NO" if verdicts else "-"
                 cells = [data, method, str(len(rows)), *(cell(rows, names) for names in COLUMNS.values()), equal]
-                if cost:
-                    took = cost.get(method, {"milliseconds_per_step": "-", "peak_mb": "-"})
-                    cells += [took["milliseconds_per_step"], took["peak_mb"]]
                 lines.append("| " + " | ".join(cells) + " |")
-    refused = {row["method"]: row["refused"] for row in points if row["refused"]}
-    lines += ["", *(f"- {method}: not deployed, {why}" for method, why in refused.items())] if refused else []
+    refused = dict.fromkeys((row["method"], row["refused"]) for row in points if row["refused"])
+    lines += ["", *(f"- {method}: not deployed, {why}" for method, why in refused)] if refused else []
     return "\n".join(lines) + "\n"
+
+
+def cost_table(costs: list[Row]) -> str:
+    lines = ["| data | method | ms a step | peak MB |", "|---|---|---|---|"]
+    return "\n".join([*lines, *("| " + " | ".join(row[name] for name in COST_FIELDS) + " |" for row in costs)]) + "\n"
 
 
 def _of(points: list[Row], data: str, method: str) -> list[Row]:
@@ -97,7 +108,7 @@ def plot(points: list[Row], path: Path) -> None:
     figure, axes = pyplot.subplots(1, len(sets), figsize=(7 * len(sets), 5), layout="constrained", squeeze=False)
     for axis, data in zip(axes[0], sets, strict=True):
         for method in ARMS:
-            rows = [row for row in _of(points, data, method) if row["energy_low"]]
+            rows = [row for row in _of(points, data, method) if row["energy_low"] and row["energy_high"]]
             if rows:
                 x = mean([*values(rows, "energy_low"), *values(rows, "energy_high")])
                 y = mean(values(rows, "program_accuracy"))

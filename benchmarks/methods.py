@@ -5,11 +5,13 @@
 Two convolutions (16 and 32 channels) and a dense layer (method_arms.py; what is pruned or taught to be deep has a
 network of its own beside it), T = 4, equal epochs and optimizer, no augmentation. Each point is trained in a process of
 its own, quantized to 8 bits, lowered, compared spike for spike (reference, fast, torch; stock Lava on fewer) on the
-first test samples, counted and priced; the accuracies are of all test samples. Nothing is left out because it is bad.
+first test samples, counted and priced. Accuracies are of all test samples: of the float network, and of the quantized
+one, whose program it is. Nothing is left out because it is bad.
 
-Points are rows of --results, by default those that the documentation shows: what has a row is not measured again, so
-the same command goes on where an interrupted one stopped. --table prints the table of them and draws the scatter;
---cost times some steps of each method, one after another in one run, and takes their peak memory.
+Points are rows of --results: what has a row is not measured again, so the same command goes on where an interrupted one
+stopped; the points of the documentation are docs/results/methods.csv. --table prints the tables of them and draws the
+scatter. --cost times some steps of each method, one after another in one run, and takes their peak memory; the median
+of so few leaves out what happens every twenty steps (networks that rewire or lose channels).
 """
 
 from __future__ import annotations
@@ -24,12 +26,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import torch
 from method_arms import ARMS, recipe
-from method_table import COST_FIELDS, FIELDS, append, plot, read, table
+from method_table import COST_FIELDS, FIELDS, cost_of, cost_table, plot, put, read, table
 
 from lavatube.cli.memory import keep_freed_memory
 
-RESULTS = Path(__file__).parents[1] / "docs" / "results" / "methods.csv"
 COST_STEPS = 12
 
 
@@ -39,12 +41,8 @@ def folder(args: argparse.Namespace, data: str, arm: str, seed: int) -> Path:
 
 
 def recipe_of(args: argparse.Namespace, data: str, arm: str, seed: int) -> Any:
-    import torch
-
     from lavatube.train.recipe import parse_recipe
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
     teacher = str(folder(args, data, "teacher", seed))
     return parse_recipe(recipe(arm, data, seed, epochs=args.epochs, lr=args.lr, teacher=teacher), where=arm)
 
@@ -65,7 +63,7 @@ def measure_point(args: argparse.Namespace, data: str, arm: str, seed: int) -> d
     from lavatube.trained import load_trained
 
     where = folder(args, data, arm, seed)
-    point: dict[str, Any] = {"data": data, "method": arm, "seed": seed}
+    point: dict[str, Any] = {"data": data, "method": arm, "seed": seed, "settings": settings(args)}
     point["float_accuracy"] = load_trained(where).metrics["test_accuracy"]
     try:
         quantized = lavatube.quantize(where, epochs=args.tune, data_dir=args.data_dir, overwrite=True)
@@ -119,20 +117,17 @@ def measure_cost(args: argparse.Namespace, data: str, arm: str) -> None:
             trainee, chosen, samples, make_optimizer(trainee, chosen.optimizer), 0,
             make_processes("cpu", chosen.precision), advance,
         )  # fmt: skip
+        raise SystemExit(f"{data}: fewer than {COST_STEPS} steps an epoch")
     except EnoughError:
         steps = [later - earlier for earlier, later in pairwise(at[3:])]
         took = {"milliseconds_per_step": f"{1000 * statistics.median(steps):.0f}", "peak_mb": f"{peak_megabytes():.0f}"}
-        append(cost_file(args), COST_FIELDS, {"method": arm, **took})
+        put(cost_of(args.results), COST_FIELDS, {"data": data, "method": arm, **took})
 
 
 def peak_megabytes() -> float:
     """Most memory of this process. Not ru_maxrss, which on Linux remembers the process that started this one."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
-
-
-def cost_file(args: argparse.Namespace) -> Path:
-    return Path(args.results.with_name(f"{args.results.stem}_cost.csv"))
 
 
 def in_its_own_process(what: str, data: str, arm: str, seed: int) -> None:
@@ -152,41 +147,55 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=0.005)
     parser.add_argument("--threads", type=int, default=0, help="0: as torch chooses")
     parser.add_argument("--out", type=Path, default=Path("runs/methods"), help="run folders")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="CSV of the points")
-    parser.add_argument("--table", action="store_true", help="print the table, draw the scatter beside --results, end")
+    parser.add_argument("--results", type=Path, default=None, help="CSV of the points; default: OUT/methods.csv")
+    parser.add_argument("--table", action="store_true", help="tables and scatter of all points that there are, and end")
     parser.add_argument("--cost", action="store_true", help="time and memory of some steps of each method, and end")
     parser.add_argument("--do", nargs=4, metavar=("WHAT", "DATA", "ARM", "SEED"), help=argparse.SUPPRESS)
     args = parser.parse_args()
-    keep_freed_memory()  # as `lavatube train` does
+    args.results = args.results or args.out / "methods.csv"
+    keep_freed_memory()  # as the command line does
+    if args.threads:
+        torch.set_num_threads(args.threads)
     if args.do:
         what, data, arm, seed = args.do
         return train_point(args, data, arm, int(seed)) if what == "train" else measure_cost(args, data, arm)
     # the teacher first, of whom others learn
     arms = sorted(args.arms, key=lambda arm: arm != "teacher")
-    if args.cost:
-        require_trained(args, args.data[-1], "teacher", 0)
-        cost_file(args).unlink(missing_ok=True)
-        for arm in arms:
-            in_its_own_process("cost", args.data[-1], arm, 0)
-        return None
-    for seed in [] if args.table else range(args.seeds):
+    if others := {row["settings"] for row in read(args.results)} - {settings(args)}:
+        parser.error(f"{args.results} has points of other settings: {', '.join(others)}; these are {settings(args)}")
+    for data, arm in [(data, arm) for data in args.data for arm in arms] if args.cost else []:
+        require_teacher(args, data, arm, 0)
+        in_its_own_process("cost", data, arm, 0)
+    for seed in [] if args.table or args.cost else range(args.seeds):
         for data in args.data:
             for arm in arms:
                 if (data, arm, str(seed)) in {(row["data"], row["method"], row["seed"]) for row in read(args.results)}:
                     continue
-                if ARMS[arm].get("teacher"):
-                    require_trained(args, data, "teacher", seed)
+                require_teacher(args, data, arm, seed)
                 require_trained(args, data, arm, seed)
                 point = measure_point(args, data, arm, seed)
-                append(args.results, FIELDS, point)
+                put(args.results, FIELDS, point)
                 print(f"{data}, {arm}, seed {seed}: {point}", file=sys.stderr, flush=True)
-    points = read(args.results)
-    print(table(points, read(cost_file(args))), end="")
-    try:
-        plot(points, args.results.with_suffix(".svg"))
-    except ImportError:
-        print("no plot: matplotlib is not installed", file=sys.stderr)
+    if costs := read(cost_of(args.results)):
+        print(cost_table(costs))
+    if points := read(args.results):
+        print(table(points), end="")
+        try:
+            plot(points, args.results.with_suffix(".svg"))
+        except ImportError:
+            print("no plot: matplotlib is not installed", file=sys.stderr)
     return None
+
+
+def settings(args: argparse.Namespace) -> str:
+    """What points must share to be shown in one table."""
+    compared = f"{args.samples} samples compared, {args.lava_samples} with Lava"
+    return f"{args.epochs} epochs, lr {args.lr:g}, {args.tune} of fine-tuning, {compared}"
+
+
+def require_teacher(args: argparse.Namespace, data: str, arm: str, seed: int) -> None:
+    if ARMS[arm].get("teacher"):
+        require_trained(args, data, "teacher", seed)
 
 
 def require_trained(args: argparse.Namespace, data: str, arm: str, seed: int) -> None:

@@ -28,6 +28,11 @@ from lavatube.train.recipe import load_recipe
 from lavatube.train.recipe_file import list_recipes, read_recipe_file
 from lavatube.train.recipe_model import Strict, kind_of
 
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+import method_table
+from method_arms import ARMS, BESIDE
+from method_arms import recipe as arm_recipe
+
 PAGE = Path(__file__).parents[1] / "docs" / "methods.md"
 TRAINING = PAGE.with_name("training.md")
 OPTIONAL = ("weight", "normalization", "sparsity")  # may be null
@@ -79,14 +84,33 @@ read = cache(read_recipe_file)  # slow, and wanted for each kind
 facts_of = cache(lambda name: row_of(load_recipe(name)))
 
 
+def has(recipe: dict[str, Any], point: str, kind: str) -> bool:
+    neuron = recipe.get("neuron", {})
+    return mentions(neuron.get("surrogate") if point == "surrogate" else recipe.get(point), kind)
+
+
 def recipes_with(point: str, kind: str) -> list[str]:
-    found = []
-    for name in list_recipes():
-        recipe = read(name)
-        part = recipe.get("neuron", {}).get("surrogate") if point == "surrogate" else recipe.get(point)
-        if mentions(part, kind):
-            found.append(name)
-    return found
+    return [name for name in list_recipes() if has(read(name), point, kind)]
+
+
+def measured(point: str, kind: str) -> Iterator[str]:
+    """The rows of the benchmark's table that show this method, and those beside which they do."""
+    made = {arm: arm_recipe(arm, "", 0, epochs=1, lr=1.0, teacher="") for arm in ARMS}
+    beside = {arm: BESIDE.get(arm, "BPTT") for arm in ARMS}
+    points = method_table.read(method_table.RESULTS)
+    there = {row["method"] for row in points}
+    arms = [
+        arm
+        for arm, other in beside.items()
+        if other is not None
+        and {arm, other} <= there
+        and has(made[arm], point, kind)
+        and not has(made[other], point, kind)
+    ]
+    if arms:
+        rows = [row for row in points if row["method"] in (*arms, *(beside[arm] for arm in arms))]
+        yield from ("", "Measured, beside training without it ([all](training.md#what-each-method-adds)):", "")
+        yield method_table.table(rows).rstrip()
 
 
 def entry(point: str, row: type[Plugin]) -> Iterator[str]:
@@ -101,6 +125,7 @@ def entry(point: str, row: type[Plugin]) -> Iterator[str]:
     yield from settings(row)
     if used := recipes_with(point, kind):
         yield from recipes(used)
+    yield from measured(point, kind)
 
 
 def recipes(names: Iterable[str]) -> Iterator[str]:

@@ -52,6 +52,16 @@ def test_the_tables_of_training_name_every_kind_and_setting_and_no_other() -> No
     assert set(", ".join(rows).replace("`", "").split(", ")) >= tables
 
 
+def test_the_table_of_what_methods_do_is_that_of_the_measured_points() -> None:
+    method_table = write_methods.method_table
+    results = method_table.RESULTS
+    page, points = write_methods.TRAINING.read_text(encoding="utf-8"), method_table.read(results)
+    assert points
+    assert method_table.table(points) in page
+    costs = method_table.read(method_table.cost_of(results))
+    assert not costs or method_table.cost_table(costs) in page
+
+
 def test_the_example_of_a_new_method_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = write_methods.TRAINING.read_text(encoding="utf-8")
     [example] = re.findall(r"```python\n(from .*?)```", page, re.DOTALL)
