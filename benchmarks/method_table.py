@@ -102,6 +102,7 @@ def plot(points: list[Row], path: Path) -> None:
 
     matplotlib.use("svg")
     from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator, NullLocator
 
     mean: Callable[[Iterable[float]], float] = statistics.mean
     sets = sorted({row["data"] for row in points})
@@ -116,5 +117,9 @@ def plot(points: list[Row], path: Path) -> None:
                 axis.annotate(method, (x, y), fontsize=7, xytext=(3, 3), textcoords="offset points")
         axis.set(xlabel="dynamic energy a sample, middle of the interval (uJ)", ylabel="accuracy of the program (%)")
         axis.set(title=data, xscale="log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.margins(x=0.15)
         axis.grid(alpha=0.3)
     figure.savefig(path)
