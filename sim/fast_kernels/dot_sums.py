@@ -51,7 +51,8 @@ def dots_are_exact() -> bool:
     events, weight = np.full((9, 20), 255, np.uint8), np.full((20, 17), -128, np.int8)
     events[::2, ::3], weight[:, ::2] = 0, 127
     out = np.zeros((9, 17), np.int32)
-    dense_dots(events, packed(weight), np.zeros(17, np.int32), 0, 0, out, False)
+    first = np.zeros(vectors_of(17) * LANES, np.int32)  # whole vectors of it are read
+    dense_dots(events, packed(weight), first, 0, 0, out, False)
     return bool((out == events.astype(np.int32) @ weight.astype(np.int32)).all())
 
 
@@ -214,7 +215,6 @@ def add_dots(
     """
     vectors, width, keep = weight.shape[1], out.shape[1], -1 if adds else 0
     there, words = np.empty(len(weight) + LANES, np.int32), np.empty(len(weight) + LANES, np.int32)
-    near, which = there.ctypes.data, words.ctypes.data
     tile, stride = np.empty(8, np.int64), 64 * vectors
     at, done = tile.ctypes.data, 0
     while done < vectors:
@@ -229,20 +229,65 @@ def add_dots(
             count = 0
             for line in range(len(lines)):
                 if block == 4:
-                    count = _find_4(at, lines[line], line * size, size, near, which, count)
+                    count = _find_4(at, lines[line], line * size, size, there.ctypes.data, words.ctypes.data, count)
                 elif block == 2:
-                    count = _find_6(at, lines[line], line * size, size, near, which, count)
+                    count = _find_6(at, lines[line], line * size, size, there.ctypes.data, words.ctypes.data, count)
                 else:
-                    count = _find_8(at, lines[line], line * size, size, near, which, count)
+                    count = _find_8(at, lines[line], line * size, size, there.ctypes.data, words.ctypes.data, count)
             for v in range(done, stop, block):
                 to = out.ctypes.data + 4 * (p * width + v * LANES)
                 start, held, lanes = first.ctypes.data + 64 * v, weight.ctypes.data + 64 * v, width - v * LANES
                 if block == 4:
-                    _add_4x4(at, near, which, count, held, stride, start, to, width, lanes, valid, keep, left, right)
+                    _add_4x4(
+                        at,
+                        there.ctypes.data,
+                        words.ctypes.data,
+                        count,
+                        held,
+                        stride,
+                        start,
+                        to,
+                        width,
+                        lanes,
+                        valid,
+                        keep,
+                        left,
+                        right,
+                    )
                 elif block == 2:
-                    _add_6x2(at, near, which, count, held, stride, start, to, width, lanes, valid, keep, left, right)
+                    _add_6x2(
+                        at,
+                        there.ctypes.data,
+                        words.ctypes.data,
+                        count,
+                        held,
+                        stride,
+                        start,
+                        to,
+                        width,
+                        lanes,
+                        valid,
+                        keep,
+                        left,
+                        right,
+                    )
                 else:
-                    _add_8x1(at, near, which, count, held, stride, start, to, width, lanes, valid, keep, left, right)
+                    _add_8x1(
+                        at,
+                        there.ctypes.data,
+                        words.ctypes.data,
+                        count,
+                        held,
+                        stride,
+                        start,
+                        to,
+                        width,
+                        lanes,
+                        valid,
+                        keep,
+                        left,
+                        right,
+                    )
         done = stop
 
 
