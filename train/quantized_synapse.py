@@ -19,6 +19,7 @@ from lavatube.integer_layer import IntegerSynapse
 from lavatube.pooling import Pool
 from lavatube.train.exact_sums import exact_conv2d, exact_linear, exact_sums
 from lavatube.train.integer_step import int32
+from lavatube.train.networks.synaptic_current import convolve
 
 WINDOW = {"kernel": (1, 1), "stride": (1, 1), "padding": (0, 0)}  # of what has none
 
@@ -157,7 +158,7 @@ class QuantizedSynapse(nn.Module):
             return nn.functional.linear(events.flatten(1), weight)
         if self.kind == "scale":
             return events * weight.reshape(-1, *(1,) * (events.ndim - 2))
-        return nn.functional.conv2d(events, weight, None, self.stride, self.padding)
+        return convolve(events, weight, None, self.stride, self.padding)
 
     def integers(self, out_shape: list[int]) -> IntegerSynapse:
         """What the exports need."""

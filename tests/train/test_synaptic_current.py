@@ -2,14 +2,50 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lavatube.train.networks.pooling import square
 from lavatube.train.networks.spiking_layer import Cell, Conv, conv_layer
-from lavatube.train.networks.synaptic_current import KnownConvolution, in_fast_layout
+from lavatube.train.networks.synaptic_current import convolve, in_fast_layout
 from lavatube.train.norms.estimators import Pooled
+
+
+class Gradients(TorchDispatchMode):
+    """Notes what oneDNN is given: (channels, window, stride) of each convolution on the way back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[int, tuple[int, ...], tuple[int, ...]]] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.convolution_backward.default:
+            self.seen.add((args[1].shape[1], tuple(args[2].shape[2:]), tuple(args[4])))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(("channels", "stride", "picks"), [(3, 2, True), (15, 3, True), (16, 2, False), (3, 1, False)])
+def test_no_gradient_is_asked_of_onednn_that_it_computes_beyond_its_buffer(
+    channels: int, stride: int, picks: bool, known: bool
+) -> None:
+    torch.manual_seed(0)
+    weight = torch.rand(4, channels, 1, 1, dtype=torch.float64, requires_grad=True)
+    events = torch.rand(2, channels, 7, 6, dtype=torch.float64, requires_grad=True)
+    wanted = torch.einsum("oi,nihw->nohw", weight[..., 0, 0], events[:, :, ::stride, ::stride])
+    gradient = torch.rand_like(wanted)
+    value = wanted.detach() if known else None
+    with Gradients() as noted:
+        found = convolve(events, weight, None, (stride, stride), (0, 0), value)
+        got = torch.autograd.grad(found, [events, weight], gradient)
+    assert noted.seen == {(channels, (1, 1), (1, 1) if picks else (stride, stride))}
+    for a, b in zip((found, *got), (wanted, *torch.autograd.grad(wanted, [events, weight], gradient)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -19,7 +55,7 @@ def test_a_known_convolution_has_the_gradients_of_one_and_the_value_that_it_is_g
     synapse = nn.Conv2d(3, 4, 3, stride, 1, bias=bias, dtype=torch.float64)
     events = torch.rand(2, 3, 6, 7, dtype=torch.float64, requires_grad=True)
     wanted = synapse(events)
-    known = KnownConvolution.apply(events, synapse.weight, synapse.bias, wanted.detach() + 1, synapse)
+    known = convolve(events, synapse.weight, synapse.bias, (stride, stride), (1, 1), wanted.detach() + 1)
     assert torch.equal(known, wanted.detach() + 1)
     inputs, gradient = [events, *synapse.parameters()], torch.rand_like(wanted)
     for a, b in zip(*(torch.autograd.grad(y, inputs, gradient) for y in (wanted, known)), strict=True):
@@ -29,7 +65,7 @@ def test_a_known_convolution_has_the_gradients_of_one_and_the_value_that_it_is_g
 def test_a_layer_that_knows_its_current_does_not_convolve_again(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = conv_layer((2, 8, 8), Conv(3, 3), Cell(2, Pooled()), pool=square(2))
     rate, value = torch.rand(4, 2, 8, 8), torch.rand(4, 3, 2, 2)
-    monkeypatch.setattr(nn.Conv2d, "forward", None)
+    monkeypatch.setattr(F, "conv2d", None)
     current = layer.current(rate, value)
     assert torch.equal(current, value)
     current.sum().backward()

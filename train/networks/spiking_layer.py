@@ -11,7 +11,7 @@ from torch import nn
 
 from lavatube.errors import LavatubeError
 from lavatube.train.networks.pooling import SpikePool
-from lavatube.train.networks.synaptic_current import KnownConvolution, in_fast_layout
+from lavatube.train.networks.synaptic_current import convolve, in_fast_layout
 from lavatube.train.neuron import NeuronSpec
 from lavatube.train.norms.estimators import Estimator
 from lavatube.train.norms.time_stat import TimeStatNorm
@@ -74,12 +74,10 @@ class SpikingLayer(nn.Module):
         if isinstance(synapse, nn.Linear):
             dense: torch.Tensor = synapse(events.flatten(1))
             return dense
-        events = in_fast_layout(synapse, events)
-        if value is not None and value.dtype == events.dtype:  # other under autocast
-            known: torch.Tensor = KnownConvolution.apply(events, synapse.weight, synapse.bias, value, synapse)
-            return known
-        convolved: torch.Tensor = synapse(events)
-        return convolved
+        if value is not None and value.dtype != events.dtype:  # under autocast
+            value = None
+        window = self.geometry["stride"], self.geometry["padding"]
+        return convolve(in_fast_layout(synapse, events), synapse.weight, synapse.bias, *window, value)
 
     def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(weight, bias) of the one synapse that does the work of synapse and running normalisation, detached."""
