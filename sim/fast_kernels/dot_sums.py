@@ -226,68 +226,24 @@ def add_dots(
             valid = min(high, len(places) - p)
             for h in range(high):
                 tile[h] = places[p + min(h, valid - 1)]
+            near, which = there.ctypes.data, words.ctypes.data  # in the loop: numba frees what is not named again
             count = 0
             for line in range(len(lines)):
                 if block == 4:
-                    count = _find_4(at, lines[line], line * size, size, there.ctypes.data, words.ctypes.data, count)
+                    count = _find_4(at, lines[line], line * size, size, near, which, count)
                 elif block == 2:
-                    count = _find_6(at, lines[line], line * size, size, there.ctypes.data, words.ctypes.data, count)
+                    count = _find_6(at, lines[line], line * size, size, near, which, count)
                 else:
-                    count = _find_8(at, lines[line], line * size, size, there.ctypes.data, words.ctypes.data, count)
+                    count = _find_8(at, lines[line], line * size, size, near, which, count)
             for v in range(done, stop, block):
                 to = out.ctypes.data + 4 * (p * width + v * LANES)
                 start, held, lanes = first.ctypes.data + 64 * v, weight.ctypes.data + 64 * v, width - v * LANES
                 if block == 4:
-                    _add_4x4(
-                        at,
-                        there.ctypes.data,
-                        words.ctypes.data,
-                        count,
-                        held,
-                        stride,
-                        start,
-                        to,
-                        width,
-                        lanes,
-                        valid,
-                        keep,
-                        left,
-                        right,
-                    )
+                    _add_4x4(at, near, which, count, held, stride, start, to, width, lanes, valid, keep, left, right)
                 elif block == 2:
-                    _add_6x2(
-                        at,
-                        there.ctypes.data,
-                        words.ctypes.data,
-                        count,
-                        held,
-                        stride,
-                        start,
-                        to,
-                        width,
-                        lanes,
-                        valid,
-                        keep,
-                        left,
-                        right,
-                    )
+                    _add_6x2(at, near, which, count, held, stride, start, to, width, lanes, valid, keep, left, right)
                 else:
-                    _add_8x1(
-                        at,
-                        there.ctypes.data,
-                        words.ctypes.data,
-                        count,
-                        held,
-                        stride,
-                        start,
-                        to,
-                        width,
-                        lanes,
-                        valid,
-                        keep,
-                        left,
-                        right,
-                    )
+                    _add_8x1(at, near, which, count, held, stride, start, to, width, lanes, valid, keep, left, right)
         done = stop
 
 

@@ -184,3 +184,14 @@ def test_a_processor_without_the_instruction_is_told_from_its_features(monkeypat
     dot_sums.dots_are_exact.cache_clear()
     assert not dot_sums.dots_are_exact()
     dot_sums.dots_are_exact.cache_clear()
+
+
+def test_the_dot_kernel_holds_its_own_arrays_as_long_as_their_addresses_are_read() -> None:
+    """Numba frees an array after the last line that names it; that an address of it is in use it cannot know."""
+    from numba.core.compiler import run_frontend
+
+    blocks = run_frontend(dot_sums.add_dots.py_func, emit_dels=True).blocks.values()
+    for name in ("there", "words", "tile"):
+        freeing = [block for block in blocks if any(str(each) == f"del {name}" for each in block.body)]
+        assert freeing
+        assert all(str(block.terminator).startswith("return") for block in freeing)
