@@ -30,7 +30,7 @@ def one_process_at_a_time(cache: Any) -> None:
     """Numba writes index and machine code one after the other and unlocked: two processes can mix up two signatures.
 
     What one of them then calls is code for other types, which reads and writes where it should not.
-    cache: numba's `FunctionCache`. Where its folder cannot be written, it is not locked, and nothing is saved either.
+    cache: numba's `FunctionCache`. Where its folder cannot be locked, nothing is read from it or saved in it.
     """
     lock = FileLock(Path(cache.cache_path) / f"{cache._impl.filename_base}.lock")
 
@@ -39,8 +39,8 @@ def one_process_at_a_time(cache: Any) -> None:
         def call(*given: Any) -> Any:
             try:
                 lock.acquire()
-            except OSError:
-                return method(*given)
+            except (OSError, NotImplementedError):
+                return None  # to numba: not there, or done
             try:
                 return method(*given)
             finally:

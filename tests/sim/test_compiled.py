@@ -31,7 +31,17 @@ print(len(list(Path(total._cache.cache_path).glob("*.nbc"))))
 """
 
 
-@pytest.mark.skipif(not HAS_NUMBA, reason="numba is not installed")
+NO_LOCK = """
+import filelock
+
+def refuse(self):
+    raise OSError(37, "No locks available")
+
+filelock.FileLock._acquire = refuse
+"""
+pytestmark = pytest.mark.skipif(not HAS_NUMBA, reason="numba is not installed")
+
+
 def test_processes_that_compile_at_once_keep_a_file_for_each_signature(tmp_path: Path) -> None:
     (tmp_path / "kernel_of_the_test.py").write_text(KERNEL)
     dtypes = ("int8", "int16", "int32", "int64", "float32", "float64")
@@ -39,6 +49,12 @@ def test_processes_that_compile_at_once_keep_a_file_for_each_signature(tmp_path:
         subprocess.Popen([sys.executable, "-c", CALL, dtype, *dtypes], cwd=tmp_path, stdout=subprocess.DEVNULL)
         for dtype in dtypes[:4]
     ]
-    assert all(process.wait(300) == 0 for process in running)
+    assert [process.wait(300) for process in running] == [0] * len(running)
     kept = subprocess.check_output([sys.executable, "-c", CALL, *dtypes], cwd=tmp_path)
     assert int(kept) == len(dtypes)
+
+
+def test_where_no_lock_can_be_had_nothing_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "kernel_of_the_test.py").write_text(KERNEL)
+    kept = subprocess.check_output([sys.executable, "-c", NO_LOCK + CALL, "int8", "int16"], cwd=tmp_path)
+    assert int(kept) == 0
