@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from lavatube.train.networks.pooling import square
 from lavatube.train.networks.spiking_layer import Cell, Conv, conv_layer
 from lavatube.train.networks.synaptic_current import convolve, in_fast_layout
 from lavatube.train.norms.estimators import Pooled
+from lavatube.train.objectives.branches import SeparableBlock
+from lavatube.train.quantized_synapse import QuantizedSynapse
 
 
 class Gradients(TorchDispatchMode):
@@ -46,6 +49,29 @@ def test_no_gradient_is_asked_of_onednn_that_it_computes_beyond_its_buffer(
     assert noted.seen == {(channels, (1, 1), (1, 1) if picks else (stride, stride))}
     for a, b in zip((found, *got), (wanted, *torch.autograd.grad(wanted, [events, weight], gradient)), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def quantized_synapse() -> torch.Tensor:
+    layout = {"name": "a", "source": "input", "kind": "conv2d", "in_shape": [3, 8, 8], "bits": 8, "scale": 1.0}
+    window = {"kernel": [1, 1], "stride": [2, 2], "padding": [0, 0], "form": "plain"}
+    synapse = QuantizedSynapse(layout | window, [4, 4, 4])
+    return synapse.current(torch.rand(2, 3, 8, 8), synapse.straight_through())
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        lambda: conv_layer((3, 16, 16), Conv(4, 1, 2), Cell(2)).current(torch.rand(2, 3, 16, 16)),
+        quantized_synapse,
+        lambda: SeparableBlock(3, 4)(torch.rand(2, 3, 8, 8)),
+    ],
+    ids=["spiking layer", "quantized synapse", "branch"],
+)
+def test_whatever_steps_over_few_channels_asks_for_no_such_gradient(of: Callable[[], torch.Tensor]) -> None:
+    with Gradients() as noted:
+        of().sum().backward()
+    assert (3, (1, 1), (1, 1)) in noted.seen
+    assert not [window for _, window, stride in noted.seen if window == (1, 1) and max(stride) > 1]
 
 
 @pytest.mark.parametrize("bias", [True, False])

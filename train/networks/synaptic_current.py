@@ -29,7 +29,9 @@ def convolve(
     padding: Sequence[int],
     value: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The convolution [N, O, H, W] of events [N, C, H, W] with weights [O, C, K, K]. value: of it, where at hand.
+    """The convolution [N, O, H, W] of events [N, C, H, W] with weights [O, C, K, K].
+
+    value: the result, where it is at hand: then the graph alone is added.
 
     Where a 1x1 window steps over maps of few channels, oneDNN (3.13 and older) writes beyond a buffer on the way to
     the weights' gradient: that crashes, hangs or trains on wrong gradients. So what the stride leaves is picked first.
