@@ -21,7 +21,6 @@ from lava.proc.io.source import RingBuffer
 from lavatube.deploy.lava_backend.choose import Choice, choose_processes
 from lavatube.deploy.lava_backend.make_process import make_neurons, make_synapse
 from lavatube.deploy.lava_backend.processes.boundary import Boundary
-from lavatube.deploy.lava_backend.settings import first_tick, window_of
 from lavatube.deploy.lava_backend.timing import timing
 from lavatube.errors import UnsupportedError
 from lavatube.program import InputNode, LoihiProgram, Shape
@@ -105,7 +104,7 @@ def build(
     if alone is not None and lanes > 1:
         got = f"{lanes} samples"
         raise UnsupportedError("Lava's Conv runs one sample at a time", where=alone, expected="one lane", got=got)
-    window = window_of(steps, when)
+    window = when.window(steps)
     whc = {node.name: node.name in by_input and _wants_lava_order(program, node, chosen) for node in program.inputs}
     inputs = {
         node.name: RingBuffer(data=stream(by_input[node.name], when.depth, whc[node.name]))
@@ -122,7 +121,7 @@ def build(
     for node in program.neurons:
         inbound = program.inbound(node)
         whc[node.name] = whc[inbound[0].name] and chosen[node.name].stock and node.shape == inbound[0].out_shape
-        start = first_tick(node.name, when)
+        start = when.first_tick(node.name)
         neurons = make_neurons(node, chosen[node.name], lanes, whc[node.name], window, start, when.pace)
         processes[node.name], emits[node.name] = neurons, neurons.s_out
         for synapse in inbound:

@@ -20,15 +20,12 @@ from lavatube.deploy.lava_backend.settings import message_bits, neuron_settings,
 from lavatube.deploy.lava_backend.synapse_arrays import conv_weight, sparse_weight
 from lavatube.program import Conv2dNode, NeuronNode, Source, Synapse
 
-SIGN_MODES = {"mixed": SignMode.MIXED, "excitatory": SignMode.EXCITATORY, "inhibitory": SignMode.INHIBITORY}
-
 
 def make_synapse(synapse: Synapse, choice: Choice, origin: Source, wait: int, lanes: int) -> Any:
     """The process of a synapse for so many samples side by side, which holds its sums back for `wait` ticks."""
     if choice.process == "Projection":
         low, high = origin.event_range
         return _projection(synapse, max(-low, high), wait, lanes)
-    message = {"num_message_bits": message_bits(origin), "name": synapse.name}
     if choice.process == "Conv":
         (stride_y, stride_x), (pad_y, pad_x) = synapse.stride, synapse.padding  # type: ignore[union-attr]
         channels, height, width = synapse.in_shape
@@ -37,17 +34,18 @@ def make_synapse(synapse: Synapse, choice: Choice, origin: Source, wait: int, la
             input_shape=(width, height, channels),
             stride=(stride_x, stride_y),
             padding=(pad_x, pad_y),
-            **message,
+            num_message_bits=message_bits(origin),
+            name=synapse.name,
         )
     # always say the sign mode: Lava's guess fails for layers without positive weights
-    exact = {**synapse_settings(synapse), "sign_mode": SIGN_MODES[synapse.sign]}
+    exact = {**synapse_settings(synapse, origin), "sign_mode": SignMode[synapse.sign.upper()], "name": synapse.name}
     if choice.process == "Dense" and lanes == 1:
-        return Dense(weights=synapse.weight.astype(np.int32), **exact, **message)
+        return Dense(weights=synapse.weight.astype(np.int32), **exact)
     weights = csr_matrix(kron(identity(lanes, np.int32), sparse_weight(synapse), "csr"))
     if choice.process == "DelaySparse":
         delays = csr_matrix((np.full(weights.nnz, wait), weights.indices, weights.indptr), shape=weights.shape)
-        return DelaySparse(weights=weights, delays=delays, max_delay=wait, **exact, **message)
-    return Sparse(weights=weights, **exact, **message)
+        return DelaySparse(weights=weights, delays=delays, max_delay=wait, **exact)
+    return Sparse(weights=weights, **exact)
 
 
 def _projection(synapse: Synapse, largest: int, wait: int, lanes: int) -> Projection:

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from lavatube.deploy.lava_backend.timing import Timing
 from lavatube.fixed_point import THRESHOLD_MAX
 from lavatube.program import NeuronNode, Source, Synapse
 
-NO_WINDOW = 1 << 30  # ticks, more than any run has
-
 
 def message_bits(origin: Source) -> int:
-    """`num_message_bits` of a synapse: 0 for binary events, which stock Lava casts to bool."""
+    """`num_message_bits` of a synapse that this node drives: 0 for binary events, which stock Lava casts to bool."""
     low, high = origin.event_range
     return 0 if (low, high) == (0, 1) else max(-low, high).bit_length()
 
 
-def synapse_settings(synapse: Synapse) -> dict[str, int]:
-    """Of `Dense`, `Sparse` and `DelaySparse`, beside weights, message bits and sign mode."""
-    return {"weight_exp": synapse.weight_exp, "num_weight_bits": synapse.num_weight_bits}
+def synapse_settings(synapse: Synapse, origin: Source) -> dict[str, int]:
+    """What `Dense`, `Sparse` and `DelaySparse` are told beside weights and sign mode. origin: what drives it."""
+    return {
+        "weight_exp": synapse.weight_exp,
+        "num_weight_bits": synapse.num_weight_bits,
+        "num_message_bits": message_bits(origin),
+    }
 
 
 def neuron_settings(node: NeuronNode, window: int, start: int, pace: int) -> dict[str, Any]:
-    """Of `LIFReset`, beside shape and bias mantissas. start: tick of the first timestep; window: in timesteps."""
+    """What `LIFReset` is told beside shape and bias mantissas. start, window: see `Timing`."""
     interval = (node.reset_interval or window) * pace
     return {
         "du": node.du,
@@ -33,13 +34,3 @@ def neuron_settings(node: NeuronNode, window: int, start: int, pace: int) -> dic
         "reset_interval": interval,
         "reset_offset": start % interval,
     }
-
-
-def window_of(num_steps: int, when: Timing) -> int:
-    """Timesteps after which a population begins anew: those of a sample, where samples follow each other."""
-    return num_steps if when.streams else NO_WINDOW
-
-
-def first_tick(name: str, when: Timing) -> int:
-    """Of a population's first timestep: one after its latency."""
-    return when.latency[name] + 1

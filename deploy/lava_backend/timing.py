@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from lavatube.program import LoihiProgram, Synapse, Target
 
+NO_WINDOW = 1 << 30  # timesteps, more than any run has
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -26,6 +28,14 @@ class Timing:
     @property
     def depth(self) -> int:
         return max(self.latency.values())
+
+    def window(self, num_steps: int) -> int:
+        """Timesteps after which a population begins anew: those of a sample, where samples follow each other."""
+        return num_steps if self.streams else NO_WINDOW
+
+    def first_tick(self, name: str) -> int:
+        """Of a population's first timestep: one after its latency."""
+        return self.latency[name] + 1
 
 
 def timing(program: LoihiProgram) -> Timing:

@@ -12,13 +12,7 @@ import numpy as np
 
 from lavatube import __version__
 from lavatube.deploy.lava_backend.choose import choose_processes
-from lavatube.deploy.lava_backend.settings import (
-    first_tick,
-    message_bits,
-    neuron_settings,
-    synapse_settings,
-    window_of,
-)
+from lavatube.deploy.lava_backend.settings import neuron_settings, synapse_settings
 from lavatube.deploy.lava_backend.synapse_arrays import conv_matrix
 from lavatube.deploy.lava_backend.timing import Timing, timing
 from lavatube.deploy.lava_script.frame import HEAD, TAIL
@@ -111,7 +105,7 @@ def _synapse(program: LoihiProgram, synapse: Synapse, process: str, wait: int, a
     lines, held = [f"    weights = {weights}"], ""
     if process == "DelaySparse":
         held = f", delays=wait(weights, {wait}), max_delay={wait}"
-    settings = synapse_settings(synapse) | {"num_message_bits": message_bits(program.source_of(synapse))}
+    settings = synapse_settings(synapse, program.source_of(synapse))
     said = "".join(f", {key}={value}" for key, value in settings.items())
     lines.append(
         f"    network[{name!r}] = {process}(weights=weights{held}{said}, sign_mode=SignMode.{synapse.sign.upper()})"
@@ -121,8 +115,7 @@ def _synapse(program: LoihiProgram, synapse: Synapse, process: str, wait: int, a
 
 def _neurons(program: LoihiProgram, node: NeuronNode, when: Timing, arrays: Arrays) -> list[str]:
     arrays[f"{node.name}.bias_mant"] = node.bias_mant.astype(np.int32).reshape(-1)
-    window, start = window_of(program.num_steps, when), first_tick(node.name, when)
-    settings = neuron_settings(node, window, start, when.pace)
+    settings = neuron_settings(node, when.window(program.num_steps), when.first_tick(node.name), when.pace)
     said = "".join(f", {key}={value}" for key, value in settings.items())
     bias = f"arrays[{node.name + '.bias_mant'!r}]"
     size = int(np.prod(node.shape))
