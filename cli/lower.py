@@ -59,7 +59,7 @@ def lower(
     from lavatube.cli.program_tables import bounds_table, notes
     from lavatube.deploy.lower import lower as lower_model
     from lavatube.errors import LavatubeError
-    from lavatube.lossy_text import record_lines
+    from lavatube.lossy_text import lasting, record_lines
 
     if overflow not in ("strict", "hardware"):
         raise LavatubeError("--overflow", expected="strict or hardware", got=overflow)
@@ -85,8 +85,7 @@ def lower(
     here = [record for record in program.lossy if record.get("stage") in ("read", "lower")]
     for line in (*record_lines(here), *notes(program, bounds)):
         print(line)
-    lasting = [record for record in program.lossy if record.get("when") != "before fine-tuning"]
-    lossy = sum(record.get("stage") != "read" for record in lasting)
+    lossy = sum(record.get("stage") != "read" for record in lasting(program.lossy))
     made_here = sum(record.get("stage") == "lower" for record in program.lossy)
     print(f"wrote {path}; {lossy or 'no'} lossy steps, {made_here or 'none'} of them made by lowering")
     return 0

@@ -9,6 +9,7 @@ import numpy as np
 
 from lavatube.convert.registers import ChosenLayer, FoldedLayer
 from lavatube.fixed_point import ACTIVATION_SHIFT, BIAS_MANTISSA_MAX, BIAS_MANTISSA_MIN, INT32_MAX
+from lavatube.lossy_text import AFTER, BEFORE
 from lavatube.train.quantized import QuantizedModule
 from lavatube.train.recipe import Recipe
 
@@ -58,8 +59,8 @@ def rounding(chosen: Sequence[ChosenLayer], module: QuantizedModule, *, tuned: b
             limit, what = 2 ** (row.num_weight_bits - 1) - 1, f"weights rounded to {row.num_weight_bits} bits"
             before, after = values.weights[number], synapse.master.cpu().numpy()
             sides = [
-                ("before", before, _nearest(before, row.scale, (-limit, limit))),
-                ("after", after, row.weight.reshape(after.shape)),  # where signs are kept, no magnitude is below 0
+                (BEFORE, before, _nearest(before, row.scale, (-limit, limit))),
+                (AFTER, after, row.weight.reshape(after.shape)),  # where signs are kept, no magnitude is below 0
             ]
             for when, weight, integers in sides if tuned else [("", before, sides[1][2])]:
                 found = _difference("weight", weight, integers, row.scale)
@@ -71,8 +72,8 @@ def rounding(chosen: Sequence[ChosenLayer], module: QuantizedModule, *, tuned: b
                     "threshold": made.neuron.vth if made.neuron else None,
                 })  # fmt: skip
         sides = [
-            ("before", values.bias, _nearest(values.bias, made.bias_scale, bias_range)),
-            ("after", layer.bias.detach().cpu().numpy(), made.bias),
+            (BEFORE, values.bias, _nearest(values.bias, made.bias_scale, bias_range)),
+            (AFTER, layer.bias.detach().cpu().numpy(), made.bias),
         ]
         for when, bias, integers in sides if tuned else [("", values.bias, made.bias)]:
             found = _difference("bias", bias, integers, made.bias_scale)
@@ -81,7 +82,7 @@ def rounding(chosen: Sequence[ChosenLayer], module: QuantizedModule, *, tuned: b
 
 
 def _record(layer: str, when: str, what: str) -> dict[str, Any]:
-    return {"stage": "quantize", "layer": layer, **({"when": f"{when} fine-tuning"} if when else {}), "what": what}
+    return {"stage": "quantize", "layer": layer, **({"when": when} if when else {}), "what": what}
 
 
 def _nearest(value: np.ndarray, scale: float, limits: tuple[int, int]) -> np.ndarray:

@@ -6,6 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 APART = ("stage", "node", "layer", "what", "why")
+BEFORE, AFTER = "before fine-tuning", "after fine-tuning"  # of a record of rounding, "when"
+
+
+def lasting(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of what is in the program: a rounding before fine-tuning is gone after it."""
+    return [record for record in records if record.get("when") != BEFORE]
 
 
 def record_lines(records: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -17,6 +17,7 @@ from lavatube.convert.quantize import quantize
 from lavatube.convert.registers import ChosenLayer, FoldedLayer, FoldedNeuron, FoldedSynapse, choose_registers
 from lavatube.deploy.lower import lower
 from lavatube.errors import LavatubeError
+from lavatube.lossy_text import lasting
 from lavatube.sim.parity import parity
 from lavatube.train.datasets.dataset import Dataset
 from lavatube.train.loop import Trainee, train_epoch
@@ -148,6 +149,7 @@ def test_without_fine_tuning_there_is_one_record_of_each_rounding() -> None:
     only = rounding(chosen, module, tuned=False)
     assert [(each["layer"], each["what"]) for each in only] == [(each["layer"], each["what"]) for each in before]
     assert not any("when" in each for each in only)
+    assert len(lasting(rounding(chosen, module, tuned=True))) == len(lasting(only)) == len(only)
 
 
 @pytest.mark.parametrize("sign", [2.0, -0.5, 300.0])
