@@ -9,9 +9,8 @@ from rich.table import Table
 
 from lavatube.cli.output import console, print_json
 from lavatube.targets import OFFERS
+from lavatube.train.norms.estimators import Pooled
 from lavatube.train.recipe import Recipe, list_recipes, load_recipe
-
-NOT_RUN = "not run here"  # in the source of an expected accuracy
 
 
 def print_recipes(*, as_json: bool) -> None:
@@ -25,19 +24,20 @@ def print_recipes(*, as_json: bool) -> None:
     for title in ("network", "T", "methods", "should reach", "deploys"):
         table.add_column(title, overflow="fold", min_width=len("self_distillation") if title == "methods" else None)
     for row in rows:
-        reach = row["expected"].replace(f", {NOT_RUN}", " *")
+        reach = f"{row['expected']} *" if row["run_here"] is False else row["expected"]
         table.add_row(
             row["name"], row["network"], str(row["num_steps"]), ", ".join(row["methods"]), reach, row["deploys"]
         )
     console().print(table)
-    print(f"* {NOT_RUN}: published for this architecture, partly of another method. --json adds data sets and sources.")
+    print("* not run here: published for this architecture, partly of another method. --json adds data and sources.")
 
 
 def methods_of(recipe: Recipe) -> list[str]:
-    """What is chosen beside the defaults: gradient rule, adaptive surrogate, what spikes are, terms, weights, ..."""
+    """Gradient rule, and what is not the default of normalization, surrogate, spikes, objective, weights, sparsity."""
     gradient, fields = recipe.gradient, type(recipe.gradient).model_fields
     form = getattr(gradient, "form", None)
     found = [gradient.kind if form is None or form == fields["form"].default else f"{gradient.kind} {form}"]
+    found += [norm.kind] if (norm := recipe.normalization) is not None and norm != Pooled() else []
     found += ["dspike"] if recipe.neuron.surrogate.kind == "dspike" else []
     found += [f"{recipe.neuron.output} spikes"] if recipe.neuron.output != "binary" else []
     found += [term.kind for term in recipe.objective if term.kind not in ("cross_entropy", "bias_limit")]
@@ -54,7 +54,8 @@ def row_of(recipe: Recipe) -> dict[str, Any]:
         "network": recipe.network.kind,
         "num_steps": recipe.num_steps,
         "methods": methods_of(recipe),
-        "expected": f"{reach}, {NOT_RUN}" if expected is not None and NOT_RUN in expected.source else reach,
+        "expected": reach,
+        "run_here": None if expected is None else expected.run_here,
         "source": None if expected is None else expected.source,
         "needs": sorted(recipe.needs),
         "deploys": deploys(recipe),

@@ -135,7 +135,8 @@ def recipes(names: Iterable[str]) -> Iterator[str]:
 def table_of_recipes() -> Iterator[str]:
     yield from ("", "## Recipes", "", "| recipe | data | should reach | deploys on |", "|---|---|---|---|")
     for facts in map(facts_of, list_recipes()):
-        yield f"| `{facts['name']}` | {facts['data']} | {facts['expected']} | {facts['deploys']} |"
+        reach = f"{facts['expected']}, not run here" if facts["run_here"] is False else facts["expected"]
+        yield f"| `{facts['name']}` | {facts['data']} | {reach} | {facts['deploys']} |"
 
 
 def of_several(title: str, name: str) -> Iterator[str]:

@@ -67,10 +67,11 @@ def _only_labels() -> list[Term]:
 
 
 class Expected(Strict):
-    """What the recipe should reach: accuracy in %, and where that number comes from."""
+    """What the recipe should reach: accuracy in %, and where that number comes from. run_here: else by others only."""
 
     test_accuracy: Annotated[Number, Field(ge=0, le=100)]
     source: str
+    run_here: bool = True
 
 
 class Recipe(Strict):
