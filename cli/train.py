@@ -45,6 +45,8 @@ def train(
         raise LavatubeError("no recipe", expected="a YAML file or one of: " + ", ".join(list_recipes()))
     loaded = load_recipe(recipe)
     if print_:
+        if given := [flag for flag, value in {"--out": out, "--seed": seed, "--json": json}.items() if value]:
+            raise LavatubeError("--print shows the file as it is written", expected="no " + ", ".join(given))
         print(recipe_text(recipe), end="")
         return 0
     if seed is not None:

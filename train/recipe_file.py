@@ -23,21 +23,25 @@ def list_recipes() -> list[str]:
 
 
 def recipe_text(name_or_path: str) -> str:
-    """A shipped recipe (by name) or a file, as it is written. raises: LavatubeError if there is none."""
+    """A shipped recipe (by name) or a file, as it is written. raises: LavatubeError if none or not readable."""
     shipped = list_recipes()
     if name_or_path in shipped:
         return (files("lavatube.train") / "recipes" / f"{name_or_path}.yaml").read_text(encoding="utf-8")
     if Path(name_or_path).is_file():
-        return Path(name_or_path).read_text(encoding="utf-8")
+        try:
+            return Path(name_or_path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise LavatubeError("not readable", where=name_or_path, expected="text in UTF-8", got=str(error)) from error
     expected = "a YAML file or one of: " + ", ".join(shipped)
     raise LavatubeError("no such recipe", where=name_or_path, expected=expected)
 
 
 def read_recipe_file(name_or_path: str) -> Any:
     """The YAML of a shipped recipe (by name) or of a file, unchecked. raises: LavatubeError."""
+    text = recipe_text(name_or_path)
     try:
-        return yaml.load(recipe_text(name_or_path), UniqueKeys)
-    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
+        return yaml.load(text, UniqueKeys)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         got = " ".join(str(error).split())
         raise LavatubeError("not readable as YAML", where=name_or_path, got=got) from error
 

@@ -149,7 +149,7 @@ def test_a_recipe_says_what_it_should_reach_and_who_says_so(name: str) -> None:
     expected = load_recipe(name).expected
     assert expected is not None
     assert expected.test_accuracy > 60
-    assert ("not run here" in expected.source) == (name in PUBLISHED)
+    assert expected.run_here == (name not in PUBLISHED)
     assert "measured" in expected.source or "seeds" in expected.source or name in PUBLISHED
 
 
@@ -210,5 +210,13 @@ def test_a_shipped_recipe_is_printed_as_it_is_written_to_be_changed_and_trained(
     mine.write_text(capsys.readouterr().out)
     assert load_recipe(str(mine)) == load_recipe("digits")
     assert "#" in mine.read_text()
-    assert invoke(["train", "digit", "--print"]) == 2
-    assert "no such recipe" in capsys.readouterr().err
+    for given, said in (
+        ("digit", "no such recipe"),
+        ("digits --seed 7", "no --seed"),
+        (str(tmp_path), "no such recipe"),
+    ):
+        assert invoke(["train", *given.split(), "--print"]) == 2
+        assert said in capsys.readouterr().err
+    mine.write_bytes(b"\xff")
+    assert invoke(["train", str(mine), "--print"]) == 2
+    assert "UTF-8" in capsys.readouterr().err
