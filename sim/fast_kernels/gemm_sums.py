@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 
 from lavatube.program import Conv2dNode, SparseNode
-from lavatube.train.exact_sums import exact_conv2d, exact_linear
+from lavatube.train.exact_sums import exact_conv2d
 
 
 @lru_cache(maxsize=1)
@@ -61,11 +61,6 @@ def float_sums(synapse: Conv2dNode, events: torch.Tensor, weight: torch.Tensor, 
     window = synapse.stride, synapse.padding
     total = exact_conv2d(image, weight, *window, largest, dilation=synapse.dilation, groups=synapse.groups)
     return total.permute(0, 2, 3, 1).reshape(len(events), -1)
-
-
-def float_products(events: torch.Tensor, weight: torch.Tensor, largest: int) -> torch.Tensor:
-    """[rows, in] integers times integer weights [out, in], in floats: [rows, out], int32 or int64."""
-    return exact_linear(events, weight, largest)
 
 
 def gathered_sums(synapse: SparseNode, events: torch.Tensor, place: torch.Tensor, to: torch.Tensor) -> torch.Tensor:

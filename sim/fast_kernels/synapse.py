@@ -15,6 +15,7 @@ from lavatube.sim.fast_kernels import gemm_sums
 from lavatube.sim.fast_kernels.choice import KERNELS, Kernel, choose
 from lavatube.sim.fast_kernels.compiled import HAS_NUMBA
 from lavatube.sim.fast_kernels.order import c_order_of, place_of, regrouped
+from lavatube.train.exact_sums import exact_linear
 
 INT8, INT16 = np.iinfo(np.int8), np.iinfo(np.int16)
 Pair = tuple[int, int]
@@ -165,7 +166,7 @@ class ReadySynapse:
             return gemm_sums.float_sums(node, events, self._on_device["weight"], self.largest)
         if isinstance(node, SparseNode):
             return gemm_sums.gathered_sums(node, events, self._on_device["from"], self._on_device["to"])
-        return gemm_sums.float_products(events, self._on_device["weight"], self.largest)
+        return exact_linear(events, self._on_device["weight"], self.largest)
 
     @cached_property
     def by_input(self) -> np.ndarray:
