@@ -68,7 +68,7 @@ def quantize(
     of_nir = any(value is not None for value in (contract, dt, steps, input_bits))
     if of_nir or strict or overflow != "strict" or (num_steps and not is_onnx):
         what = "--contract, --dt, --steps, --num-steps, --input-bits, --overflow, --strict: for a .nir file"
-        what += " (--num-steps: a .onnx file, too)"
+        what += " (--num-steps also for a .onnx file)"
         raise LavatubeError(what, where=str(source), remedy="leave it out")
     from lavatube.convert.quantize import quantize as quantize_run
 

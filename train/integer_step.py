@@ -14,7 +14,7 @@ BLOCK = 1 << 16  # neurons that are stepped together on a CPU
 
 
 def int32(value: torch.Tensor) -> torch.Tensor:
-    """`fixed_point.int32` for int64 tensors; int32 ones are what they are."""
+    """`fixed_point.int32` for int64 tensors. int32 ones stay as they are: who has those knows that they fit."""
     return value if value.dtype == torch.int32 else value.to(torch.int32).to(torch.int64)
 
 
@@ -36,7 +36,7 @@ def decay(state: torch.Tensor, constant: int, *, offset: int = 0) -> torch.Tenso
 
 
 def wrap_current(current: torch.Tensor) -> torch.Tensor:
-    """`fixed_point.wrap_current` for int64 and int32 tensors."""
+    """`fixed_point.wrap_current` for int64 and int32 tensors. Compared right into integers: no bool between."""
     above = torch.gt(current, fp.STATE_LIMIT, out=torch.empty_like(current))
     below = torch.le(current, -fp.STATE_LIMIT, out=torch.empty_like(current))
     return current + below.sub_(above).mul_(2 * fp.STATE_LIMIT)
@@ -170,7 +170,7 @@ def run_neurons(
 def largest_current(neuron: IntegerNeuron, activation: torch.Tensor) -> int:
     """A bound of |u| of a run from rest, wraps left out (which only bring u nearer to 0). activation: [T, B, ...].
 
-    What a timestep adds is 1 / (1 - r) of itself after any number of them, r = (4095 - du) / 4096.
+    u_t = r u_(t-1) + a, r = (4095 - du) / 4096, adds up to at most a min(T, 1 / (1 - r)).
     """
     if not activation.numel():
         return 0

@@ -22,7 +22,7 @@ Events = dict[str, torch.Tensor]  # by source, [T, B, ...] of any integers
 
 @dataclass(frozen=True)
 class LayerRun:
-    """activation: [T, B, ...], int64 and with the bias at the read-out, else int32 or int64; neurons: None there."""
+    """activation: [T, B, ...], int32 or int64; of a read-out int64 and with the bias; its neurons: None."""
 
     name: str
     activation: torch.Tensor
@@ -164,7 +164,7 @@ class StepByStep:
 
     def step(self, activation: torch.Tensor) -> torch.Tensor:
         """Spikes [B, ...] (at the read-out: its activation) of an activation [B, ...] of integers."""
-        activation = activation.to(torch.int64)  # of sums over so many timesteps as may come
+        activation = activation.to(torch.int64)  # how many timesteps come is not known, so nothing bounds u below int32
         if self.neuron is None:
             self.activations.append(activation + self.bias)
             return activation
