@@ -76,7 +76,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "composed: T = 2, graded": {**COMPOSED, "num_steps": 2, "neuron": GRADED},
 }  # fmt: skip
 
-# what each shows a method beside, where that is not BPTT; null: nothing, several things differ
+# the arm that each is compared with, where that is not BPTT; None: with none
 BESIDE: dict[str, str | None] = {
     "rate + self-distillation": "rate",
     "rate, single-step, tse": "rate, single-step, per_step",

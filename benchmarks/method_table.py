@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {  # heading -> what it shows of a point
 FIELDS = [
     "data", "method", "seed", "settings", *(name for names in COLUMNS.values() for name in names), "equal", "refused",
 ]  # fmt: skip
-COST_FIELDS = ["data", "method", "milliseconds_per_step", "peak_mb"]
+COST_FIELDS = ["data", "method", "milliseconds_per_step", "process_peak_mb"]
 
 
 def cost_of(results: Path) -> Path:
@@ -44,7 +44,7 @@ def read(path: Path) -> list[Row]:
 def put(path: Path, fields: list[str], row: dict[str, Any]) -> None:
     """One row more, in place of an earlier one of the same data, method and seed; numbers with six digits."""
     keys = [name for name in fields if name in ("data", "method", "seed")]
-    new = {name: f"{value:.6g}" if isinstance(value, float) else str(value) for name, value in row.items()}
+    new = {name: _written(value) for name, value in row.items()}
     kept = [old for old in read(path) if [old[key] for key in keys] != [new[key] for key in keys]]
     with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fields, lineterminator="\n")
@@ -52,19 +52,22 @@ def put(path: Path, fields: list[str], row: dict[str, Any]) -> None:
         writer.writerows([*kept, new])
 
 
+def _written(value: Any) -> str:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
 def values(rows: Iterable[Row], name: str) -> list[float]:
     return [float(row[name]) for row in rows if row[name]]
 
 
 def cell(rows: list[Row], names: tuple[str, ...]) -> str:
-    """Mean over seeds, of accuracies with the sample standard deviation, of an interval the means of its ends."""
+    """Mean over seeds; of accuracies with the sample standard deviation, of an interval the mean of each end."""
     found = [values(rows, name) for name in names]
     if not all(found):
         return "-"
-    if len(found) > 1:
-        return " to ".join(_number(statistics.mean(each)) for each in found)
+    fewer = f" ({len(found[0])} of {len(rows)})" if len(found[0]) < len(rows) else ""
     spread = f" ± {statistics.stdev(found[0]):.2f}" if len(found[0]) > 1 and names[0].endswith("accuracy") else ""
-    return _number(statistics.mean(found[0])) + spread
+    return " to ".join(_number(statistics.mean(each)) for each in found) + spread + fewer
 
 
 def _number(value: float) -> str:
@@ -72,7 +75,12 @@ def _number(value: float) -> str:
 
 
 def table(points: list[Row]) -> str:
-    """In Markdown, a row for each data set and method; below it why networks were refused."""
+    """In Markdown, a row for each data set and method; below it what was refused.
+
+    raises: ValueError for a method that is none of `ARMS`: it would be in no row.
+    """
+    if unknown := {row["method"] for row in points} - set(ARMS):
+        raise ValueError(f"no such methods: {', '.join(sorted(unknown))}")
     headings = ("data", "method", "seeds", *COLUMNS, "every spike equal")
     lines = ["| " + " | ".join(headings) + " |", "|---" * len(headings) + "|"]
     for data in sorted({row["data"] for row in points}):
@@ -82,13 +90,23 @@ def table(points: list[Row]) -> str:
                 equal = "yes" if verdicts == {"True"} else "NO" if verdicts else "-"
                 cells = [data, method, str(len(rows)), *(cell(rows, names) for names in COLUMNS.values()), equal]
                 lines.append("| " + " | ".join(cells) + " |")
-    refused = dict.fromkeys((row["method"], row["refused"]) for row in points if row["refused"])
-    lines += ["", *(f"- {method}: not deployed, {why}" for method, why in refused)] if refused else []
+    refused = dict.fromkeys((row["data"], row["method"], row["refused"]) for row in points if row["refused"])
+    lines += ["", *(f"- {data}, {method}: not deployed, {why}" for data, method, why in refused)] if refused else []
     return "\n".join(lines) + "\n"
 
 
+def missing(points: list[Row]) -> str:
+    """One line for each data set: the methods that were not measured on it."""
+    there = {(row["data"], row["method"]) for row in points}
+    lines = []
+    for data in sorted({row["data"] for row in points}):
+        if left := [method for method in ARMS if (data, method) not in there]:
+            lines.append(f"Not measured yet on {data}: {'; '.join(left)}.\n")
+    return "".join(lines)
+
+
 def cost_table(costs: list[Row]) -> str:
-    lines = ["| data | method | ms a step | peak MB |", "|---|---|---|---|"]
+    lines = ["| data | method | ms a step | peak MB of the process |", "|---|---|---|---|"]
     return "\n".join([*lines, *("| " + " | ".join(row[name] for name in COST_FIELDS) + " |" for row in costs)]) + "\n"
 
 
@@ -104,15 +122,14 @@ def plot(points: list[Row], path: Path) -> None:
     from matplotlib import pyplot
     from matplotlib.ticker import LogLocator, NullLocator
 
-    mean: Callable[[Iterable[float]], float] = statistics.mean
     sets = sorted({row["data"] for row in points})
     figure, axes = pyplot.subplots(1, len(sets), figsize=(7 * len(sets), 5), layout="constrained", squeeze=False)
     for axis, data in zip(axes[0], sets, strict=True):
         for method in ARMS:
             rows = [row for row in _of(points, data, method) if row["energy_low"] and row["energy_high"]]
             if rows:
-                x = mean([*values(rows, "energy_low"), *values(rows, "energy_high")])
-                y = mean(values(rows, "program_accuracy"))
+                x = statistics.mean([*values(rows, "energy_low"), *values(rows, "energy_high")])
+                y = statistics.mean(values(rows, "program_accuracy"))
                 axis.scatter(x, y)
                 axis.annotate(method, (x, y), fontsize=7, xytext=(3, 3), textcoords="offset points")
         axis.set(xlabel="dynamic energy a sample, middle of the interval (uJ)", ylabel="accuracy of the program (%)")
@@ -122,4 +139,5 @@ def plot(points: list[Row], path: Path) -> None:
         axis.xaxis.set_minor_locator(NullLocator())
         axis.margins(x=0.15)
         axis.grid(alpha=0.3)
-    figure.savefig(path)
+    pyplot.rcParams["svg.hashsalt"] = "methods"  # the same points make the same file
+    figure.savefig(path, metadata={"Date": None})

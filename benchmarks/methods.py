@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 from method_arms import ARMS, recipe
-from method_table import COST_FIELDS, FIELDS, cost_of, cost_table, plot, put, read, table
+from method_table import COST_FIELDS, FIELDS, cost_of, cost_table, missing, plot, put, read, table
 
 from lavatube.cli.memory import keep_freed_memory
 
@@ -120,12 +120,12 @@ def measure_cost(args: argparse.Namespace, data: str, arm: str) -> None:
         raise SystemExit(f"{data}: fewer than {COST_STEPS} steps an epoch")
     except EnoughError:
         steps = [later - earlier for earlier, later in pairwise(at[3:])]
-        took = {"milliseconds_per_step": f"{1000 * statistics.median(steps):.0f}", "peak_mb": f"{peak_megabytes():.0f}"}
-        put(cost_of(args.results), COST_FIELDS, {"data": data, "method": arm, **took})
+        took = f"{1000 * statistics.median(steps):.0f}", f"{process_peak():.0f}"
+        put(cost_of(args.results), COST_FIELDS, dict(zip(COST_FIELDS, (data, arm, *took), strict=True)))
 
 
-def peak_megabytes() -> float:
-    """Most memory of this process. Not ru_maxrss, which on Linux remembers the process that started this one."""
+def process_peak() -> float:
+    """Most memory of this process, in MB. Not ru_maxrss, which on Linux remembers the process that started this one."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
@@ -163,6 +163,10 @@ def main() -> None:
     arms = sorted(args.arms, key=lambda arm: arm != "teacher")
     if others := {row["settings"] for row in read(args.results)} - {settings(args)}:
         parser.error(f"{args.results} has points of other settings: {', '.join(others)}; these are {settings(args)}")
+    if args.table and not read(args.results):
+        parser.error(f"no points in {args.results}")
+    if args.cost:  # of one run, or they are not to be compared
+        cost_of(args.results).unlink(missing_ok=True)
     for data, arm in [(data, arm) for data in args.data for arm in arms] if args.cost else []:
         require_teacher(args, data, arm, 0)
         in_its_own_process("cost", data, arm, 0)
@@ -179,7 +183,7 @@ def main() -> None:
     if costs := read(cost_of(args.results)):
         print(cost_table(costs))
     if points := read(args.results):
-        print(table(points), end="")
+        print(table(points), missing(points), sep="\n", end="")
         try:
             plot(points, args.results.with_suffix(".svg"))
         except ImportError:
@@ -199,8 +203,16 @@ def require_teacher(args: argparse.Namespace, data: str, arm: str, seed: int) ->
 
 
 def require_trained(args: argparse.Namespace, data: str, arm: str, seed: int) -> None:
-    if not (folder(args, data, arm, seed) / "config.json").is_file():
-        in_its_own_process("train", data, arm, seed)
+    """raises: LavatubeError if the folder holds a network of another recipe, as of other --epochs."""
+    where = folder(args, data, arm, seed)
+    if not (where / "config.json").is_file():
+        return in_its_own_process("train", data, arm, seed)
+    from lavatube.errors import LavatubeError
+    from lavatube.trained import load_trained
+
+    if load_trained(where).recipe != recipe_of(args, data, arm, seed).model_dump(mode="json"):
+        raise LavatubeError("trained by another recipe", where=str(where), remedy="name another --out")
+    return None
 
 
 if __name__ == "__main__":

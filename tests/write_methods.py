@@ -41,7 +41,7 @@ HEAD = """# Methods
 Every method that a recipe can choose, by extension point, made by `uv run tests/write_methods.py` from the table
 that recipes are read with; a test holds this page to it. What every method promises (nothing of it is left after
 training, weight 0 changes no bit, seeds reproduce, what it needs is what lowering finds, every spike of its program is
-equal) is tested for each row. What each does to accuracy, spikes, bits, energy and time is measured in
+equal) is tested for each row. What those that were measured do to accuracy, spikes, bits and energy is in
 [Training](training.md#what-each-method-adds).
 """
 TOGETHER = {  # methods that are no kind of their own, but several with their settings: by the recipe that has them
@@ -106,10 +106,14 @@ def measured(point: str, kind: str) -> Iterator[str]:
         and {arm, other} <= there
         and has(made[arm], point, kind)
         and not has(made[other], point, kind)
+        and (
+            point != "surrogate" or all(made[arm][key] == made[other].get(key) for key in made[arm] if key != "neuron")
+        )
     ]
     if arms:
         rows = [row for row in points if row["method"] in (*arms, *(beside[arm] for arm in arms))]
-        yield from ("", "Measured, beside training without it ([all](training.md#what-each-method-adds)):", "")
+        said = "Measured, beside an arm without it; what else differs is in `benchmarks/method_arms.py`"
+        yield from ("", f"{said} ([all](training.md#what-each-method-adds)):", "")
         yield method_table.table(rows).rstrip()
 
 
