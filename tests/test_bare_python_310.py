@@ -31,6 +31,7 @@ print(int(count(program, trace).total.synops_stored))
 """
 
 
+@pytest.mark.slow
 def test_core_nir_lowering_and_the_reference_work_in_a_bare_python_310(tmp_path, small_program):
     try:
         uv = find_uv()

@@ -6,6 +6,7 @@ import pytest
 from fuzz_quantize import outcome
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 3, 5, 8, 9, 11, 12, 20, 25, 5037])
 def test_a_random_graph_is_exact_through_quantize_nir_and_lower_or_refused(seed, tmp_path):
     said = outcome(seed, tmp_path)

@@ -120,6 +120,7 @@ YOLO = [  # outputs, kernel, stride, padding, bits that make the printed words w
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_yolo_kp_takes_the_published_574_cores_layer_by_layer():
     """Distance 0, in cores and in the printed share of the synapse memory."""
     shape, synapses = (3, 448, 448), []

@@ -20,6 +20,7 @@ from lavatube.sim.lava_run import LavaJob, run_lava_jobs
 from lavatube.sim.reference import run_reference
 from lavatube.sim.self_check import check_worker
 
+pytestmark = pytest.mark.slow
 MARK = f"LAVATUBE_TEST={os.getpid()}".encode()  # what these tests start inherits it; other tests run Lava meanwhile
 
 

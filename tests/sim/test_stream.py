@@ -41,6 +41,7 @@ def ragged(seed, program, inputs):
     return make_inputs(inputs.by_name, program.inputs, default_steps=1, length=length)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("elements", [8, 1 << 20])
 @pytest.mark.parametrize("seed", [0, 1, 2, 3, 4, 10])
 def test_a_streamed_run_equals_the_reference_whatever_the_parts(seed, elements, tmp_path, monkeypatch):
