@@ -16,7 +16,11 @@ THREE = [
     {"dense": {"units": 10}},
 ]
 WIDE = [{"dense": {"units": 256}}, {"dense": {"units": 256}}, {"dense": {"units": 10}}]
-DEEP = [{"conv2d": {"channels": 12, "kernel": 3, "stride": 1, "padding": 1}}] * 16 + [{"dense": {"units": 10}}]
+DEEP = [
+    {"conv2d": {"channels": 12, "kernel": 3, "stride": 2, "padding": 1}},
+    *[{"conv2d": {"channels": 12, "kernel": 3, "stride": 1, "padding": 1}}] * 15,
+    {"dense": {"units": 10}},
+]
 LEAKY = {"decay": 0.5, "reset": "zero", "surrogate": {"kind": "sigmoid", "slope": 4.0}}
 VANISHING = {"decay": 0.5, "surrogate": {"kind": "rectangular", "width": 3.0}}
 INTEGRATE = {"decay": 1, "reset": "subtract"}
