@@ -15,7 +15,7 @@ from lavatube.train.datasets.dataset import Dataset, Split
 from lavatube.train.datasets.events import code_of_others, events_to_frames
 
 SPLIT_SEED = 0
-DVS_SIZE = 48  # CIFAR10-DVS is resized from 128 x 128, as in arXiv 2410.11488's code
+DVS_SIZE = (48, 48)  # CIFAR10-DVS is resized from 128 x 128, as in arXiv 2410.11488's code
 SHD_CHANNELS, SHD_GROUP = 700, 5
 SHD_WINDOW = 1_400_000  # microseconds, the same for every digit: how long it takes is part of it
 
@@ -114,24 +114,17 @@ def _read(part: _Subset, num_steps: int, convert: Convert) -> tuple[Split, int]:
 
 
 def _frames(
-    events: Any, num_steps: int, where: str, *, size: tuple[int, int], resize: int | None = None
+    events: Any, num_steps: int, where: str, *, size: tuple[int, int], resize: tuple[int, int] | None = None
 ) -> tuple[NDArray[np.uint8], int]:
     order = np.argsort(events["t"], kind="stable")
     columns = {key: np.asarray(events[key])[order].astype(np.int64) for key in ("t", "x", "y", "p")}
-    if resize is not None:  # nearest place: events are moved, none is lost
-        height, width = size
-        columns["x"], columns["y"], size = (
-            columns["x"] * resize // width,
-            columns["y"] * resize // height,
-            (resize,) * 2,
-        )
-    return events_to_frames(columns, size, num_steps, by="count", where=where)
+    return events_to_frames(columns, size, num_steps, by="count", resize=resize, where=where)
 
 
 def _channels(events: Any, num_steps: int, where: str) -> tuple[NDArray[np.uint8], int]:
     order = np.argsort(events["t"], kind="stable")
-    place = np.asarray(events["x"])[order].astype(np.int64) // SHD_GROUP
-    width, zero = SHD_CHANNELS // SHD_GROUP, np.zeros(len(place), np.int64)
-    columns = {"t": np.asarray(events["t"])[order], "x": place, "y": zero, "p": zero}
-    frames, lost = events_to_frames(columns, (1, width), num_steps, window=SHD_WINDOW, where=where)
+    zero = np.zeros(len(order), np.int64)
+    columns = {"t": np.asarray(events["t"])[order], "x": np.asarray(events["x"])[order], "y": zero, "p": zero}
+    size, resize = (1, SHD_CHANNELS), (1, SHD_CHANNELS // SHD_GROUP)
+    frames, lost = events_to_frames(columns, size, num_steps, window=SHD_WINDOW, resize=resize, where=where)
     return frames[:, 0, 0], lost

@@ -34,12 +34,14 @@ def events_to_frames(
     *,
     by: Literal["time", "count"] = "time",
     window: int | None = None,
+    resize: tuple[int, int] | None = None,
     where: str = "frames",
 ) -> tuple[NDArray[np.uint8], int]:
     """Count events per bin, place and polarity: frames [T, 2, H, W], negative polarity first.
 
     events: "t", "x", "y", "p" (0 or 1), in order of time; size: (H, W). Bins are equally long ("time") or hold equally
     many events ("count"). window: what the time bins divide, from t = 0; default: from the first event to the last.
+    resize: (H, W) of the frames, where that is another: each event counts where its pixel begins, none is lost.
     returns: (frames, how many events were lost because a count stops at 255).
     where: what the events are of, for errors.
     raises: LavatubeError for no events, events that are no integers, out of order, outside the frame or the window.
@@ -63,6 +65,8 @@ def events_to_frames(
         step = (t - t[0]) * num_steps // span
     else:
         step = np.arange(len(t)) * num_steps // len(t)
+    if resize is not None:
+        y, x, (height, width) = y * resize[0] // height, x * resize[1] // width, resize
     flat = ((step * 2 + p) * height + y) * width + x
     counts = np.bincount(flat, minlength=num_steps * 2 * height * width).reshape(num_steps, 2, height, width)
     kept = np.minimum(counts, COUNT_MAX)

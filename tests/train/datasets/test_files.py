@@ -215,8 +215,9 @@ def test_frames_count_every_event_once_and_say_what_saturates() -> None:
 def test_events_outside_the_frame_or_out_of_order_are_refused(key: str, value: int, message: str) -> None:
     events = {name: np.zeros(3, np.int64) for name in ("t", "x", "y", "p")}
     events[key][1] = value
-    with pytest.raises(LavatubeError, match=message.replace(".", r"\.")):
-        events_to_frames(events, (4, 5), 2)
+    for resize in (None, (2, 2)):
+        with pytest.raises(LavatubeError, match=message.replace(".", r"\.")):
+            events_to_frames(events, (4, 5), 2, resize=resize)
 
 
 def test_a_split_has_a_label_per_sample() -> None:
