@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -158,7 +159,9 @@ def refuse_non_finite(
 @torch.no_grad()
 def _first_non_finite(trainee: Trainee, inputs: torch.Tensor, processes: Processes) -> str:
     """The first parameter or statistic, else the first layer in the forward of this batch; "" if all are finite."""
-    if (name := _broken_state(trainee)) or processes.share[1] > 1:  # several normalize together: all would have to
+    if (name := _first_broken(trainee.state_dict())) or processes.share[
+        1
+    ] > 1:  # several normalize together: all would have to
         return name
     run = FirstNonFinite(trainee.network)
     kept = [(buffer, buffer.clone()) for buffer in trainee.network.buffers()]  # averages that a forward moves
@@ -169,16 +172,23 @@ def _first_non_finite(trainee: Trainee, inputs: torch.Tensor, processes: Process
     return run.found
 
 
-def refuse_non_finite_state(trainee: Trainee, where: str) -> None:
-    """raises: LavatubeError naming the first parameter or statistic that is not finite; nothing of it gets saved."""
-    if name := _broken_state(trainee):
+def refuse_non_finite_state(trainee: Trainee, optimizer: torch.optim.Optimizer, where: str) -> None:
+    """raises: LavatubeError naming the first parameter, statistic or moment that is not finite; nothing gets saved.
+
+    A moment: Adam's mean of squared gradients overflows long before they do, and what it divides stays as it is.
+    """
+    state = dict(trainee.state_dict())
+    for name, parameter in trainee.named_parameters():
+        moments = optimizer.state.get(parameter, {})
+        state |= {f"the optimizer's {key} of {name}": value for key, value in moments.items()}
+    if name := _first_broken(state):
         raise LavatubeError(f"{name} is not finite", where=where, remedy=DIVERGED)
 
 
-def _broken_state(trainee: Trainee) -> str:
-    floats = ((name, value) for name, value in trainee.state_dict().items() if value.is_floating_point())
-    found = (name.removeprefix("network.") for name, value in floats if not bool(torch.isfinite(value).all()))
-    return next(found, "")
+def _first_broken(state: Mapping[str, Any]) -> str:
+    tensors = ((name, value) for name, value in state.items() if isinstance(value, torch.Tensor))
+    broken = (name for name, value in tensors if not torch.isfinite(value).all())
+    return next(broken, "").replace("network.", "", 1)
 
 
 @torch.no_grad()

@@ -95,7 +95,7 @@ def train(
             loss = train_epoch(trainee, recipe, data, optimizer, epoch, processes, advance)
             validate = (epoch + 1) % VALIDATE_EVERY == 0 or epoch + 1 == epochs
             accuracy = evaluate(trainee.network, data, data.dataset.validation).accuracy if validate else None
-            refuse_non_finite_state(trainee, f"epoch {epoch + 1}")
+            refuse_non_finite_state(trainee, optimizer, f"epoch {epoch + 1}")
             if folder is not None and processes.is_main:
                 if epoch == start == 0:
                     _remove_earlier(folder)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lavatube.errors import LavatubeError
+from lavatube.train import run
 from lavatube.train.checkpoint import checkpoint_path
 from lavatube.train.loop import Trainee, refuse_non_finite, train_epoch
 from lavatube.train.networks.network import SpikingNetwork
@@ -34,6 +35,21 @@ def test_nothing_that_is_not_finite_is_saved(make_recipe: MakeRecipe, tmp_path: 
     with pytest.raises(LavatubeError, match="not finite"):
         train(recipe, out=tmp_path)
     assert not (tmp_path / "config.json").exists()
+    assert not checkpoint_path(tmp_path).exists()
+
+
+def test_a_moment_of_the_optimizer_that_overflows_stops_the_run(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = run.make_optimizer
+
+    def with_large_gradients(trainee: Trainee, settings: Any) -> torch.optim.Optimizer:
+        trainee.network.get_parameter("layer2.synapse.weight").register_hook(lambda slope: torch.full_like(slope, 1e25))
+        return make(trainee, settings)
+
+    monkeypatch.setattr(run, "make_optimizer", with_large_gradients)
+    with pytest.raises(LavatubeError, match=r"epoch 1: the optimizer's exp_avg_sq of layer2\.synapse\.weight is not"):
+        train(make_recipe(optimizer={"name": "adam", "lr": 0.01, "epochs": 2, "batch_size": 32}), out=tmp_path)
     assert not checkpoint_path(tmp_path).exists()
 
 
