@@ -115,23 +115,28 @@ def _of(points: list[Row], data: str, method: str) -> list[Row]:
 
 
 def plot(points: list[Row], path: Path) -> None:
-    """Accuracy of the program against its energy, one panel per data set. raises: ImportError without matplotlib."""
+    """Accuracy of the program against its energy, one panel per data set.
+
+    raises: ImportError without matplotlib and adjustText.
+    """
     import matplotlib
+    from adjustText import adjust_text
 
     matplotlib.use("svg")
     from matplotlib import pyplot
     from matplotlib.ticker import LogLocator, NullLocator
 
     sets = sorted({row["data"] for row in points})
-    figure, axes = pyplot.subplots(1, len(sets), figsize=(7 * len(sets), 5), layout="constrained", squeeze=False)
+    figure, axes = pyplot.subplots(1, len(sets), figsize=(7 * len(sets), 6), layout="constrained", squeeze=False)
     for axis, data in zip(axes[0], sets, strict=True):
+        labels = []
         for method in ARMS:
             rows = [row for row in _of(points, data, method) if row["energy_low"] and row["energy_high"]]
             if rows:
                 x = statistics.mean([*values(rows, "energy_low"), *values(rows, "energy_high")])
                 y = statistics.mean(values(rows, "program_accuracy"))
-                axis.scatter(x, y)
-                axis.annotate(method, (x, y), fontsize=7, xytext=(3, 3), textcoords="offset points")
+                axis.scatter(x, y, s=12)
+                labels.append(axis.text(x, y, method, fontsize=6))
         axis.set(xlabel="dynamic energy a sample, middle of the interval (uJ)", ylabel="accuracy of the program (%)")
         axis.set(title=data, xscale="log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -139,5 +144,6 @@ def plot(points: list[Row], path: Path) -> None:
         axis.xaxis.set_minor_locator(NullLocator())
         axis.margins(x=0.15)
         axis.grid(alpha=0.3)
+        adjust_text(labels, ax=axis, arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "gray"})
     pyplot.rcParams["svg.hashsalt"] = "methods"  # the same points make the same file
     figure.savefig(path, metadata={"Date": None})

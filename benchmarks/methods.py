@@ -186,8 +186,8 @@ def main() -> None:
         print(table(points), missing(points), sep="\n", end="")
         try:
             plot(points, args.results.with_suffix(".svg"))
-        except ImportError:
-            print("no plot: matplotlib is not installed", file=sys.stderr)
+        except ImportError as error:
+            print(f"no plot: {error.name} is not installed", file=sys.stderr)
     return None
 
 
