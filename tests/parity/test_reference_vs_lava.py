@@ -101,9 +101,9 @@ def test_lava_equals_reference_for_decays_exponents_and_overflowing_registers():
 
 @pytest.mark.slow
 def test_lava_equals_reference_on_random_graphs_of_every_node(random_case):
-    jobs = [LavaJob(*random_case(seed), BOTH) for seed in range(30)]
+    jobs = [LavaJob(*random_case(seed), BOTH) for seed in range(21)]
     when = [timing(job.program) for job in jobs]
-    assert sum(each.streams and max(each.wait.values()) > 0 for each in when) > 5  # the premises: paths that differ
+    assert sum(each.streams and max(each.wait.values()) > 0 for each in when) > 3  # the premises: paths that differ
     assert sum(job.program.is_recurrent for job in jobs) > 5
     assert sum(each.pace > 1 for each in when) > 1
     traces = run_lava_jobs(jobs)
