@@ -101,11 +101,20 @@ def test_lava_equals_reference_for_decays_exponents_and_overflowing_registers():
 
 @pytest.mark.slow
 def test_lava_equals_reference_on_random_graphs_of_every_node(random_case):
-    jobs = [LavaJob(*random_case(seed), BOTH) for seed in range(21)]
+    seeds = (
+        *range(17),
+        18,
+        20,
+        29,
+        48,
+        60,
+        67,
+        81,
+    )  # few, since each starts a Lava of its own, but with all that is rare
+    jobs = [LavaJob(*random_case(seed), BOTH) for seed in seeds]
     when = [timing(job.program) for job in jobs]
-    assert sum(each.streams and max(each.wait.values()) > 0 for each in when) > 3  # the premises: paths that differ
-    assert sum(job.program.is_recurrent for job in jobs) > 5
-    assert sum(each.pace > 1 for each in when) > 1
+    assert sum(each.streams and max(each.wait.values()) > 0 for each in when) > 5  # the premises: paths that differ
+    assert sum(job.program.is_recurrent for job in jobs) > 5 < sum(each.pace > 1 for each in when)
     traces = run_lava_jobs(jobs)
     assert_all_equal(jobs, traces)
     used = {row["process"] for trace in traces for row in trace.meta["processes"].values()}
