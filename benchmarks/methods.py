@@ -149,7 +149,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/methods"), help="run folders")
     parser.add_argument("--results", type=Path, default=None, help="CSV of the points; default: OUT/methods.csv")
     parser.add_argument("--table", action="store_true", help="tables and scatter of all points that there are, and end")
-    parser.add_argument("--cost", action="store_true", help="time and memory of some steps of each method, and end")
+    parser.add_argument(
+        "--cost", action="store_true", help="time and memory of some steps of each method, all anew, and end"
+    )
     parser.add_argument("--do", nargs=4, metavar=("WHAT", "DATA", "ARM", "SEED"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.results = args.results or args.out / "methods.csv"

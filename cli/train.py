@@ -45,7 +45,8 @@ def train(
         raise LavatubeError("no recipe", expected="a YAML file or one of: " + ", ".join(list_recipes()))
     loaded = load_recipe(recipe)
     if print_:
-        if given := [flag for flag, value in {"--out": out, "--seed": seed, "--json": json}.items() if value]:
+        flags = {"--out": out is not None, "--seed": seed is not None, "--json": json}
+        if given := [flag for flag, is_given in flags.items() if is_given]:
             raise LavatubeError("--print shows the file as it is written", expected="no " + ", ".join(given))
         print(recipe_text(recipe), end="")
         return 0

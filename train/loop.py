@@ -159,9 +159,8 @@ def refuse_non_finite(
 @torch.no_grad()
 def _first_non_finite(trainee: Trainee, inputs: torch.Tensor, processes: Processes) -> str:
     """The first parameter or statistic, else the first layer in the forward of this batch; "" if all are finite."""
-    if (name := _first_broken(trainee.state_dict())) or processes.share[
-        1
-    ] > 1:  # several normalize together: all would have to
+    name = _first_broken(trainee.state_dict())
+    if name or processes.share[1] > 1:  # several normalize together: all would have to
         return name
     run = FirstNonFinite(trainee.network)
     kept = [(buffer, buffer.clone()) for buffer in trainee.network.buffers()]  # averages that a forward moves

@@ -14,7 +14,7 @@ from lavatube.errors import LavatubeError
 
 
 @given(st.integers(0, 2**31), st.integers(0, 2**31))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_mutated_file_is_simulated_or_refused(tmp_path_factory, seed, number):
     path = tmp_path_factory.mktemp("fuzz", numbered=True) / "x.nir"
     fuzz_nir.mutated(seed, number, path)

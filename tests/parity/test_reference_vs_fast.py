@@ -110,7 +110,7 @@ def test_torch_step_equals_numpy_step_at_the_limits(u, v, a, bias, exp, du, dv, 
 
 
 @pytest.mark.slow
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     seed=st.integers(0, 10**9),
     kernel=st.sampled_from([None, *KERNELS]),

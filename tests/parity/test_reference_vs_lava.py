@@ -99,18 +99,12 @@ def test_lava_equals_reference_for_decays_exponents_and_overflowing_registers():
     assert sum(row["saturations"]["layer1_lif"] for row in overflow) > 0
 
 
+FEW = (*range(17), 18, 20, 29, 48, 60, 67, 81)  # each starts a Lava of its own: with all that is rare among a hundred
+
+
 @pytest.mark.slow
-def test_lava_equals_reference_on_random_graphs_of_every_node(random_case):
-    seeds = (
-        *range(17),
-        18,
-        20,
-        29,
-        48,
-        60,
-        67,
-        81,
-    )  # few, since each starts a Lava of its own, but with all that is rare
+@pytest.mark.parametrize("seeds", [FEW, pytest.param(range(100), marks=pytest.mark.long)], ids=len)
+def test_lava_equals_reference_on_random_graphs_of_every_node(random_case, seeds):
     jobs = [LavaJob(*random_case(seed), BOTH) for seed in seeds]
     when = [timing(job.program) for job in jobs]
     assert sum(each.streams and max(each.wait.values()) > 0 for each in when) > 5  # the premises: paths that differ
@@ -122,8 +116,9 @@ def test_lava_equals_reference_on_random_graphs_of_every_node(random_case):
 
 
 @pytest.mark.slow
-def test_our_own_synapses_equal_reference_on_random_graphs(random_case):
-    jobs = [LavaJob(*random_case(seed), BOTH, "own") for seed in range(100, 106)]
+@pytest.mark.parametrize("count", [6, pytest.param(20, marks=pytest.mark.long)])
+def test_our_own_synapses_equal_reference_on_random_graphs(random_case, count):
+    jobs = [LavaJob(*random_case(seed), BOTH, "own") for seed in range(100, 100 + count)]
     traces = run_lava_jobs(jobs)
     assert_all_equal(jobs, traces)
     assert any(row["process"] == "lavatube Projection" for trace in traces for row in trace.meta["processes"].values())

@@ -114,7 +114,7 @@ def test_every_kind_of_neuron_agrees(tmp_path, kind):
     assert any((value < 0).any() for value in torch_trace.spikes.values()) == signed
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     seed=st.integers(0, 10**6), du=st.sampled_from([0, 2047, 4095]), dv=st.sampled_from([0, 410, 4095]),
     vth=st.sampled_from([1, 100, 131071]), reset=st.sampled_from(["zero", "subtract"]),
