@@ -77,7 +77,12 @@ def inspect(
 
 
 def _print_topic(key: str, value: Any) -> None:
+    from lavatube.cli.lossy_table import print_lossy
+
     key = {"never_spiking": "never spikes"}.get(key, key)
+    if key == "lossy" and value and isinstance(value, list) and all(isinstance(each, dict) for each in value):
+        print_lossy(value)
+        return
     if not isinstance(value, (list, dict)):
         print(f"{key}: {value}")
         return

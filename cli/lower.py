@@ -55,11 +55,12 @@ def lower(
 ) -> int:
     """Lower NIR, or a lava-dl .net file, to a Loihi program: integers only, proven to fit every register."""
     from lavatube.bounds import bound_program, never_spiking
+    from lavatube.cli.lossy_table import print_lossy
     from lavatube.cli.output import console, print_json
     from lavatube.cli.program_tables import bounds_table, notes
     from lavatube.deploy.lower import lower as lower_model
     from lavatube.errors import LavatubeError
-    from lavatube.lossy_text import lasting, record_lines
+    from lavatube.lossy_text import lasting
 
     if overflow not in ("strict", "hardware"):
         raise LavatubeError("--overflow", expected="strict or hardware", got=overflow)
@@ -83,7 +84,8 @@ def lower(
     if wide := [bound.target for bound in bounds if bound.fits_dendrite is False]:
         print(f"note: {', '.join(wide)}: sums may leave Loihi 1's 21-bit accumulator, which Lava does not have")
     here = [record for record in program.lossy if record.get("stage") in ("read", "lower")]
-    for line in (*record_lines(here), *notes(program, bounds)):
+    print_lossy(here)
+    for line in notes(program, bounds):
         print(line)
     lossy = sum(record.get("stage") != "read" for record in lasting(program.lossy))
     made_here = sum(record.get("stage") == "lower" for record in program.lossy)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from lavatube.lossy_text import said
 
 WIDTH = 100
 
@@ -23,6 +25,12 @@ def console() -> Console:
 def print_json(value: Any) -> None:
     """The result as JSON."""
     print(json.dumps(value, indent=2, sort_keys=True))
+
+
+def print_metrics(metrics: Mapping[str, Any]) -> None:
+    """A line each."""
+    for name, value in metrics.items():
+        print(f"{name}: {said(value)}")
 
 
 def say(line: str) -> None:

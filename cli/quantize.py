@@ -55,7 +55,8 @@ def quantize(
     json: Json = False,
 ) -> int:
     """Fold batch norm, choose Loihi's registers, and fine-tune with a forward that is the integer timestep itself."""
-    from lavatube.cli.output import print_json, progress_bar, say
+    from lavatube.cli.lossy_table import print_lossy
+    from lavatube.cli.output import print_json, print_metrics, progress_bar, say
     from lavatube.errors import LavatubeError
 
     if source.suffix == ".nir" and not source.is_dir():
@@ -90,8 +91,6 @@ def quantize(
     if json:
         print_json({"folder": str(folder), "metrics": dict(network.metrics), "lossy": [dict(r) for r in network.lossy]})
         return 0
-    for name, value in network.metrics.items():
-        print(f"{name}: {value}")
-    for record in network.lossy:
-        print("lossy: " + ", ".join(f"{key} {value}" for key, value in record.items()))
+    print_metrics(network.metrics)
+    print_lossy(network.lossy)
     return 0

@@ -9,12 +9,12 @@ from typing import Any
 def quantize_nir(source: Path, out: Path | None, overwrite: bool, json: bool, **settings: Any) -> int:
     """Post-training quantization of another platform's NIR file."""
     from lavatube.bounds import bound_program, never_spiking
+    from lavatube.cli.lossy_table import print_lossy
     from lavatube.cli.output import console, print_json, say
     from lavatube.cli.program_tables import bounds_table, notes
     from lavatube.deploy.lower_float import REPORT, is_float_nir, quantize_float
     from lavatube.errors import LavatubeError
     from lavatube.files import read_json
-    from lavatube.lossy_text import record_lines
 
     if settings["overflow"] not in ("strict", "hardware"):
         raise LavatubeError("--overflow", expected="strict or hardware", got=settings["overflow"])
@@ -34,7 +34,8 @@ def quantize_nir(source: Path, out: Path | None, overwrite: bool, json: bool, **
     for node in program.inputs:
         kind = "binary spikes" if node.message_bits == 1 else f"integers of {node.message_bits} bits"
         print(f"input {node.name}: {kind}, each worth {program.scales[node.name]:g}")
-    for line in (*record_lines(program.lossy), *notes(program, bounds)):
+    print_lossy(program.lossy)
+    for line in notes(program, bounds):
         print(line)
     made = read_json(out / REPORT, kind=REPORT)
     if made["no_model_nir"]:

@@ -29,7 +29,7 @@ def train(
     json: Json = False,
 ) -> int:
     """Train a spiking network by a recipe. Writes model.safetensors and config.json; an interrupted run resumes."""
-    from lavatube.cli.output import print_json, progress_bar, say
+    from lavatube.cli.output import print_json, print_metrics, progress_bar, say
     from lavatube.errors import LavatubeError
     from lavatube.train.recipe import list_recipes, load_recipe, parse_recipe
     from lavatube.train.recipe_file import recipe_text
@@ -84,6 +84,5 @@ def train(
     if json:
         print_json({"folder": str(folder), "metrics": dict(network.metrics)})
     else:
-        for name, value in network.metrics.items():
-            print(f"{name}: {value}")
+        print_metrics(network.metrics)
     return 0
