@@ -66,8 +66,10 @@ def cell(rows: list[Row], names: tuple[str, ...]) -> str:
     if not all(found):
         return "-"
     fewer = f" ({len(found[0])} of {len(rows)})" if len(found[0]) < len(rows) else ""
-    spread = f" ± {statistics.stdev(found[0]):.2f}" if len(found[0]) > 1 and names[0].endswith("accuracy") else ""
-    return " to ".join(_number(statistics.mean(each)) for each in found) + spread + fewer
+    if names[0].endswith("accuracy"):
+        spread = f" ± {statistics.stdev(found[0]):.2f}" if len(found[0]) > 1 else ""
+        return f"{statistics.mean(found[0]):.2f}{spread}{fewer}"
+    return " to ".join(_number(statistics.mean(each)) for each in found) + fewer
 
 
 def _number(value: float) -> str:
@@ -115,7 +117,7 @@ def _of(points: list[Row], data: str, method: str) -> list[Row]:
 
 
 def plot(points: list[Row], path: Path) -> None:
-    """Accuracy of the program against its energy, one panel per data set.
+    """Accuracy of the program against its energy, one panel per data set; bars are the standard deviation over seeds.
 
     raises: ImportError without matplotlib and adjustText.
     """
@@ -127,16 +129,19 @@ def plot(points: list[Row], path: Path) -> None:
     from matplotlib.ticker import LogLocator, NullLocator
 
     sets = sorted({row["data"] for row in points})
-    figure, axes = pyplot.subplots(1, len(sets), figsize=(7 * len(sets), 6), layout="constrained", squeeze=False)
+    figure, axes = pyplot.subplots(1, len(sets), figsize=(7 * len(sets), 7), layout="constrained", squeeze=False)
     for axis, data in zip(axes[0], sets, strict=True):
-        labels = []
+        labels, xs, ys = [], [], []
         for method in ARMS:
             rows = [row for row in _of(points, data, method) if row["energy_low"] and row["energy_high"]]
             if rows:
                 x = statistics.mean([*values(rows, "energy_low"), *values(rows, "energy_high")])
-                y = statistics.mean(values(rows, "program_accuracy"))
-                axis.scatter(x, y, s=12)
-                labels.append(axis.text(x, y, method, fontsize=6))
+                found = values(rows, "program_accuracy")
+                y, spread = statistics.mean(found), statistics.stdev(found) if len(found) > 1 else None
+                drawn = axis.errorbar(x, y, yerr=spread, marker="o", markersize=3.5, elinewidth=0.6)
+                labels.append(axis.text(x, y, method, fontsize=6, color=drawn[0].get_color()))
+                xs.append(x)
+                ys.append(y)
         axis.set(xlabel="dynamic energy a sample, middle of the interval (uJ)", ylabel="accuracy of the program (%)")
         axis.set(title=data, xscale="log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -144,6 +149,9 @@ def plot(points: list[Row], path: Path) -> None:
         axis.xaxis.set_minor_locator(NullLocator())
         axis.margins(x=0.15)
         axis.grid(alpha=0.3)
-        adjust_text(labels, ax=axis, arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "gray"})
+        adjust_text(
+            labels, xs, ys, ax=axis, expand=(1.1, 1.6), force_text=(0.4, 0.8), force_static=(0.4, 0.8),
+            iter_lim=3000, max_move=None, arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "gray"},
+        )  # fmt: skip
     pyplot.rcParams["svg.hashsalt"] = "methods"  # the same points make the same file
     figure.savefig(path, metadata={"Date": None})
