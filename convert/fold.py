@@ -35,7 +35,7 @@ def fold(network: SpikingNetwork, input_scale: float) -> list[FoldedLayer]:
             expected="neurons with binary, signed or limited graded spikes, between synapses that add up currents",
             got=need,
             remedy="train with output: binary or signed, or graded with a graded_max, and with a network of kind "
-            "chain, vgg, resnet or recurrent",
+            "chain, vgg or resnet, or recurrent without graded spikes",
         )
     drives = wiring(network)
     shapes = {INPUT: list(network.input_shape)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,18 +92,18 @@ def quantize(
     network = load_network(trained, dataset.shape, dataset.classes)
     folded = fold(network, dataset.input_scale)
     refuse_needs(recipe.needs, target, of="network")
-    chosen = choose_registers(
-        folded,
-        message_bits=dataset.message_bits,
-        weight_bits=weight_bits,
-        headroom=headroom,
-        num_steps=recipe.num_steps,
-        fractions="sums with fractions" in OFFERS[target],
-    )
+    choose = partial(
+        choose_registers, folded, message_bits=dataset.message_bits, weight_bits=weight_bits,
+        num_steps=recipe.num_steps, fractions="sums with fractions" in OFFERS[target],
+    )  # fmt: skip
+    chosen = choose(headroom=headroom)
     module = _module(chosen, recipe, dataset).to(torch_device(device))
     rounded = accuracy(module, dataset, dataset.dataset.validation)
     if found := overflow(module):
-        raise UnsupportedError(found, where="quantize", remedy="quantize with a smaller --headroom")
+        smaller = (round(headroom * 0.8**power, 2) for power in range(1, 13))
+        fits = (each for each in smaller if each > 0 and not overflow(_module(choose(headroom=each), recipe, dataset)))
+        remedy = "--headroom " + f"{best:g}" if (best := next(fits, 0)) else "more --weight-bits"
+        raise UnsupportedError(found, where="quantize", remedy=f"quantize with {remedy}")
     teacher = network.to(torch_device(device)) if teach == "float" else None
     best = _fine_tune(module, recipe, dataset, epochs, progress, teacher, rounded) if epochs else rounded
     quantized = QuantizedNetwork(

@@ -173,8 +173,9 @@ def _choose(
     vth = min(vth, int(limit * 2**k_max / max(largest)))
     if vth < 1:
         raise UnsupportedError(
-            "no threshold keeps this layer inside Loihi's registers", where=layer.name, got=f"vth {vth}"
-        )
+            "no threshold keeps this layer inside Loihi's registers", where=layer.name, got=f"vth {vth}",
+            remedy="its sums are too large for its threshold: train with a larger neuron.v_threshold",
+        )  # fmt: skip
     shifts = _shifts(layer, events, vth, bits, fractions)
     if one_size:  # the largest threshold at which a weight is just below a power of two
         shifts = [math.floor(math.log2(largest[0] * vth))]

@@ -24,6 +24,11 @@ REMEDIES: Mapping[str, str] = {
 }
 
 
+def with_combined(needs: frozenset[str]) -> frozenset[str]:
+    """Needs of a network, with what only some of them together ask for."""
+    return needs | ({"graded spikes with feedback"} if {"graded spikes", "recurrence"} <= needs else set())
+
+
 def refuse_what_target_lacks(program: LoihiProgram) -> None:
     """See `refuse_needs`."""
     refuse_needs(program.needs(), program.target)

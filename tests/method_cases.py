@@ -21,6 +21,7 @@ from lavatube.train.loop import Trainee, train_epoch
 from lavatube.train.networks.build import build_network
 from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.norms.estimators import Pooled
+from lavatube.train.norms.time_stat import TimeStatNorm
 from lavatube.train.optimization import make_optimizer
 from lavatube.train.plugin import Plugin
 from lavatube.train.processes import Processes
@@ -28,6 +29,7 @@ from lavatube.train.recipe import Recipe
 from lavatube.train.recipe_model import Strict, kind_of
 from lavatube.train.run import train
 from lavatube.train.samples import prepare
+from lavatube.train.sparsity.structure_evolution import synapses
 from lavatube.train.teachers.load import MEAN_IS_THE_IMAGE
 
 CONVS = [{"conv2d": {"channels": 4, "kernel": 3, "padding": 1}}, {"conv2d": {"channels": 6, "kernel": 3, "stride": 2}}]
@@ -66,7 +68,8 @@ BESIDE: dict[str, dict[str, Any]] = {  # what a recipe with a method needs besid
     "mpfd": {"gradient": "bptt"},
     "dsr": {"neuron": {"decay": 1, "reset": "subtract", "fire_at": 0.5}},
     "local_tandem": {"objective": ["cross_entropy", "tandem"], "normalization": "tse"},  # of use in both forms
-    "qcfs": {"neuron": {"decay": 1, "reset": "subtract", "v_initial": 0.5}},
+    "qcfs": {"neuron": {"decay": 1, "reset": "subtract", "v_initial": 0.25}},
+    "vgg": {"neuron": {"decay": 0.5, "v_threshold": 0.25}},  # or the last of eight layers of so few neurons are silent
 }  # fmt: skip
 ROWS = [(point, row) for point, rows in EXTENSION_POINTS.items() for row in rows]
 CASES = [pytest.param(point, row, id=f"{point}-{kind_of(row)}") for point, row in ROWS]
@@ -75,7 +78,11 @@ PUPILS = {kind_of(row) for _, row in ROWS if issubclass(row, Plugin) and row.nee
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A data set `tiny`: digits drawn 16 pixels wide; and `tiny-sequence`: the same, brighter at each timestep."""
+    """A data set `tiny`: digits drawn 16 pixels wide; and `tiny-sequence`: the same, brighter at each timestep.
+
+    Running averages follow fast: after a few steps they would else be nearly 0 and 1, with which hardly a neuron fires.
+    """
+    monkeypatch.setitem(TimeStatNorm.__init__.__kwdefaults__, "momentum", 0.9)  # type: ignore[index]
     digits = load_digits(None, 1)
     parts = [
         Split(np.kron(split.samples[:size], np.ones((1, 1, 2, 2), np.uint8)), split.label[:size].copy())
@@ -164,27 +171,56 @@ def trained(recipe: Recipe, epochs: int = 2) -> Trainee:
     return trainee
 
 
-def anatomy(network: nn.Module) -> dict[str, tuple[object, ...]]:
+def anatomy(network: nn.Module) -> dict[str, object]:
     """What a network is made of: by module its class, attributes, parameters, buffers, and hooks of all kinds."""
-    found = {}
+    found: dict[str, object] = {}
     for name, module in network.named_modules():
         own = dict(module.named_parameters(recurse=False))
-        hooks = [key for key, value in vars(module).items() if key.endswith("hooks") and value]
-        hooks += [key for key, p in own.items() if p._backward_hooks or p._post_accumulate_grad_hooks]
-        trains = {key: p.requires_grad for key, p in own.items()}
-        buffers = {key for key, value in module.named_buffers(recurse=False) if value is not None}
-        kept = {key for key, value in vars(module).items() if value is not None}
-        found[name] = type(module), kept, trains, buffers, hooks
+        found |= {f"{name}: hook of {key}": True for key, p in own.items() if p._backward_hooks}
+        found |= {f"{name}: hook of {key}": True for key, p in own.items() if p._post_accumulate_grad_hooks}
+        found |= {f"{name}: parameter {key}": p.requires_grad for key, p in own.items()}
+        found |= {f"{name}: buffer {key}": True for key, value in module.named_buffers(recurse=False)}
+        for key, value in vars(module).items():
+            if key.endswith("hooks"):
+                found |= {f"{name}: {key}": True} if value else {}
+            elif value is not None:
+                found[f"{name}: {key}"] = value if isinstance(value, bool) and key != "training" else True
+        found[name] = type(module)
     return found
 
 
-def plain_anatomy(recipe: Recipe) -> dict[str, tuple[object, ...]]:
-    """Of the network of a recipe where none of its methods did anything."""
+def left_behind(network: nn.Module, recipe: Recipe) -> list[str]:
+    """In words, where a finalized network differs from the network of a recipe none of whose methods did anything."""
     data = prepare(recipe)
     plain = recipe.model_copy(update={"normalization": Pooled() if recipe.normalization else None})
-    return anatomy(build_network(plain, data.shape, data.classes))
+    there, expected = anatomy(network), anatomy(build_network(plain, data.shape, data.classes))
+    hooks_on_all = [name for name, hooks in vars(nn.modules.module).items() if name.endswith("_hooks") and hooks]
+    return hooks_on_all + [
+        f"{key}: {there.get(key, 'nothing')}, expected {expected.get(key, 'nothing')}"
+        for key in there.keys() | expected.keys()
+        if there.get(key) != expected.get(key)
+    ]
+
+
+def assert_promises(network: SpikingNetwork, recipe: Recipe) -> None:
+    """What a weight rule and a sparsity schedule promise of every finalized network, whatever was beside them."""
+    sparsity = recipe.sparsity
+    if recipe.weight is not None:
+        most = recipe.weight.values_per_channel + (sparsity is not None and sparsity.unit == "weight")
+        for layer in recipe.weight.chosen(network):
+            assert max(len(row.unique()) for row in layer.synapse.weight.detach().flatten(1)) <= most
+    if sparsity is not None:
+        whole = build_network(recipe, network.input_shape, 10)
+        live, of = (sum(int(each.weight.count_nonzero()) for each in synapses(net)) for net in (network, whole))
+        assert live < 0.9 * of
 
 
 def outputs(network: SpikingNetwork) -> torch.Tensor:
+    """Of 32 samples, logits and summed rates of every population. The premise: they all fire, and samples differ."""
     with torch.no_grad():
-        return network.eval()(torch.rand(8, *network.input_shape, generator=torch.Generator().manual_seed(0))).logits
+        found = network.eval()(torch.rand(32, *network.input_shape, generator=torch.Generator().manual_seed(0)))
+    assert set(found.rates) == {population.name for population in network.populations()}
+    sums = [rate.double().flatten(1).sum(1) for rate in found.rates.values()]  # exact, in whatever order
+    assert all(each.any() for each in sums), f"silent: {[name for name, rate in found.rates.items() if not rate.any()]}"
+    assert found.logits.unique(dim=0).shape[0] > 1
+    return torch.cat([found.logits.double(), torch.stack(sums, 1)], 1)

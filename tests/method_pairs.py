@@ -29,7 +29,8 @@ def together(*methods: Method) -> dict[str, Any]:
     own = {point: each[point] for (point, _), each in zip(methods, changes, strict=True) if point in each}
     for each in reversed(changes):
         own = each | own
-    neuron = {key: value for each in changes for key, value in each.get("neuron", {}).items()}
+    asked = [(key, value) for each in changes for key, value in each.get("neuron", {}).items()]
+    neuron = dict(pair for pair in asked if pair != ("decay", 0.5))  # which is the default below
     terms = [term for each in changes for term in each.get("objective", ())] or ["cross_entropy"]
     flat = WITHOUT_MAPS if own.get("network", {}).get("kind") == "recurrent" else ()
     return (

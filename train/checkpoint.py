@@ -27,20 +27,21 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     *,
     epoch: int,
-    digest: str,
+    made_of: dict[str, str],
     seconds: float,
     scaler: torch.amp.GradScaler | None = None,
 ) -> None:
     """Write all that the epochs after `epoch` depend on.
 
-    model: everything that trains, with its branches; digest: of recipe and data; scaler: of an fp16 loss.
+    model: everything that trains, with its branches; made_of: SHA-256 of "recipe", "data set" and "teacher";
+    scaler: of an fp16 loss.
     The learning rate, the order of the samples and their shifts follow from recipe and epoch: there is no other state.
     """
     tensors = {f"model/{name}": _array(value) for name, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{key}": _array(value) for key, value in state.items() if value is not None}
     scaling = {} if scaler is None else {"scaler": scaler.state_dict()}
-    header = {"kind": KIND, "epoch": epoch, "run_sha256": digest, "seconds": seconds, **scaling}
+    header = {"kind": KIND, "epoch": epoch, "made_of": made_of, "seconds": seconds, **scaling}
     write_tensors(path, tensors, {**header, "tensors_sha256": sha256_of_arrays(tensors)})
 
 
@@ -49,23 +50,25 @@ def load_checkpoint(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     *,
-    digest: str,
+    made_of: dict[str, str],
     epochs: int,
     scaler: torch.amp.GradScaler | None = None,
 ) -> tuple[int, float]:
     """Continue from a checkpoint: fills model, optimizer and scaler, returns (epochs done, seconds spent).
 
-    epochs: of the whole run. raises: LavatubeError if the file is damaged, belongs to another recipe or other data, or
-    lacks what an earlier version did not keep.
+    made_of: as saved; epochs: of the whole run. raises: LavatubeError if the file is damaged, belongs to another
+    recipe, data set or teacher, or lacks what an earlier version did not keep.
     """
     tensors, header = read_tensors(path, kind=KIND)
     epoch, seconds = header.get("epoch"), header.get("seconds")
-    if header.get("run_sha256") != digest:
+    found = header.get("made_of")
+    found = found if isinstance(found, dict) else {}
+    if others := [name for name in {**made_of, **found} if made_of.get(name) != found.get(name)]:
         raise LavatubeError(
-            "checkpoint of another recipe, or of other data",
+            "checkpoint of another " + ", of another ".join(others),
             where=str(path),
-            expected=f"recipe and data {digest[:12]}",
-            got=str(header.get("run_sha256"))[:12],
+            expected=", ".join(f"{name} {made_of.get(name, 'none')[:12]}" for name in others),
+            got=", ".join(str(found.get(name, "none"))[:12] for name in others),
             remedy="choose another folder, or --restart to discard it",
         )
     if header.get("tensors_sha256") != sha256_of_arrays(tensors):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -104,7 +103,7 @@ def train_epoch(
     batches = data.training_batches(recipe.data, settings.batch_size, order, processes.device, processes.share)
     done = epoch / settings.epochs
     trainee.train()
-    per_epoch = math.ceil(len(data.dataset.train.label) / settings.batch_size)
+    per_epoch = len(data.batch_sizes(settings.batch_size, processes.share[1]))
     losses: list[torch.Tensor] = []
     sizes: list[int] = []
     for step, (events, labels) in enumerate(batches):

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from lavatube.targets import with_combined
 from lavatube.train.augment import Augment
 from lavatube.train.composition import refusal
 from lavatube.train.encoders import Direct, Encoder
@@ -146,7 +147,7 @@ class Recipe(Strict):
     @property
     def needs(self) -> frozenset[str]:
         """Every capability that a target has to offer to the network of this recipe."""
-        return self.neuron.needs.union(*(method.needs for method in self.methods))
+        return with_combined(self.neuron.needs.union(*(method.needs for method in self.methods)))
 
     def digest(self) -> str:
         """SHA-256 of the resolved recipe, in hex."""

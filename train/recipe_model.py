@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -51,6 +51,7 @@ class OneOf:
     rows: Sequence[type[Strict]]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        refuse_bad_rows(self.rows, source)
         known = ", ".join(kind_of(row) for row in self.rows)
         union = core_schema.tagged_union_schema(
             {kind_of(row): handler.generate_schema(row) for row in self.rows},
@@ -59,6 +60,20 @@ class OneOf:
             custom_error_message=f"one of: {known}",
         )
         return core_schema.no_info_before_validator_function(_by_name, union)
+
+
+def refuse_bad_rows(rows: Sequence[Any], base: Any) -> None:
+    """raises: TypeError naming the row that is no class below `base` with a `kind: Literal[NAME] = NAME` of its own."""
+    named: dict[str, Any] = {}
+    for row in rows:
+        where = f"{row!r} in the table of {base.__name__}"
+        if not isinstance(row, type) or not issubclass(row, base):
+            raise TypeError(f"{where}: expected a class below {base.__name__}")
+        field = row.model_fields.get("kind")  # type: ignore[attr-defined]
+        if field is None or get_args(field.annotation) != (field.default,) or not str(field.default).isidentifier():
+            raise TypeError(f"{where}: expected a field `kind: Literal[NAME] = NAME`, NAME an identifier")
+        if named.setdefault(kind_of(row), row) is not row:
+            raise TypeError(f"{where}: kind {kind_of(row)} is that of {named[kind_of(row)]!r} too")
 
 
 def _by_name(value: Any) -> Any:

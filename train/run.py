@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -54,7 +53,7 @@ def train(
     overwrite: train again where a finished run is; its files are there until the first epoch is done.
     tensorboard: write the curves of history.csv to `out`/tensorboard as well.
     teacher:   the module of a recipe's teacher of kind `module` or `onnx` (then as `read_onnx` returns it).
-    raises:    LavatubeError for a bad recipe, data set or device, a finished folder, or another recipe's checkpoint.
+    raises:    LavatubeError for a bad recipe, data set or device, a finished folder, or a checkpoint of something else.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     processes = make_processes(device, recipe.precision)
@@ -68,10 +67,9 @@ def train(
     data = prepare(recipe, data_dir)
     trainee = Trainee(recipe, data, teacher).to(processes.device)
     optimizer = make_optimizer(trainee, recipe.optimizer)
-    depends_on = [recipe.digest(), data.dataset.sha256()]
+    made_of = {"recipe": recipe.digest(), "data set": data.dataset.sha256()}
     if trainee.teacher is not None:
-        depends_on.append(trainee.teacher.to(processes.device).sha256())
-    digest = hashlib.sha256("|".join(depends_on).encode()).hexdigest()
+        made_of["teacher"] = trainee.teacher.to(processes.device).sha256()
     epochs, size = recipe.optimizer.epochs, len(data.dataset.train.label)
     start, before = 0, 0.0
     with nullcontext() if folder is None or not processes.is_main else only_run_in(folder):
@@ -79,7 +77,7 @@ def train(
         if folder is not None and resume and checkpoint_path(folder).is_file():
             state = checkpoint_path(folder)
             start, before = load_checkpoint(
-                state, trainee, optimizer, digest=digest, epochs=epochs, scaler=processes.scaler
+                state, trainee, optimizer, made_of=made_of, epochs=epochs, scaler=processes.scaler
             )
             read_history(folder)  # refuses a damaged one before an epoch is spent
         began = time.perf_counter()
@@ -104,7 +102,7 @@ def train(
                 if tensorboard:
                     write_tensorboard(folder)
                 save_checkpoint(
-                    checkpoint_path(folder), trainee, optimizer, epoch=epoch + 1, digest=digest, seconds=spent,
+                    checkpoint_path(folder), trainee, optimizer, epoch=epoch + 1, made_of=made_of, seconds=spent,
                     scaler=processes.scaler,
                 )  # fmt: skip
             if progress is not None:

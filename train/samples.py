@@ -79,6 +79,14 @@ class EncodedData:
         samples = torch.from_numpy(split.take(rows))
         return self.encoder(samples, self.num_steps, generator, is_sequence=self.dataset.is_sequence)
 
+    def batch_sizes(self, size: int, processes: int = 1) -> list[int]:
+        """Of the training batches of an epoch, over all processes: `size`, and what is left over."""
+        whole, left = divmod(len(self.dataset.train.label), size)
+        sizes = [size] * whole + [left] * (left > 0)
+        if len(sizes) > 1 and sizes[-1] < 2 * processes:  # one sample has no variance to normalize by
+            sizes[-2:] = [sum(sizes[-2:])]
+        return sizes
+
     def training_batches(
         self,
         settings: Data,
@@ -95,10 +103,7 @@ class EncodedData:
         rank, processes = share
         split = self.dataset.train
         labels = torch.from_numpy(split.label.copy())
-        chosen = list(torch.split(torch.randperm(len(labels), generator=generator), size))
-        if len(chosen) > 1 and len(chosen[-1]) < 2 * processes:  # one sample has no variance to normalize by
-            chosen[-2:] = [torch.cat(chosen[-2:])]
-        for rows in chosen:
+        for rows in torch.split(torch.randperm(len(labels), generator=generator), self.batch_sizes(size, processes)):
             mine = slice(rank, len(rows) // processes * processes, processes)
             x = settings(torch.from_numpy(split.take(rows.numpy(), generator)), generator)
             events = self.encoder(x, self.num_steps, generator, is_sequence=self.dataset.is_sequence)[:, mine]

@@ -142,6 +142,16 @@ def test_a_run_too_short_to_prune_is_refused_in_its_first_step(make_recipe: Make
     train(make_recipe(POOLED, sparsity={"kind": kind, "update_every": 9}, **settings))
 
 
+@pytest.mark.parametrize(("batch_size", "update_every"), [(95, 2), (19, 5), (96, 2), (32, 3)])
+def test_the_schedule_ends_at_what_was_asked_also_where_a_sample_is_left_over(
+    make_recipe: MakeRecipe, batch_size: int, update_every: int
+) -> None:
+    """96 samples in batches of 95 or 19 leave one, which joins the batch before it: a step less."""
+    optimizer = {"lr": 0.02, "epochs": 4, "batch_size": batch_size}
+    trained = train(pruned_recipe(make_recipe, optimizer=optimizer, sparsity={"update_every": update_every}))
+    assert [len(trained.tensors[f"layer{number}.norm.weight"]) for number in (1, 2, 3)] == [3, 5, 4]
+
+
 def test_a_gradient_that_is_not_finite_prunes_as_scheduled_and_regrows_nothing(make_recipe: MakeRecipe) -> None:
     sparsity = pruned_recipe(make_recipe).sparsity
     assert isinstance(sparsity, ChannelActivity)
@@ -222,11 +232,21 @@ def test_what_has_no_channels_to_prune_is_refused_by_name(make_recipe: MakeRecip
         ({"normalization": None}, r"sca finds no channels to prune.*normalised layer"),
         ({"network": {"kind": "recurrent", "units": [8]}, "gradient": "bptt"}, r"feedback ties every channel"),
         ({"network": {"kind": "sew_resnet", "width": 2}}, r"sums of spikes tie the channels"),
-        ({"neuron": {"decay": 0.5, "v_initial": 3.0}}, r"layer1.*a channel without current would fire"),
+        *(
+            ({"neuron": neuron, "gradient": "bptt"}, r"layer1.*a channel without current would fire")
+            for neuron in (
+                {"decay": 0.5, "v_initial": 3.0},
+                {"decay": 1, "reset": "subtract", "fire_at": 0.5, "v_initial": 0.6},
+                {"decay": 0.9, "output": "signed", "v_initial": -1.5},
+                {"decay": 0.9, "output": "signed", "v_threshold_low": 0, "v_initial": -0.1},
+            )
+        ),
     ]
     for changes, message in cases:
         with pytest.raises((LavatubeError, UnsupportedError), match=message):
             Trainee(recipe := pruned_recipe(make_recipe, **changes), prepare(recipe))
+    gated = {"decay": 0.9, "output": "signed", "v_threshold_low": 0, "v_initial": -0.1, "memory_gate": True}
+    Trainee(recipe := pruned_recipe(make_recipe, neuron=gated, gradient="bptt"), prepare(recipe))
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from method_cases import BASE, ROWS, anatomy, outputs, plain_anatomy, trained
+from method_cases import BASE, ROWS, assert_promises, left_behind, outputs, trained
 from method_pairs import PAIRS, Method, covering, forbidden, label, together
 
 from lavatube.convert.export import export
@@ -21,7 +21,6 @@ from lavatube.train.composition import NEEDS, RULES, Need, Rule
 from lavatube.train.extension_points import EXTENSION_POINTS
 from lavatube.train.networks.build import build_network
 from lavatube.train.networks.network import SpikingNetwork
-from lavatube.train.networks.spiking_layer import SpikingLayer
 from lavatube.train.recipe import Recipe
 from lavatube.train.recipe_model import kind_of
 from lavatube.train.run import train
@@ -29,7 +28,6 @@ from lavatube.train.sparsity.channel_activity import ChannelActivity
 from lavatube.train.sparsity.channels import prunable
 from lavatube.train.sparsity.density import erdos_renyi
 from lavatube.train.sparsity.structure_evolution import StructureEvolution, synapses
-from lavatube.train.weights.binary import Binary
 from lavatube.trained import TrainedNetwork, save_trained
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -45,10 +43,7 @@ def assert_each_method_did_its_part(network: SpikingNetwork, recipe: Recipe) -> 
         weights = [layer.weight for layer in synapses(network)]
         counts = erdos_renyi([tuple(weight.shape) for weight in weights], recipe.sparsity.density)
         assert all(int(weight.count_nonzero()) <= count for weight, count in zip(weights, counts, strict=True))
-    if isinstance(recipe.weight, Binary):
-        for layer in [module for module in network.modules() if isinstance(module, SpikingLayer)][1:-1]:
-            rows = layer.synapse.weight.detach().abs().flatten(1)
-            assert ((rows == 0) | (rows == rows.max(1, keepdim=True).values)).all()
+    assert_promises(network, recipe)
 
 
 def goes_all_the_way(recipe: Recipe, folder: Path) -> None:
@@ -57,7 +52,7 @@ def goes_all_the_way(recipe: Recipe, folder: Path) -> None:
     before = outputs(trainee.network)
     network = trainee.finalize()
     torch.testing.assert_close(outputs(network), before, rtol=0, atol=1e-5)
-    assert anatomy(network) == plain_anatomy(recipe)
+    assert left_behind(network, recipe) == []
     assert_each_method_did_its_part(network, recipe)
     tensors = {name: value.numpy() for name, value in network.state_dict().items()}
     save_trained(TrainedNetwork(recipe.model_dump(mode="json"), tensors, {}), folder)

@@ -20,6 +20,7 @@ from lavatube.train.objectives.objective import Objective
 from lavatube.train.objectives.self_distillation import SelfDistillation, distillation_loss, teacher
 from lavatube.train.passes.rate import RatePass
 from lavatube.train.recipe import Recipe
+from lavatube.train.run import train
 from lavatube.train.seq import Outputs
 
 LABEL_1 = torch.tensor([1])
@@ -186,3 +187,14 @@ def test_a_bias_limit_without_normalisation_is_refused(make_recipe: Callable[...
     recipe = make_recipe(objective=["cross_entropy", "bias_limit"], normalization=None)
     with pytest.raises(LavatubeError, match="bias_limit limits the biases of normalisations"):
         Objective(recipe.objective, build_network(recipe, (1, 8, 8), 10), 10, 0)
+
+
+def test_a_head_with_one_value_per_channel_is_refused_by_name(
+    make_recipe: Callable[..., Recipe], tiny_data: object
+) -> None:
+    recipe = make_recipe(
+        ({"dense": {"units": 6}},), normalization=None, objective=["cross_entropy", "self_distillation"],
+        optimizer={"lr": 0.01, "epochs": 1, "batch_size": 1},
+    )  # fmt: skip
+    with pytest.raises(LavatubeError, match=r"training-only head: one value per channel .* raise optimizer.batch_size"):
+        train(recipe)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -15,9 +15,10 @@ from method_cases import (
     CASES,
     NETWORKS,
     ZERO,
-    anatomy,
+    assert_promises,
+    changes_for,
+    left_behind,
     outputs,
-    plain_anatomy,
     recipe_with,
     trained,
 )
@@ -29,18 +30,19 @@ from lavatube.convert.fold import LOWERED
 from lavatube.convert.quantize import quantize
 from lavatube.deploy.lower import lower
 from lavatube.errors import LavatubeError, UnsupportedError
-from lavatube.files import read_tensors
 from lavatube.sim.parity import parity
-from lavatube.train.checkpoint import checkpoint_path
+from lavatube.sim.run import run
 from lavatube.train.extension_points import EXTENSION_POINTS
 from lavatube.train.loop import Trainee
 from lavatube.train.networks.build import build_network, load_network
 from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.objectives.cross_entropy import CrossEntropy
+from lavatube.train.objectives.term import Term
 from lavatube.train.recipe import Recipe
-from lavatube.train.recipe_model import Strict, kind_of
+from lavatube.train.recipe_model import Strict, kind_of, refuse_bad_rows
 from lavatube.train.run import train
 from lavatube.train.samples import prepare
+from lavatube.train.weights.binary import Binary
 from lavatube.trained import TrainedNetwork
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -56,7 +58,8 @@ def test_finalizing_keeps_the_outputs_and_leaves_nothing_behind(
     before = outputs(network)
     assert torch.equal(outputs(trainee.finalize()), before)
     assert torch.equal(outputs(trainee.finalize()), before)
-    assert anatomy(network) == plain_anatomy(recipe)
+    assert left_behind(network, recipe) == []
+    assert_promises(network, recipe)
 
 
 @pytest.mark.slow
@@ -110,32 +113,20 @@ def test_a_run_with_any_method_resumes_to_the_same_bits(
 @pytest.mark.parametrize(
     "changes",
     [
-        {
-            "objective": ["cross_entropy", "self_distillation", "shortcut", "kdsnn", "bkdsnn"],
-            "network": {"kind": "vgg", "width": 2},
-            "weight": {"kind": "binary", "scale": "learnt"},
-        },
-        {"gradient": "dsr", **BESIDE["dsr"]},
+        *(pytest.param(changes_for(*case.values), id=case.id) for case in CASES),  # type: ignore[arg-type]
+        pytest.param({"weight": {"kind": "binary", "scale": "learnt"}}, id="magnitudes"),
     ],
-    ids=["heads and magnitudes", "thresholds"],
 )
 def test_whatever_a_method_adds_to_train_is_trained(
-    tiny_recipe: Callable[..., Recipe], tmp_path: Path, changes: dict[str, Any]
+    tiny_recipe: Callable[..., Recipe], changes: dict[str, Any]
 ) -> None:
     recipe = tiny_recipe(**BASE | changes)
-
-    def interrupt(epoch: int, *rest: object) -> None:
-        raise Interrupted
-
-    with pytest.raises(Interrupted):
-        train(recipe, out=tmp_path, progress=interrupt)
-    after, _ = read_tensors(checkpoint_path(tmp_path), kind="checkpoint")
     data = prepare(recipe)
     plain = {f"network.{name}" for name, _ in build_network(recipe, data.shape, data.classes).named_parameters()}
-    added = {name: value for name, value in Trainee(recipe, data).named_parameters() if name not in plain}
-    assert added
-    for name, value in added.items():
-        assert not np.array_equal(after[f"model/{name}"], value.detach().numpy()), name
+    before = {name: p.detach().clone() for name, p in Trainee(recipe, data).named_parameters() if name not in plain}
+    if before:
+        after = dict(trained(recipe, epochs=1).named_parameters())
+        assert [name for name, value in before.items() if torch.equal(after[name], value)] == []
 
 
 class Halved(nn.Module):
@@ -163,7 +154,70 @@ def test_what_a_method_attaches_trains_and_is_folded_at_the_end(
     assert any("parametrizations" in name for name in trainee.state_dict())
     before = outputs(trainee.network)
     assert torch.equal(outputs(trainee.finalize()), before)
-    assert anatomy(trainee.network) == plain_anatomy(recipe)
+    assert left_behind(trainee.network, recipe) == []
+
+
+def test_a_network_that_finalizing_changed_is_noticed(tiny_recipe: Callable[..., Recipe]) -> None:
+    """Faults: latent weights in the place of binary ones, another threshold, voltages kept, a hook on all modules."""
+    recipe = tiny_recipe(**BASE | {"weight": "binary"})
+    trainee = trained(recipe)
+    network, before = trainee.network, outputs(trainee.network)
+    assert recipe.weight is not None
+    for layer in recipe.weight.chosen(network):
+        parametrize.remove_parametrizations(layer.synapse, "weight", leave_parametrized=False)
+    assert not torch.equal(outputs(network), before)
+    with pytest.raises(AssertionError):
+        assert_promises(network, recipe)
+    network = trained(recipe).finalize()
+    assert torch.equal(outputs(network), before)
+    population = network.populations()[-1]
+    population.spec = population.spec.model_copy(update={"v_threshold": 0.7})
+    assert not torch.equal(outputs(network), before)
+    population.shown = True
+    hook = nn.modules.module.register_module_forward_hook(lambda *_: None)
+    try:
+        found = sorted(left_behind(network, recipe))
+        assert found == ["_global_forward_hooks", "layer2.neurons: shown: True, expected False"]
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize("loss", [torch.zeros(3), 0.5])
+def test_a_loss_that_is_no_scalar_is_refused_with_its_term(
+    tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch, loss: Any
+) -> None:
+    recipe = tiny_recipe(**BASE)
+    monkeypatch.setattr(CrossEntropy, "loss", lambda *_: loss)
+    with pytest.raises(LavatubeError, match=r"objective cross_entropy: loss of a term, expected a scalar tensor, got"):
+        trained(recipe, epochs=1)
+
+
+class WithoutName(CrossEntropy):
+    """A row that forgot its `kind`, and so has that of the class above it."""
+
+
+class Dotted(CrossEntropy):
+    kind: Literal["a.b"] = "a.b"  # type: ignore[assignment]
+
+
+class Otherwise(CrossEntropy):
+    kind: Literal["mine"] = "other"  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (WithoutName, "kind cross_entropy is that of .*CrossEntropy"),
+        (Dotted, "NAME an identifier"),
+        (Otherwise, "kind: Literal"),
+        (CrossEntropy(), "expected a class below Term"),
+        (Binary, "expected a class below Term"),
+    ],
+    ids=["twice", "dot", "default", "instance", "wrong table"],
+)
+def test_a_row_that_is_none_is_refused_when_the_table_is_made(row: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        refuse_bad_rows((CrossEntropy, row), Term)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +248,9 @@ def test_what_is_declared_is_what_lowering_finds_and_what_lowers_is_equal_in_eve
 ) -> None:
     recipe = recipe_with(tiny_recipe, point, row)
     train(recipe, out=tmp_path)
-    needs = Trainee(recipe, prepare(recipe)).network.needs
+    data = prepare(recipe)
+    needs = Trainee(recipe, data).network.needs
+    assert recipe.needs == needs | recipe.encoder.needs
     if needs - LOWERED:
         with pytest.raises(UnsupportedError, match=sorted(needs - LOWERED)[0]):
             quantize(tmp_path, epochs=0)
@@ -205,10 +261,15 @@ def test_what_is_declared_is_what_lowering_finds_and_what_lowers_is_equal_in_eve
             quantize(tmp_path, epochs=1, teach="float", overwrite=True)
     export(tmp_path)
     program = lower(tmp_path / "model.nir", out=tmp_path / "program.safetensors")
-    graded = {"graded input"} if recipe.encoder.message_bits > 1 else set()
-    assert program.needs() - {"sums with fractions"} == needs | graded  # those only because loihi2 offers them
+    assert program.needs() - {"sums with fractions"} == recipe.needs  # those only because loihi2 offers them
+    if recipe.weight is not None:
+        for synapse in program.synapses[1:-1]:
+            rows = synapse.weight.reshape(len(synapse.weight), -1)
+            assert max(len(np.unique(row)) for row in rows) <= recipe.weight.values_per_channel
     report = parity(tmp_path, against=["torch", "fast"])
     assert report.equal
+    spikes = run(program, data.events(data.dataset.test), backend="fast").spikes
+    assert all(each.any() for each in spikes.values())  # the premise: nothing is silent
 
 
 @pytest.mark.slow

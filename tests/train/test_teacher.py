@@ -206,6 +206,7 @@ def test_a_feature_that_is_not_there_is_refused_with_those_that_are(pupil: Calla
     ("teacher", "module", "changes", "words"),
     [
         (RunTeacher(folder="nowhere/digits"), None, {}, "no trained teacher.*lavatube train digits --out nowhere"),
+        (RunTeacher(folder="."), None, {}, "no trained teacher.*name the folder of a finished run"),
         (RunTeacher(folder="nowhere"), plain(), {}, "a module beside a teacher's run folder"),
         (ModuleTeacher(), None, {}, r"no module was handed over.*train\(recipe, teacher=module\)"),
         (OnnxTeacher(file="f.onnx"), None, {}, r"no module was handed over.*read_onnx\('f.onnx'\)"),
@@ -295,7 +296,7 @@ def test_a_run_with_a_teacher_resumes_bit_for_bit_and_not_with_another(make_reci
     other = copy.deepcopy(module)
     with torch.no_grad():
         other[2].bias.add_(1)
-    with pytest.raises(LavatubeError, match="checkpoint of another recipe"):
+    with pytest.raises(LavatubeError, match="checkpoint of another teacher, expected"):
         train(recipe, out=tmp_path / "cut", teacher=other)
     resumed = train(recipe, out=tmp_path / "cut", teacher=module)
     assert resumed.metrics["teacher_sha256"] == whole.metrics["teacher_sha256"]

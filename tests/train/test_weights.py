@@ -16,7 +16,7 @@ from lavatube.convert.lossy import rounding
 from lavatube.convert.quantize import quantize
 from lavatube.convert.registers import ChosenLayer, FoldedLayer, FoldedNeuron, FoldedSynapse, choose_registers
 from lavatube.deploy.lower import lower
-from lavatube.errors import LavatubeError
+from lavatube.errors import LavatubeError, UnsupportedError
 from lavatube.lossy_text import lasting
 from lavatube.sim.parity import parity
 from lavatube.train.datasets.dataset import Dataset
@@ -29,6 +29,7 @@ from lavatube.train.run import train
 from lavatube.train.samples import prepare
 from lavatube.train.weights.binary import BinaryLatent, Magnitude, SignStraightThrough
 from lavatube.train.weights.sub_bit import CodewordStraightThrough, SubBitLatent, most_frequent, scale_outliers
+from lavatube.trained import TrainedNetwork, save_trained
 
 MakeRecipe = Callable[..., Recipe]
 GENERATOR = torch.Generator()
@@ -65,10 +66,11 @@ def test_a_binary_weight_is_its_sign_times_the_mean_magnitude(per: str, scale: s
 def test_pruned_weights_do_not_lower_the_magnitude_of_those_that_live(per: str) -> None:
     latent = torch.randn(5, 4, 3, 3, generator=GENERATOR.manual_seed(0))
     pruned = torch.where(torch.rand(latent.shape, generator=GENERATOR) < 0.7, 0.0, latent)
-    pruned[4] = 0  # a channel of which nothing lives
+    pruned[4] = 0  # a channel that has only what has just grown
     magnitude = Magnitude(latent, per, "mean")(pruned).expand(5, 1, 1, 1).flatten()  # type: ignore[arg-type]
     rows = [pruned] * 5 if per == "layer" else list(pruned)
-    means = [row[row != 0].abs().mean() if row.any() else torch.tensor(0.0) for row in rows]
+    means = [(row if row.any() else pruned).abs() for row in rows]
+    means = [each[each != 0].mean() for each in means]
     torch.testing.assert_close(magnitude, torch.stack(means))
 
 
@@ -150,6 +152,23 @@ def test_without_fine_tuning_there_is_one_record_of_each_rounding() -> None:
     assert [(each["layer"], each["what"]) for each in only] == [(each["layer"], each["what"]) for each in before]
     assert not any("when" in each for each in only)
     assert len(lasting(rounding(chosen, module, tuned=True))) == len(lasting(only)) == len(only)
+
+
+def test_registers_that_rounding_overflows_are_refused_with_a_headroom_that_fits(
+    make_recipe: MakeRecipe, tiny_data: Dataset, tmp_path: Path
+) -> None:
+    """Of 2 bits, 0.9 of the largest weight becomes all of it: a row of such weights adds up to more than was proven."""
+    recipe = make_recipe(({"dense": {"units": 2}},), normalization=None, objective=["cross_entropy"], num_steps=1)
+    tensors = dict(train(recipe).tensors)
+    weight = np.full_like(tensors["layer1.synapse.weight"], 0.9)
+    weight[0], weight[0, 0] = 0, 1
+    tensors["layer1.synapse.weight"] = weight
+    save_trained(TrainedNetwork(recipe.model_dump(mode="json"), tensors, {}), tmp_path)
+    with pytest.raises(UnsupportedError, match=r"v can reach.*quantize with --headroom") as refused:
+        quantize(tmp_path, epochs=0, weight_bits=2)
+    fits = float(str(refused.value).split("--headroom ")[1])
+    assert 0.3 < fits < 0.85
+    assert quantize(tmp_path, epochs=0, weight_bits=2, headroom=fits).metrics["weight_bits"] == 2
 
 
 @pytest.mark.parametrize("sign", [2.0, -0.5, 300.0])

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from lavatube.errors import LavatubeError
+from lavatube.targets import with_combined
 from lavatube.train.networks.spiking_layer import Cell
 from lavatube.train.neuron import NeuronSpec
 from lavatube.train.norms.estimators import Estimator
@@ -71,7 +72,7 @@ class SpikingNetwork(nn.Module):
     @property
     def needs(self) -> frozenset[str]:
         """Every capability that the exported network has to find on its target."""
-        return self.own_needs.union(*(population.spec.needs for population in self.populations()))
+        return with_combined(self.own_needs.union(*(population.spec.needs for population in self.populations())))
 
     def populations(self) -> list[Neurons]:
         return [module for module in self.modules() if isinstance(module, Neurons)]

@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional as differentiable
 
+from lavatube.errors import LavatubeError
+
 
 def processes() -> int:
     """How many processes share the batch."""
@@ -29,3 +31,12 @@ def mean_and_variance(x: torch.Tensor, axes: Sequence[int]) -> tuple[torch.Tenso
         return mean, var
     overall = mean_over_processes(mean)
     return overall, mean_over_processes(var + (mean - overall) ** 2)
+
+
+def refuse_single(x: torch.Tensor, where: str, remedy: str) -> None:
+    """raises: LavatubeError if x [B, C, ...] has one value a channel over all processes: no variance to divide by."""
+    if x.numel() * processes() == x.shape[1]:
+        raise LavatubeError(
+            "one value per channel has no variance to normalise by", where=where, remedy=remedy,
+            expected="a batch of at least 2 samples", got="1",
+        )  # fmt: skip

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lavatube.train.norms.all_reduce import mean_and_variance, processes
+from lavatube.train.norms.all_reduce import mean_and_variance, processes, refuse_single
 
 
 class HeadNorm(nn.Module):
@@ -18,6 +18,7 @@ class HeadNorm(nn.Module):
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        refuse_single(x, "normalisation of a training-only head", "raise optimizer.batch_size")
         if processes() == 1:
             return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
         mean, var = mean_and_variance(x, [axis for axis in range(x.ndim) if axis != 1])

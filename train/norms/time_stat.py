@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from lavatube.errors import LavatubeError
-from lavatube.train.norms.all_reduce import mean_and_variance, processes
+from lavatube.train.norms.all_reduce import mean_and_variance, processes, refuse_single
 from lavatube.train.norms.estimators import Estimator, Known, Moments, Pooled, pooled
 
 
@@ -131,14 +130,9 @@ class TimeStatNorm(nn.Module):
         self.recent = None
 
     def _refuse_single(self, current: torch.Tensor) -> None:
-        if current.numel() * processes() == current.shape[1]:
-            raise LavatubeError(
-                "one value per channel has no variance to normalise by",
-                where=f"normalisation of {self.name}",
-                expected="a batch of at least 2 samples",
-                got="1",
-                remedy="raise optimizer.batch_size, or set normalization: null",
-            )
+        refuse_single(
+            current, f"normalisation of {self.name}", "raise optimizer.batch_size, or set normalization: null"
+        )
 
     def _known(self) -> Known:
         if isinstance(self.recent, RecentRows):

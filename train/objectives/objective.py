@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from lavatube.errors import LavatubeError
 from lavatube.train.networks.network import SpikingNetwork
 from lavatube.train.objectives.term import Term
 from lavatube.train.seq import Outputs
@@ -38,6 +39,11 @@ class Objective(nn.Module):
         for term in self.terms:
             heads = self.heads[term.kind]
             assert isinstance(heads, nn.ModuleDict)
-            losses.append(term.loss(outputs, labels, heads))
+            loss = term.loss(outputs, labels, heads)
+            if not isinstance(loss, torch.Tensor) or loss.ndim:
+                got = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
+                expected = "a scalar tensor"
+                raise LavatubeError("loss of a term", where=f"objective {term.kind}", expected=expected, got=got)
+            losses.append(loss)
         self.latest = {term.kind: loss.detach() for term, loss in zip(self.terms, losses, strict=True)}
         return torch.stack(losses).sum()

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 
 from lavatube.errors import LavatubeError, UnsupportedError
+from lavatube.train.neuron import emit
 from lavatube.train.norms.all_reduce import mean_over_processes
 from lavatube.train.passes.activity import ActivityPass
 from lavatube.train.plugin import Step
@@ -61,10 +62,11 @@ class ChannelActivity(Sparsity):
             )
         for part in parts:
             spec = part.neurons.spec
-            if spec.decay * spec.v_initial > spec.v_threshold:
+            first = torch.tensor([spec.decay * spec.v_initial])  # later voltages are nearer to 0
+            if bool(emit(spec, first, torch.tensor([False]) if spec.memory_gate else None)):
                 raise UnsupportedError(
                     "a channel without current would fire", where=f"{part.name} (sparsity sca)",
-                    got=f"v_initial {spec.v_initial}", remedy="lower neuron.v_initial",
+                    got=f"v_initial {spec.v_initial:g}", remedy="set neuron.v_initial nearer to 0",
                 )  # fmt: skip
             for name in MASKED:
                 add_mask(part.norm, name, torch.ones_like(part.norm.weight, dtype=torch.bool))

@@ -33,14 +33,14 @@ class StructureEvolution(Sparsity):
     cosine, `until`, the reset of the optimizer's state, growth from 0.
 
     density:  share of all weights (of convolutions, dense layers and feedback) that exist.
-    exchange: share of them that the first exchange replaces.
+    exchange: share of them that the first exchange replaces; below 1, or nothing learnt would be left.
     """
 
     kind: Literal["esl"] = "esl"
     source: ClassVar[str] = "ESL-SNNs: Shen, Xu, Liu, Wang, Pan, Tang, AAAI 2023; RigL: Evci et al., ICML 2020"
     unit: ClassVar[Literal["weight", "channel"]] = "weight"
     density: Annotated[Number, Field(gt=0, lt=1)] = 0.1
-    exchange: Annotated[Number, Field(ge=0, le=1)] = 0.3
+    exchange: Annotated[Number, Field(ge=0, lt=1)] = 0.3
     grow: Literal["gradient", "random"] = "gradient"
 
     def attach(self, network: SpikingNetwork) -> None:

@@ -50,6 +50,8 @@ def _from_run(folder: Path, recipe: Recipe, data: EncodedData) -> Teacher:
     if not (folder / "config.json").is_file():
         name = folder.name
         remedy = f"lavatube train {name if name in list_recipes() else 'TEACHER'} --out {folder}"
+        if folder.exists():
+            remedy = "name the folder of a finished run as teacher.folder"
         raise LavatubeError("no trained teacher", where=str(folder), expected="a finished run folder", remedy=remedy)
     trained = load_trained(folder)
     taught = parse_recipe(dict(trained.recipe), where=str(folder))

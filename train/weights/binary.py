@@ -38,7 +38,9 @@ class Magnitude(nn.Module):
 
     def _mean(self, latent: torch.Tensor) -> torch.Tensor:
         rows = latent.abs().reshape(1 if self.per == "layer" else len(latent), -1)
-        mean = rows.sum(1) / (rows > 0).sum(1).clamp(min=1)  # what a sparsity schedule pruned is exactly 0
+        total, count = rows.sum(1), (rows > 0).sum(1)  # what a sparsity schedule pruned is exactly 0
+        # and so is what it has just grown: a row of nothing else would have no gradient, and stay so
+        mean = torch.where(count > 0, total / count.clamp(min=1), total.sum() / count.sum().clamp(min=1))
         return mean[0] if self.per == "layer" else mean
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
@@ -65,13 +67,15 @@ class Binary(WeightRule):
     scale: "mean": alpha = mean |w|, without a gradient (XNOR-Net's term w / n passes one; behind a normalisation that
            only pulls all latent weights to zero: digits, 8 epochs, 31 % of test samples right with it, 82 % without).
            "learnt": a parameter |alpha| that starts there (ours: its sign is left to the weights).
-    Weights that are exactly 0, as pruned ones are, do not count in the mean. Latent weights are not clipped: where
-    |w| > 1 the gradient of the sign stops. After folding the normalisation a channel still has two values, so
-    quantization keeps one magnitude per channel, and its fine-tuning the signs.
+    Weights that are exactly 0, as pruned ones are, do not count in the mean; where a channel has no others, alpha is
+    the layer's mean (ours). Latent weights are not clipped: where |w| > 1 the gradient of the sign stops. After folding
+    the normalisation a channel still has two values, so quantization keeps one magnitude per channel, and its
+    fine-tuning the signs.
     """
 
     kind: Literal["binary"] = "binary"
     source: ClassVar[str] = "Rastegari et al. 2016 (XNOR-Net), sec. 3.1; straight-through: Courbariaux et al. 2016"
+    values_per_channel: ClassVar[int] = 2
     per: Literal["channel", "layer"] = "channel"
     scale: Literal["mean", "learnt"] = "mean"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import nn
 from torch.nn.utils import parametrize
@@ -20,8 +20,10 @@ class WeightRule(Plugin):
 
     layers: "hidden": the first layer and the read-out keep free weights (quantized as any other), as in all papers
             here; "all": every layer.
+    values_per_channel: how many values an output channel has at most, in the finalized network and in the program.
     """
 
+    values_per_channel: ClassVar[int]
     layers: Literal["hidden", "all"] = "hidden"
 
     def parametrization(self, layer: SpikingLayer) -> nn.Module:
@@ -29,17 +31,21 @@ class WeightRule(Plugin):
         raise NotImplementedError
 
     def attach(self, network: SpikingNetwork) -> None:
-        found = [module for module in network.modules() if isinstance(module, SpikingLayer)]
-        chosen = found if self.layers == "all" else found[1:-1]
-        if not chosen:
+        if not (chosen := self.chosen(network)):
             raise LavatubeError(
-                f"weight {self.kind} has no layer to work on", where="recipe weight", got=f"{len(found)} layers",
+                f"weight {self.kind} has no layer to work on", where="recipe weight", got="a network without",
                 expected="a layer between the first and the read-out", remedy="set weight.layers: all",
             )  # fmt: skip
         for layer in chosen:
             parametrize.register_parametrization(layer.synapse, "weight", self.parametrization(layer))
 
+    def chosen(self, network: SpikingNetwork) -> list[SpikingLayer]:
+        """The layers that it works on."""
+        found = [module for module in network.modules() if isinstance(module, SpikingLayer)]
+        return found if self.layers == "all" else found[1:-1]
+
     def finalize(self, network: SpikingNetwork) -> None:
-        for module in network.modules():
-            if isinstance(module, SpikingLayer) and parametrize.is_parametrized(module.synapse, "weight"):
-                parametrize.remove_parametrizations(module.synapse, "weight", leave_parametrized=True)
+        # with it goes the mask of a sparsity schedule that lies over the same weights: both are folded in
+        for layer in self.chosen(network):
+            if parametrize.is_parametrized(layer.synapse, "weight"):
+                parametrize.remove_parametrizations(layer.synapse, "weight", leave_parametrized=True)

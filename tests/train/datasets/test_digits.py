@@ -65,6 +65,17 @@ def test_several_processes_share_out_the_batches_of_one() -> None:
         assert torch.equal(torch.stack([a, b], 1).flatten(), whole[:even])
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("size", [1, 64, 269, 538, 1076, 1077, 2000])
+def test_an_epoch_has_as_many_batches_as_it_says_and_every_sample_once(size: int, processes: int) -> None:
+    data = EncodedData(load_data("digits", num_steps=8), Direct(), 8)
+    generator = torch.Generator().manual_seed(0)
+    batches = data.training_batches(Data(name="digits"), size, generator, torch.device("cpu"), (0, processes))
+    found = [len(label) for _, label in batches]
+    assert found == [each // processes for each in data.batch_sizes(size, processes)]
+    assert sum(data.batch_sizes(size, processes)) == len(data.dataset.train.label) == 1077
+
+
 def test_an_unknown_data_set_lists_the_known_ones() -> None:
     with pytest.raises(LavatubeError, match=r"digits.*got digit"):
         load_data("digit", num_steps=8)
