@@ -118,7 +118,7 @@ def test_negative_data_go_through_the_command_line(tmp_path, capsys, monkeypatch
     assert invoke(["run", "q", "--input", "x.npz", "--backend", "reference", "--out", "u.npz"]) == 2
     assert "`input/input.neg`, got `input`; those .neg take the numbers below 0" in capsys.readouterr().err
     assert invoke(["lower", "f.nir", "--contract", contract, "--out", "p.safetensors"]) == 0
-    assert "the input is binary spikes, each worth 1, none below 0: no data say" in capsys.readouterr().out
+    assert "the input is binary spikes" in capsys.readouterr().out
     (tmp_path / "p.safetensors").unlink()
     assert invoke(["lower", "f.nir", "--contract", contract, "--out", "p.safetensors", "--strict"]) == 2
     assert "lossy steps, got lower: " in capsys.readouterr().err
