@@ -22,4 +22,4 @@ def print_lossy(records: Sequence[Mapping[str, Any]]) -> None:
             table.add_row(*row)
         console().print(table, markup=False)
     if gone := len(records) - len(last):
-        print(f"{gone} roundings before fine-tuning, which replaced them: --json lists them too")
+        print(f"and {gone} of before fine-tuning, which replaced them: --json lists them too")
