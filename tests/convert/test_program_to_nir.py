@@ -115,6 +115,7 @@ def own(name: str, names: Iterable[str]) -> str:
     return found
 
 
+@pytest.mark.slow
 @given(st.integers(0, 100_000))
 @settings(max_examples=25, deadline=None)
 def test_any_program_is_written_with_its_spikes_or_refused(tmp_path_factory, seed):

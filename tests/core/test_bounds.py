@@ -54,6 +54,7 @@ def test_without_leak_the_bound_grows_with_the_steps(small_program):
     assert long == 4 * short < 0
 
 
+@pytest.mark.slow
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(seed=st.integers(0, 10**9))
 @example(seed=64051)  # a negative spike with reset by subtraction lifts the voltage by the threshold

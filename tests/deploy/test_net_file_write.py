@@ -24,6 +24,7 @@ def path(tmp_path):
     return tmp_path / "x.net"
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_a_written_program_is_read_as_itself(tmp_path_factory, seed):
