@@ -62,7 +62,10 @@ def load_checkpoint(
     tensors, header = read_tensors(path, kind=KIND)
     epoch, seconds = header.get("epoch"), header.get("seconds")
     found = header.get("made_of")
-    found = found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        what = "a checkpoint of an earlier version of lavatube, which does not say of what it was made"
+        remedy = "--restart to discard it, or finish the run with that version"
+        raise LavatubeError(what, where=str(path), remedy=remedy)
     if others := [name for name in {**made_of, **found} if made_of.get(name) != found.get(name)]:
         raise LavatubeError(
             "checkpoint of another " + ", of another ".join(others),

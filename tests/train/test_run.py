@@ -198,9 +198,10 @@ def test_a_damaged_checkpoint_is_one_error(make_recipe: MakeRecipe, tmp_path: Pa
     [
         (lambda tensors, header: tensors.pop(next(n for n in tensors if n.startswith("optimizer/"))), "checksum"),
         (lambda tensors, header: header.update(epoch=99), "epoch 99"),
+        (lambda tensors, header: header.pop("made_of"), "a checkpoint of an earlier version"),
         (lambda tensors, header: header["made_of"].update({"data set": "0"}), "checkpoint of another data set, exp"),
     ],
-    ids=["optimizer", "epoch", "data"],
+    ids=["optimizer", "epoch", "version", "data"],
 )
 def test_a_checkpoint_that_was_changed_is_refused(
     make_recipe: MakeRecipe, tmp_path: Path, change: Callable[..., object], message: str
