@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import nir
 import numpy as np
@@ -12,6 +13,7 @@ from lavatube.contract import LOIHI
 from lavatube.convert.float_graph.read import flat_graph
 from lavatube.convert.post_training.quantize_graph import quantize_graph
 from lavatube.deploy.lower_float import encoded
+from lavatube.lossy_text import record_lines
 from lavatube.program import LoihiProgram, floors_sums
 from lavatube.program_file import load_program
 from lavatube.sim.compare import compare
@@ -119,6 +121,8 @@ def test_negative_data_go_through_the_command_line(tmp_path, capsys, monkeypatch
     assert "`input/input.neg`, got `input`; those .neg take the numbers below 0" in capsys.readouterr().err
     assert invoke(["lower", "f.nir", "--contract", contract, "--out", "p.safetensors"]) == 0
     assert "the input is binary spikes" in capsys.readouterr().out
+    lossy = record_lines(load_program(Path("p.safetensors")).lossy)
+    assert any("the input is binary spikes, each worth 1, none below 0: no data say" in line for line in lossy)
     (tmp_path / "p.safetensors").unlink()
     assert invoke(["lower", "f.nir", "--contract", contract, "--out", "p.safetensors", "--strict"]) == 2
     assert "lossy steps, got lower: " in capsys.readouterr().err

@@ -17,6 +17,7 @@ from lavatube.convert.float_graph.read import flat_graph
 from lavatube.convert.post_training.quantize_graph import quantize_graph
 from lavatube.errors import LavatubeError
 from lavatube.files import sha256_of_file
+from lavatube.lossy_text import record_lines
 from lavatube.program_file import load_program, program_sha256
 from lavatube.sim.compare import compare
 from lavatube.sim.float_parity import float_parity
@@ -241,6 +242,9 @@ def test_a_file_that_cannot_spike_and_weights_that_found_no_room_are_noted(tmp_p
     assert invoke([*command, "norse", "--input-bits", "7"]) == 0
     said = capsys.readouterr().out
     assert "became 0" not in said  # 8 bits below a weight unit, where the unit is a threshold
+    lossy = record_lines(load_program(tmp_path / "p.safetensors").lossy)
+    rounded = "sums rounded down to the unit of their population (lost at most 0.96875; threshold 1)"
+    assert any(rounded in line for line in lossy)
     assert all(words in said for words in ("sums rounded down", "lost at most 0.96875; threshold 1"))
     command = ["quantize", str(tmp_path / "f.nir"), "--overwrite", "--out", str(tmp_path / "q"), "--weight-bits", "2"]
     command += ["--contract", "norse", "--input-bits", "7"]

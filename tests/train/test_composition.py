@@ -28,6 +28,7 @@ from lavatube.train.sparsity.channel_activity import ChannelActivity
 from lavatube.train.sparsity.channels import prunable
 from lavatube.train.sparsity.density import erdos_renyi
 from lavatube.train.sparsity.structure_evolution import StructureEvolution, synapses
+from lavatube.train.weights.binary import Binary
 from lavatube.trained import TrainedNetwork, save_trained
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -43,6 +44,10 @@ def assert_each_method_did_its_part(network: SpikingNetwork, recipe: Recipe) -> 
         weights = [layer.weight for layer in synapses(network)]
         counts = erdos_renyi([tuple(weight.shape) for weight in weights], recipe.sparsity.density)
         assert all(int(weight.count_nonzero()) <= count for weight, count in zip(weights, counts, strict=True))
+    if isinstance(recipe.weight, Binary):
+        for layer in recipe.weight.chosen(network):
+            rows = layer.synapse.weight.detach().abs().flatten(1)
+            assert ((rows == 0) | (rows == rows.max(1, keepdim=True).values)).all()
     assert_promises(network, recipe)
 
 

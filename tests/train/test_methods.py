@@ -114,7 +114,14 @@ def test_a_run_with_any_method_resumes_to_the_same_bits(
     "changes",
     [
         *(pytest.param(changes_for(*case.values), id=case.id) for case in CASES),  # type: ignore[arg-type]
-        pytest.param({"weight": {"kind": "binary", "scale": "learnt"}}, id="magnitudes"),
+        pytest.param(
+            {
+                "objective": ["cross_entropy", "self_distillation", "shortcut", "kdsnn", "bkdsnn"],
+                "network": {"kind": "vgg", "width": 2},
+                "weight": {"kind": "binary", "scale": "learnt"},
+            },
+            id="heads and magnitudes",
+        ),
     ],
 )
 def test_whatever_a_method_adds_to_train_is_trained(
